@@ -1,0 +1,61 @@
+"""How Sphinx builds the documentation: ``nox -s docs``."""
+
+import os
+import re
+from importlib.metadata import version as installed_version
+
+project = "trioqt"
+copyright = "The trioqt contributors"
+release = version = installed_version("trioqt")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio"]
+exclude_patterns = ["_build", "newsfragments"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"trioqt {release}"
+
+# Links into other documentation need their inventories from the net, and a build must not depend on it.
+if "READTHEDOCS" in os.environ:
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "trio": ("https://trio.readthedocs.io/en/stable", None),
+    }
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": True}
+# trio's own docstrings refer to labels of trio's documentation.
+autodoc_inherit_docstrings = False
+napoleon_use_rtype = False
+
+HEAD = re.compile(r"(Raises|Returned|Cancelled|Qt|State): +(?=\S)")
+
+
+def set_heads_apart(lines: list[str]) -> None:
+    """``Cancelled: nothing was taken.`` and its like become paragraphs of their own, with the head in bold.
+
+    The head's text may go on in indented lines.
+    """
+    result: list[str] = []
+    in_head = False
+    for line in lines:
+        if HEAD.match(line):
+            in_head = True
+            result += ["", HEAD.sub(r"**\1:** ", line, count=1)]
+        elif in_head and line.startswith(" "):
+            result.append(line.lstrip())
+        else:
+            if in_head and line:
+                result.append("")
+            in_head = False
+            result.append(line)
+    lines[:] = result
+
+
+def setup(app):  # type: ignore[no-untyped-def]
+    def process(app, what, name, obj, options, lines):  # type: ignore[no-untyped-def]
+        set_heads_apart(lines)
+
+    app.connect("autodoc-process-docstring", process, priority=100)  # before napoleon, which has 500

@@ -1,0 +1,56 @@
+"""Qt's TCP sockets and servers as nursery-scoped objects on trio streams.
+
+Start with ``TcpServer`` and ``TcpSocket``.  ``trioqt.testing`` holds what tests need.
+"""
+
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol
+from trioqt.core.errors import ErrorKind, SocketError
+from trioqt.core.events import (
+    AcceptError,
+    BytesWritten,
+    Connected,
+    ConnectionFinished,
+    Disconnected,
+    Draining,
+    Encrypted,
+    ErrorOccurred,
+    Event,
+    HostFound,
+    NewConnection,
+    ReadChannelFinished,
+    ReadyRead,
+    StateChanged,
+)
+from trioqt.core.options import BindMode, SocketOption, SocketType
+from trioqt.core.states import SocketState
+from trioqt.sockets.abstract_socket import AbstractSocket
+from trioqt.sockets.tcp_server import TcpServer
+from trioqt.sockets.tcp_socket import TcpSocket
+
+__all__ = [
+    "AbstractSocket",
+    "AcceptError",
+    "BindMode",
+    "BytesWritten",
+    "Connected",
+    "ConnectionFinished",
+    "Disconnected",
+    "Draining",
+    "Encrypted",
+    "ErrorKind",
+    "ErrorOccurred",
+    "Event",
+    "HostAddress",
+    "HostFound",
+    "NetworkLayerProtocol",
+    "NewConnection",
+    "ReadChannelFinished",
+    "ReadyRead",
+    "SocketError",
+    "SocketOption",
+    "SocketState",
+    "SocketType",
+    "StateChanged",
+    "TcpServer",
+    "TcpSocket",
+]

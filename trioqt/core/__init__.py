@@ -1,0 +1,1 @@
+"""What is true: values and tables, with no task, clock or socket."""

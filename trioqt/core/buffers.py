@@ -1,0 +1,217 @@
+"""The bytes between the link and the user: what has arrived and is unread, what is queued and unsent.
+
+Plain data structures.  They know nothing of sockets, tasks or limits in force; who fills and empties them does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["ReadBuffer", "WriteBuffer"]
+
+
+class ReadBuffer:
+    """What has arrived and is unread.
+
+    One stretch of memory with a read position.  A block that arrives when all is read is kept as it came, uncopied;
+    taking a line out of it is one slice.  Searches go on where the last one ended, so a line that comes in single
+    bytes costs linear time.
+    """
+
+    # _data[:_position] is read already and kept only for a transaction, or until tidying is worth its copy.
+    __slots__ = ("_data", "_position", "_searched", "_sought", "_transaction")
+
+    def __init__(self) -> None:
+        self._data: bytes | bytearray = b""
+        self._position = 0
+        self._transaction = -1  # where rollback() goes back to; -1: none is open
+        self._searched = 0  # up to here _sought is known not to begin
+        self._sought = b""
+
+    def __len__(self) -> int:
+        return len(self._data) - self._position
+
+    @property
+    def held(self) -> int:
+        """All bytes kept: the unread ones, and those a rollback would bring back."""
+        return len(self._data) - (self._position if self._transaction < 0 else self._transaction)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Is a transaction open?"""
+        return self._transaction >= 0
+
+    # -- filling
+
+    def append(self, block: bytes) -> None:
+        """Add what arrived."""
+        kept = self._position if self._transaction < 0 else self._transaction
+        data = self._data
+        rest = len(data) - kept
+        if rest == 0:
+            self._data = block
+        elif rest <= len(block):
+            # One copy of at most twice the block, and slices of bytes stay cheap.
+            self._data = b"".join((memoryview(data)[kept:], block))
+        else:
+            # A long rest and little news: a bytearray grows in place, and cutting its front off moves no bytes.
+            if type(data) is bytearray:
+                del data[:kept]
+            else:
+                data = bytearray(memoryview(data)[kept:])
+            data += block
+            self._data = data
+        self._shift(kept)
+
+    def unget(self, char: bytes) -> None:
+        """Put ``char`` in front of what is unread."""
+        position = self._position - len(char)
+        if position >= 0 and self._data[position : self._position] == char:
+            self._position = position  # given back as it was taken
+        else:
+            self._data = char + self._data[self._position :]
+            self._position = 0
+        self._searched = 0
+
+    def clear(self) -> None:
+        """Forget everything, an open transaction too."""
+        self._data = b""
+        self._position = self._searched = 0
+        self._transaction = -1
+
+    # -- taking
+
+    def take(self, count: int) -> bytes:
+        """Take ``count`` bytes, or all if there are fewer."""
+        start = self._position
+        if start == 0 and count >= len(self._data) and self._transaction < 0:
+            piece = self._data
+            self._data = b""
+            self._searched = 0
+            return piece if type(piece) is bytes else bytes(piece)
+        piece = self._data[start : start + count]
+        self._position = start + len(piece)
+        if self._position == len(self._data) and self._transaction < 0:
+            self._data = b""
+            self._position = self._searched = 0
+        return piece if type(piece) is bytes else bytes(piece)
+
+    def take_through(self, delimiter: bytes, max_bytes: int) -> bytes | None:
+        """Take up to and with the first ``delimiter``; None if it does not end within ``max_bytes``."""
+        data, start = self._data, self._position
+        if delimiter != self._sought:
+            self._sought = delimiter
+            self._searched = 0
+        found = data.find(delimiter, self._searched if self._searched > start else start)
+        if found < 0:
+            self._searched = max(start, len(data) - len(delimiter) + 1)
+            return None
+        end = found + len(delimiter)
+        if end - start > max_bytes:
+            self._searched = found
+            return None
+        if end == len(data) and self._transaction < 0:
+            self._data = b""
+            self._position = self._searched = 0
+        else:
+            self._position = self._searched = end
+        piece = data[start:end]
+        return piece if type(piece) is bytes else bytes(piece)
+
+    def peek(self, count: int) -> bytes:
+        """Up to ``count`` bytes, which stay."""
+        return bytes(self._data[self._position : self._position + count])
+
+    def has_line(self) -> bool:
+        """Is there a newline?"""
+        start = self._position
+        if self._sought != b"\n":
+            self._sought = b"\n"
+            self._searched = 0
+        found = self._data.find(b"\n", max(self._searched, start))
+        self._searched = len(self._data) if found < 0 else found
+        return found >= 0
+
+    # -- transactions
+
+    def start_transaction(self) -> None:
+        """From here on what is taken is kept for ``rollback``."""
+        self._transaction = self._position
+
+    def commit(self) -> None:
+        """Forget what was taken."""
+        self._transaction = -1
+
+    def rollback(self) -> None:
+        """Bring back what was taken."""
+        self._position = self._transaction
+        self._transaction = -1
+        self._searched = 0
+
+    def _shift(self, count: int) -> None:
+        """``count`` bytes are gone from the front: move all marks."""
+        self._position -= count
+        if self._transaction >= 0:
+            self._transaction -= count
+        self._searched = max(0, self._searched - count)
+
+
+# A block for the link: as much as one send is likely to take.  Shorter queued pieces are joined up to here, so a
+# queue of many small messages costs few system calls.
+BLOCK_SIZE = 65536
+
+
+class WriteBuffer:
+    """What is queued and unsent, as the pieces it came in."""
+
+    __slots__ = ("_pieces", "_size")
+
+    def __init__(self) -> None:
+        # An empty deque is 600 bytes, which every idle connection would carry; so there is none until there must be.
+        self._pieces: deque[memoryview] | None = None
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def append(self, piece: memoryview) -> None:
+        """Queue ``piece``, which must not change any more; one dimension, of bytes."""
+        if self._pieces is None:
+            self._pieces = deque()
+        self._pieces.append(piece)
+        self._size += len(piece)
+
+    def block(self) -> memoryview | bytes:
+        """The bytes to send next; the queue is not empty, and they stay in it."""
+        pieces = self._pieces
+        assert pieces
+        first = pieces[0]
+        if len(pieces) == 1 or len(first) + len(pieces[1]) > BLOCK_SIZE:
+            return first
+        room, together = BLOCK_SIZE, list[memoryview]()
+        for piece in pieces:
+            room -= len(piece)
+            if room < 0:
+                break
+            together.append(piece)
+        return b"".join(together)
+
+    def advance(self, count: int) -> None:
+        """``count`` bytes at the front are sent."""
+        self._size -= count
+        pieces = self._pieces
+        while count:
+            assert pieces
+            first = pieces[0]
+            if count < len(first):
+                pieces[0] = first[count:]
+                return
+            count -= len(first)
+            pieces.popleft()
+        if not pieces:
+            self._pieces = None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._pieces = None
+        self._size = 0

@@ -1,0 +1,154 @@
+"""What can go wrong, and how the system's error numbers say it.
+
+The one table from errno to :class:`ErrorKind` is here; nothing else in trioqt maps an error number.
+This is the one module of ``core`` that imports trio, for one name: ``SocketError`` is a
+``trio.BrokenResourceError``.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import socket
+
+import trio
+
+__all__ = ["ErrorKind", "SocketError", "kind_of", "reason_of"]
+
+
+class ErrorKind(enum.Enum):
+    """Why an operation failed.
+
+    Qt: QAbstractSocket::SocketError, all of it, with Qt's numbers.  Renamed, because in Python a name that ends in
+    ``Error`` is an exception.  Qt's UnknownSocketError as "no error" is ``None`` here.
+    """
+
+    CONNECTION_REFUSED = 0
+    """The peer answered that nobody listens there."""
+    REMOTE_HOST_CLOSED = 1
+    """The peer closed or reset the connection."""
+    HOST_NOT_FOUND = 2
+    """The name has no address (of the wanted family)."""
+    SOCKET_ACCESS = 3
+    """The system forbids it: a privileged port, a firewall."""
+    SOCKET_RESOURCE = 4
+    """Out of descriptors, buffers or memory."""
+    SOCKET_TIMEOUT = 5
+    """The network, or ``flush_timeout``, gave up waiting."""
+    DATAGRAM_TOO_LARGE = 6
+    """The datagram exceeds what the system can send."""
+    NETWORK = 7
+    """No route, or the network is down."""
+    ADDRESS_IN_USE = 8
+    """Somebody else has this local address and port."""
+    SOCKET_ADDRESS_NOT_AVAILABLE = 9
+    """The local address is not one of this host's."""
+    UNSUPPORTED_SOCKET_OPERATION = 10
+    """The system, or this kind of socket, cannot do that."""
+    UNFINISHED_SOCKET_OPERATION = 11
+    """Qt's, for an operation that is still under way."""
+    PROXY_AUTHENTICATION_REQUIRED = 12
+    """The proxy wants credentials."""
+    SSL_HANDSHAKE_FAILED = 13
+    """The TLS handshake failed."""
+    PROXY_CONNECTION_REFUSED = 14
+    """The proxy refused the connection."""
+    PROXY_CONNECTION_CLOSED = 15
+    """The proxy closed the connection before the target was reached."""
+    PROXY_CONNECTION_TIMEOUT = 16
+    """The proxy did not answer in time."""
+    PROXY_NOT_FOUND = 17
+    """The proxy's name has no address."""
+    PROXY_PROTOCOL = 18
+    """The proxy's answer makes no sense."""
+    OPERATION = 19
+    """The call is not possible in the socket's present state: a mistake of the program, not of the network."""
+    SSL_INTERNAL = 20
+    """The TLS library failed."""
+    SSL_INVALID_USER_DATA = 21
+    """A certificate or key given by the user is not usable."""
+    TEMPORARY = 22
+    """Try again later."""
+    UNKNOWN = -1
+    """The system gave a reason that the table does not know."""
+    LIMIT_EXCEEDED = 100
+    """Ours, not Qt's: a bound was reached (line length, buffer, subscription); the message names it."""
+
+
+class SocketError(trio.BrokenResourceError, OSError):
+    """An operation on a socket failed.
+
+    A ``trio.BrokenResourceError``, so code written for any trio stream handles it, and an ``OSError``, as every
+    network failure in Python is; ``errno`` is kept where the system gave one.  The original exception is its
+    ``__cause__``; when several addresses were tried, the cause is a group with one exception per attempt.
+
+    Qt: the pair error() and errorString(); the wording is ours.
+    """
+
+    kind: ErrorKind
+    message: str
+
+    def __init__(self, kind: ErrorKind, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.errno = errno
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __repr__(self) -> str:
+        return f"SocketError({self.kind}, {self.message!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.kind, self.message, self.errno)
+
+
+def _rebuild(cls: type[SocketError], kind: ErrorKind, message: str, number: int | None) -> SocketError:
+    return cls(kind, message, errno=number)
+
+
+# The names are those of POSIX; where Windows has its own number for the same cause (WSAECONNREFUSED beside
+# ECONNREFUSED), that is entered too.  Names a platform lacks are left out.
+_NAMES: dict[ErrorKind, str] = {
+    ErrorKind.CONNECTION_REFUSED: "ECONNREFUSED",
+    ErrorKind.REMOTE_HOST_CLOSED: "ECONNRESET EPIPE ECONNABORTED ESHUTDOWN ENOTCONN",
+    ErrorKind.SOCKET_ACCESS: "EACCES EPERM",
+    ErrorKind.SOCKET_RESOURCE: "EMFILE ENFILE ENOBUFS ENOMEM",
+    ErrorKind.SOCKET_TIMEOUT: "ETIMEDOUT",
+    ErrorKind.DATAGRAM_TOO_LARGE: "EMSGSIZE",
+    ErrorKind.NETWORK: "ENETUNREACH EHOSTUNREACH ENETDOWN EHOSTDOWN ENETRESET ENONET",
+    ErrorKind.ADDRESS_IN_USE: "EADDRINUSE",
+    ErrorKind.SOCKET_ADDRESS_NOT_AVAILABLE: "EADDRNOTAVAIL",
+    ErrorKind.UNSUPPORTED_SOCKET_OPERATION: (
+        "EAFNOSUPPORT EPFNOSUPPORT EPROTONOSUPPORT EPROTOTYPE ESOCKTNOSUPPORT EOPNOTSUPP ENOPROTOOPT ENOTSOCK EBADF EINVAL"
+    ),
+    ErrorKind.UNFINISHED_SOCKET_OPERATION: "EINPROGRESS EALREADY",
+}
+ERRNO_KINDS: dict[int, ErrorKind] = {
+    getattr(errno, prefix + name): kind
+    for kind, names in _NAMES.items()
+    for name in names.split()
+    for prefix in ("", "WSA")
+    if hasattr(errno, prefix + name)
+}
+
+
+def kind_of(exc: BaseException) -> ErrorKind:
+    """The kind of a failure that the system, trio or another trio stream reported."""
+    if isinstance(exc, SocketError):
+        return exc.kind
+    if isinstance(exc, (socket.gaierror, UnicodeError)):  # UnicodeError: a name that IDNA cannot encode
+        return ErrorKind.HOST_NOT_FOUND
+    if isinstance(exc, OSError):
+        return ERRNO_KINDS.get(exc.errno or 0, ErrorKind.UNKNOWN)
+    if isinstance(exc, trio.BrokenResourceError):
+        # A trio stream tells its reason, if it knows one, as the cause.
+        cause = exc.__cause__
+        return kind_of(cause) if isinstance(cause, (OSError, trio.BrokenResourceError)) else ErrorKind.REMOTE_HOST_CLOSED
+    return ErrorKind.UNKNOWN
+
+
+def reason_of(exc: BaseException) -> str:
+    """The same in words, for messages: the system's, without the number in front."""
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__

@@ -1,0 +1,143 @@
+"""Qt's signals as frozen values, each marked fact or nudge.
+
+FACTS are never lost silently: a subscription that falls too far behind is told, and ends.
+NUDGES say "look again"; while one waits unread in a subscription, a later one of its kind merges into it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from trioqt.core.addresses import HostAddress
+from trioqt.core.errors import ErrorKind
+
+if TYPE_CHECKING:  # the table in states.py names the events, so it imports this module
+    from trioqt.core.states import SocketState
+
+__all__ = [
+    "AcceptError",
+    "BytesWritten",
+    "Connected",
+    "ConnectionFinished",
+    "Disconnected",
+    "Draining",
+    "Encrypted",
+    "ErrorOccurred",
+    "Event",
+    "HostFound",
+    "NewConnection",
+    "Nudge",
+    "ReadChannelFinished",
+    "ReadyRead",
+    "StateChanged",
+]
+
+
+@attrs.frozen
+class Event:
+    """Base of everything a subscription yields."""
+
+
+@attrs.frozen
+class Nudge(Event):
+    """Base of the events that merge while they wait unread; every other event is a fact."""
+
+    def merge(self, later: Nudge) -> Nudge:
+        """What stands for this event and a later one of its kind: the later one, unless a class adds them up."""
+        return later
+
+
+# ---- of a socket ---------------------------------------------------------------------------
+
+
+@attrs.frozen
+class StateChanged(Event):
+    """The socket entered ``state``.  Fact.  Qt: stateChanged."""
+
+    state: SocketState
+
+
+@attrs.frozen
+class HostFound(Event):
+    """The name has an address; for an address given as such it comes too.  Fact.  Qt: hostFound."""
+
+
+@attrs.frozen
+class Connected(Event):
+    """An attempt succeeded.  Not told of an adopted or accepted connection.  Fact.  Qt: connected."""
+
+
+@attrs.frozen
+class Encrypted(Event):
+    """The TLS handshake is done.  Fact.  Qt: QSslSocket::encrypted.  No socket sends it yet."""
+
+
+@attrs.frozen
+class ReadChannelFinished(Event):
+    """No byte will arrive any more; some may still be unread.  Fact.  Qt: readChannelFinished."""
+
+
+@attrs.frozen
+class Disconnected(Event):
+    """The connection has ended.  Not told of an attempt that failed.  Fact.  Qt: disconnected."""
+
+
+@attrs.frozen
+class ErrorOccurred(Event):
+    """Something failed, and why.  Fact.  Qt: errorOccurred."""
+
+    kind: ErrorKind
+    message: str
+
+
+@attrs.frozen
+class ReadyRead(Nudge):
+    """Bytes have arrived.  Nudge.  Qt: readyRead."""
+
+
+@attrs.frozen
+class BytesWritten(Nudge):
+    """The system has taken ``count`` more bytes.  Nudge; merged ones add up.  Qt: bytesWritten."""
+
+    count: int
+
+    def merge(self, later: Nudge) -> Nudge:
+        """Both counts in one."""
+        assert isinstance(later, BytesWritten)
+        return BytesWritten(self.count + later.count)
+
+
+# ---- of a server ---------------------------------------------------------------------------
+
+
+@attrs.frozen
+class NewConnection(Nudge):
+    """A connection is pending.  Nudge.  Qt: newConnection.
+
+    Connections that ``serve`` hands straight to handlers are announced too.
+    """
+
+
+@attrs.frozen
+class AcceptError(Nudge):
+    """``accept`` failed, out of descriptors for one; it is tried again.  Nudge.  Qt: acceptError."""
+
+    kind: ErrorKind
+    message: str
+
+
+@attrs.frozen
+class ConnectionFinished(Event):
+    """How one handler ended, isolated or not: ``error`` is None after a normal return.  Fact.  Qt: no counterpart."""
+
+    peer: HostAddress
+    peer_port: int
+    error: BaseException | None
+
+
+@attrs.frozen
+class Draining(Event):
+    """The server has begun to drain.  Fact.  Qt: no counterpart.  No server sends it yet."""
+

@@ -1,0 +1,210 @@
+"""What a socket can be told, and by which numbers this system is told it.
+
+This module touches no socket: it says which ``setsockopt`` calls another layer has to make.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+import sys
+from typing import Final
+
+import attrs
+
+__all__ = ["BindMode", "OptionSpec", "SocketOption", "SocketType", "bind_options", "listen_options", "option_for"]
+
+
+class SocketType(enum.Enum):
+    """The transport.  Qt: QAbstractSocket::SocketType."""
+
+    TCP = 0
+    UDP = 1
+    SCTP = 2
+    UNKNOWN = -1
+
+
+class SocketOption(enum.Enum):
+    """What can be set on, or asked of, an open socket.  Qt: QAbstractSocket::SocketOption, all of it.
+
+    ``LOW_DELAY``, ``KEEP_ALIVE`` and ``MULTICAST_LOOPBACK`` are 0 or 1.  Buffer sizes and the path MTU are bytes
+    (Linux answers with twice the buffer size it was told), ``KEEP_ALIVE_IDLE`` and ``KEEP_ALIVE_INTERVAL`` whole
+    seconds.  TCP keeps the two lowest bits of ``TYPE_OF_SERVICE`` for itself (ECN) and Linux drops them.
+    """
+
+    LOW_DELAY = 0
+    KEEP_ALIVE = 1
+    MULTICAST_TTL = 2
+    MULTICAST_LOOPBACK = 3
+    TYPE_OF_SERVICE = 4
+    SEND_BUFFER_SIZE = 5
+    RECEIVE_BUFFER_SIZE = 6
+    PATH_MTU = 7
+    KEEP_ALIVE_IDLE = 8
+    KEEP_ALIVE_INTERVAL = 9
+    KEEP_ALIVE_COUNT = 10
+
+
+class BindMode(enum.Flag):
+    """Who else may bind the address.  Qt: QAbstractSocket::BindFlag; REUSE_PORT is ours.
+
+    ``SHARE_ADDRESS`` and ``REUSE_ADDRESS_HINT``: others that say so too.  ``DONT_SHARE_ADDRESS``: nobody.
+    ``REUSE_PORT``: every process of this user that says so too, listening as well, and Linux spreads connections
+    over them.
+    """
+
+    DEFAULT_FOR_PLATFORM = 0
+    SHARE_ADDRESS = 1
+    DONT_SHARE_ADDRESS = 2
+    REUSE_ADDRESS_HINT = 4
+    REUSE_PORT = 8
+
+
+@attrs.frozen
+class OptionSpec:
+    """One option as ``setsockopt`` and ``getsockopt`` want it: ``| level | number | int |``.
+
+    A flag is 0 or 1.  One that is ``read_only`` can be asked, never set; refusing is the caller's part.
+    """
+
+    level: int
+    number: int
+    is_flag: bool = False
+    read_only: bool = False
+
+    def to_system(self, value: int) -> int:
+        """The int to set; anything but 0 switches a flag on.
+
+        Raises:
+          ValueError: Negative, or more than a C int holds.  (Linux takes a buffer of -1 bytes for the largest.)
+          TypeError: Not an int.
+        Qt: setSocketOption; there, text becomes 0 and a refused value is forgotten silently.
+        """
+        if not isinstance(value, int):
+            raise TypeError(f"a socket option is an int, not {type(value).__name__}")
+        if not 0 <= value < 2**31:
+            raise ValueError(f"a socket option is 0 to {2**31 - 1}, not {value}")
+        return int(value != 0) if self.is_flag else int(value)
+
+    def from_system(self, value: int) -> int:
+        """The value to report.  BSD and macOS answer a flag with its bit (TCP_NODELAY with 4), we with 1."""
+        return int(value != 0) if self.is_flag else value
+
+
+# Where each option is, for an IPv4 and an IPv6 socket: the level, then the names to try, of which a platform has one.
+#
+# TYPE_OF_SERVICE on IPv6: Qt gives nothing and sets nothing (B-009).  The traffic class is the same byte with the
+# same meaning (RFC 2474), so we set that.  It does not reach IPv4: on a dual-stack socket with an IPv4 peer
+# (Linux 6.18) IPV6_TCLASS 32 left TOS 0 on the wire, IP_TOS 64 put 64 there.  So whoever holds a socket whose peer
+# is IPv4-mapped asks for AF_INET.
+#
+# MULTICAST_TTL on TCP: every platform has it, Linux refuses it there (EINVAL; IPv6: ENOPROTOOPT).  That is the
+# kernel's to say, when it is set.
+#
+# PATH_MTU: Linux only (IP_MTU is not settable; IPV6_MTU is, but that would be another option).  KEEP_ALIVE_IDLE
+# is TCP_KEEPALIVE on macOS.
+_TCP = (socket.IPPROTO_TCP, socket.IPPROTO_TCP)
+_SOCKET = (socket.SOL_SOCKET, socket.SOL_SOCKET)
+_IP = (socket.IPPROTO_IP, socket.IPPROTO_IPV6)
+_OPTIONS: Final[dict[SocketOption, tuple[tuple[int, int], tuple[str, ...], tuple[str, ...]]]] = {
+    #                                  level    AF_INET                              AF_INET6
+    SocketOption.LOW_DELAY:           (_TCP,    ("TCP_NODELAY",),                    ("TCP_NODELAY",)),
+    SocketOption.KEEP_ALIVE:          (_SOCKET, ("SO_KEEPALIVE",),                   ("SO_KEEPALIVE",)),
+    SocketOption.MULTICAST_TTL:       (_IP,     ("IP_MULTICAST_TTL",),               ("IPV6_MULTICAST_HOPS",)),
+    SocketOption.MULTICAST_LOOPBACK:  (_IP,     ("IP_MULTICAST_LOOP",),              ("IPV6_MULTICAST_LOOP",)),
+    SocketOption.TYPE_OF_SERVICE:     (_IP,     ("IP_TOS",),                         ("IPV6_TCLASS",)),
+    SocketOption.SEND_BUFFER_SIZE:    (_SOCKET, ("SO_SNDBUF",),                      ("SO_SNDBUF",)),
+    SocketOption.RECEIVE_BUFFER_SIZE: (_SOCKET, ("SO_RCVBUF",),                      ("SO_RCVBUF",)),
+    SocketOption.PATH_MTU:            (_IP,     ("IP_MTU",),                         ("IPV6_MTU",)),
+    SocketOption.KEEP_ALIVE_IDLE:     (_TCP,    ("TCP_KEEPIDLE", "TCP_KEEPALIVE"),   ("TCP_KEEPIDLE", "TCP_KEEPALIVE")),
+    SocketOption.KEEP_ALIVE_INTERVAL: (_TCP,    ("TCP_KEEPINTVL",),                  ("TCP_KEEPINTVL",)),
+    SocketOption.KEEP_ALIVE_COUNT:    (_TCP,    ("TCP_KEEPCNT",),                    ("TCP_KEEPCNT",)),
+}  # fmt: skip
+_FLAGS: Final = {SocketOption.LOW_DELAY, SocketOption.KEEP_ALIVE, SocketOption.MULTICAST_LOOPBACK}
+
+# What Linux has and Python's socket module does not name (linux/in.h, linux/in6.h; one number on every architecture).
+_LINUX_NUMBERS: Final = {"IP_MTU": 14, "IPV6_MTU": 24}
+
+# What to switch on before bind(), at level SOL_SOCKET.
+#
+# Measured on Linux 6.18, two TCP sockets bound to one address and port, neither listening (UDP: the same):
+#
+#   first \ second   nothing   REUSEADDR   REUSEPORT   both
+#   nothing          in use    in use      in use      in use
+#   REUSEADDR        in use    bound       in use      bound
+#   REUSEPORT        in use    in use      bound       bound
+#   both             in use    bound       bound       bound
+#
+# So nothing for Default and DontShare and REUSEADDR for the other two gives what Qt does (B-024, and all 25 cells of
+# the trace udp_bind_modes).  Once the first one listens, REUSEADDR no longer lets a second one in, only REUSEPORT does.
+#
+# Windows: there REUSEADDR takes an address from its holder, unless that asked for exclusive use.  Qt sets what is
+# below; both at once is refused (WSAEINVAL), so with DontShare the exclusive use wins.
+_BIND_OPTIONS: Final[dict[BindMode, tuple[str | None, str | None]]] = {
+    #                             Unix            Windows
+    BindMode.SHARE_ADDRESS:      ("SO_REUSEADDR", None),
+    BindMode.DONT_SHARE_ADDRESS: (None,           "SO_EXCLUSIVEADDRUSE"),
+    BindMode.REUSE_ADDRESS_HINT: ("SO_REUSEADDR", "SO_REUSEADDR"),
+    BindMode.REUSE_PORT:         ("SO_REUSEPORT", "SO_REUSEPORT"),
+}  # fmt: skip
+
+
+def option_for(option: SocketOption, family: int, *, constants: object = socket) -> OptionSpec | None:
+    """How ``option`` is set on a socket of ``family``, or None if this platform or family has no such option.
+
+    Args:
+      family: AF_INET or AF_INET6, of the packets: AF_INET too for an IPv6 socket whose peer is IPv4-mapped.
+      constants: Where the platform's numbers are looked up.
+    """
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    levels, *names_by_family = _OPTIONS[option]
+    version = int(family == socket.AF_INET6)
+    for name in names_by_family[version]:
+        number = _number(name, constants)
+        if number is not None:
+            return OptionSpec(levels[version], number, option in _FLAGS, option is SocketOption.PATH_MTU)
+    return None
+
+
+def bind_options(
+    mode: BindMode, platform: str = sys.platform, *, constants: object = socket
+) -> tuple[tuple[int, int, int], ...]:
+    """The ``(level, number, value)`` to set, in this order, on a new socket before it is bound.
+
+    Raises:
+      ValueError: DONT_SHARE_ADDRESS with SHARE_ADDRESS or REUSE_PORT; REUSE_PORT where there is none (Windows).
+    Qt: bind(..., BindMode); there, contradictions are not noticed.
+    """
+    exclusive = BindMode.DONT_SHARE_ADDRESS in mode
+    if exclusive and mode & (BindMode.SHARE_ADDRESS | BindMode.REUSE_PORT):
+        raise ValueError(f"an address is shared or it is not: {mode}")
+    on_windows = platform == "win32"
+    if on_windows and exclusive:
+        mode = BindMode.DONT_SHARE_ADDRESS
+    names = dict.fromkeys(_BIND_OPTIONS[flag][on_windows] for flag in mode)
+    return tuple(_switch_on(name, constants) for name in names if name is not None)
+
+
+def listen_options(platform: str = sys.platform, *, constants: object = socket) -> tuple[tuple[int, int, int], ...]:
+    """The ``(level, number, value)`` to set on a socket that will listen, before it is bound.
+
+    Unix: REUSEADDR, so that a server can come back while its old connections are in TIME_WAIT (S-013; measured:
+    without it, bind says "in use").  Windows needs none for that, and exclusive use keeps others off the port.
+    """
+    mode = BindMode.DONT_SHARE_ADDRESS if platform == "win32" else BindMode.REUSE_ADDRESS_HINT
+    return bind_options(mode, platform, constants=constants)
+
+
+def _switch_on(name: str, constants: object) -> tuple[int, int, int]:
+    number = _number(name, constants)
+    if number is None:
+        raise ValueError(f"this platform has no {name}")
+    return socket.SOL_SOCKET, number, 1
+
+
+def _number(name: str, constants: object) -> int | None:
+    number: int | None = getattr(constants, name, None)
+    if number is None and constants is socket and sys.platform == "linux":
+        return _LINUX_NUMBERS.get(name)
+    return number

@@ -1,0 +1,117 @@
+"""The seam: what a socket needs of whatever carries its bytes.
+
+Above it nothing knows whether a kernel, a simulated network or a trio stream is below.  Below it nothing knows of
+states, events or buffers.  Everything here raises what the system raises (``OSError``, trio's errors); who holds the
+link says what that means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+__all__ = ["Bytes", "Link", "ListenerLink", "NativeSocket", "Sockaddr"]
+
+Sockaddr = tuple[Any, ...]
+"""An address as the socket module has it: (host, port) or (host, port, flow info, scope id)."""
+
+Bytes = bytes | memoryview
+
+
+class Link(Protocol):
+    """A connection that carries bytes both ways."""
+
+    def try_receive(self, max_bytes: int) -> bytes | None:
+        """Take what has arrived: ``b""`` at the peer's end, None if there is nothing or it cannot be known."""
+
+    async def wait_receivable(self, max_bytes: int) -> None:
+        """Wait until ``try_receive(max_bytes)`` may have something.  A full checkpoint.
+
+        Raises: trio.ClosedResourceError if the link is closed meanwhile.
+        """
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """Wait for bytes; ``b""`` at the peer's end.  A full checkpoint.
+
+        Raises: trio.ClosedResourceError if the link is closed meanwhile.
+        Cancelled: nothing was taken.
+        """
+
+    def try_send(self, data: Bytes) -> int:
+        """Hand over as many bytes as can go at once; 0 if none can, or if it cannot be known."""
+
+    async def send(self, data: Bytes) -> int:
+        """Wait until bytes can go, hand over what can; how many went.
+
+        Raises: trio.ClosedResourceError if the link is closed meanwhile.
+        Cancelled: a native link has sent nothing; over a stream a part may have gone, and only ``close`` is left.
+        """
+
+    async def finish_sending(self) -> None:
+        """Tell the peer that no more comes.  Cancelled: either done or not begun."""
+
+    def close(self, *, reset: bool = False) -> None:
+        """End it now.  Tasks that wait in the link wake with ``trio.ClosedResourceError``.
+
+        Args:
+          reset: The peer must not take this for a clean end, because bytes for it are dropped.
+        """
+
+    async def aclose(self) -> None:
+        """End it in order: over TLS, say goodbye first.  Cancelled: ended all the same."""
+
+    def local_address(self) -> Sockaddr | None:
+        """This end's address, or None where there is none."""
+
+    def peer_address(self) -> Sockaddr | None:
+        """The other end's address, or None where there is none."""
+
+    def native(self) -> NativeSocket | None:
+        """The socket below, for options and the descriptor; None where there is none."""
+
+
+class ListenerLink(Protocol):
+    """A socket that listens."""
+
+    def try_accept(self) -> tuple[Link, Sockaddr]:
+        """Take a connection that waits.
+
+        Raises: BlockingIOError if none does, other OSErrors as the system gives them.
+        """
+
+    async def wait_acceptable(self) -> None:
+        """Wait until a connection waits.  Raises: trio.ClosedResourceError if closed meanwhile."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+    def local_address(self) -> Sockaddr:
+        """Where it listens."""
+
+    def native(self) -> NativeSocket:
+        """The socket below."""
+
+
+class NativeSocket(Protocol):
+    """What the native link needs of a socket.
+
+    The kernel's (``native.KernelSocket``) has it, and so has a simulated one.  All but the waits are sync; the
+    ``try_...`` raise BlockingIOError where they would have to wait.
+    """
+
+    @property
+    def family(self) -> int: ...
+    def try_recv(self, max_bytes: int, /) -> bytes: ...
+    def try_send(self, data: Bytes, /) -> int: ...
+    def try_accept(self) -> tuple[NativeSocket, Sockaddr]: ...
+    def wait_readable(self) -> Awaitable[None]: ...
+    def wait_writable(self) -> Awaitable[None]: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None:
+        """Also wakes the waits, with ``trio.ClosedResourceError``."""
+
+    def fileno(self) -> int: ...
+    def getsockname(self) -> Any: ...
+    def getpeername(self) -> Any: ...
+    def getsockopt(self, level: int, option: int, /) -> int: ...
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...

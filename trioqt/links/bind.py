@@ -1,0 +1,94 @@
+"""Taking a local address, for a socket or for a server.
+
+Sockets are asked of trio, so they are simulated wherever trio's are.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+
+import trio
+
+from trioqt.core.addresses import HostAddress
+from trioqt.core.options import listen_options
+from trioqt.links.base import NativeSocket
+from trioqt.links.connect import Target, target_of
+from trioqt.links.native import NativeListener, native_socket
+
+__all__ = ["any_target", "bind_socket", "listen_on"]
+
+# A second address may find the first one's random port in use; then another port is drawn.  Ports in use are
+# some dozens of 28,000 on most machines, so one draw in a thousand fails, and sixteen in a row never.
+PORT_DRAWS = 16
+
+SocketOptions = Sequence[tuple[int, int, int]]
+
+
+def any_target(port: int) -> Target:
+    """The target that ``HostAddress.ANY`` is here: both families on one socket, or IPv4 where there is no IPv6."""
+    return target_of(HostAddress.ANY if socket.has_ipv6 else HostAddress.ANY_IPV4, port)
+
+
+async def bind_socket(
+    target: Target, options: SocketOptions, *, dual_stack: bool = False, socket_type: int = socket.SOCK_STREAM
+) -> trio.socket.SocketType:
+    """A new socket with that local address.
+
+    Args:
+      options: Set before it is bound.
+      dual_stack: An IPv6 socket carries IPv4 too.
+
+    Raises: OSError.  Cancelled: the socket is closed.
+    """
+    sock = trio.socket.socket(target.family, socket_type)
+    try:
+        for option in options:
+            sock.setsockopt(*option)
+        if target.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
+        await sock.bind(target.address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def listen_on(targets: Sequence[Target], backlog: int, *, dual_stack: bool = False) -> list[NativeListener]:
+    """Listen on every target with one port; where theirs is 0, the system's choice for the first serves all.
+
+    Raises: OSError.  Cancelled: every socket is closed.
+    """
+    port_is_free = targets[0].address[1] == 0
+    for draw in range(PORT_DRAWS):
+        try:
+            return await _listen_on_one_port(targets, backlog, dual_stack)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE or not port_is_free or len(targets) == 1 or draw == PORT_DRAWS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _listen_on_one_port(targets: Sequence[Target], backlog: int, dual_stack: bool) -> list[NativeListener]:
+    socks: list[NativeSocket] = []
+    port = targets[0].address[1]
+    try:
+        for target in targets:
+            host, _, *scope = target.address
+            chosen = Target(target.family, (host, port, *scope))
+            # Every accepted connection inherits the listener's TCP_NODELAY, which saves each one a system call.
+            options = (*listen_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
+            sock = await bind_socket(chosen, options, dual_stack=dual_stack)
+            try:
+                sock.listen(backlog)
+                port = sock.getsockname()[1]
+                socks.append(native_socket(sock))
+            except BaseException:
+                sock.close()
+                raise
+    except BaseException:
+        for taken in socks:
+            taken.close()
+        raise
+    return [NativeListener(sock) for sock in socks]

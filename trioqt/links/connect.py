@@ -1,0 +1,138 @@
+"""From a name to a connected link: the look-up, and the race of RFC 8305 between the addresses found.
+
+Sockets and look-ups are asked of trio, so both are simulated wherever trio's are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Sequence
+
+import attrs
+import trio
+
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_address, to_sockaddr
+from trioqt.links.base import Sockaddr
+from trioqt.links.native import NativeLink, native_socket
+
+__all__ = ["Target", "look_up", "race"]
+
+# RFC 8305, section 5, "Connection Attempt Delay": the recommended value.
+ATTEMPT_DELAY = 0.25
+
+FAMILIES = {
+    NetworkLayerProtocol.ANY_IP: socket.AF_UNSPEC,
+    NetworkLayerProtocol.IPV4: socket.AF_INET,
+    NetworkLayerProtocol.IPV6: socket.AF_INET6,
+}
+
+
+@attrs.frozen
+class Target:
+    """One address to try, or to listen on."""
+
+    family: int
+    address: Sockaddr
+
+    def __str__(self) -> str:
+        return f"[{self.address[0]}]:{self.address[1]}" if ":" in self.address[0] else "{}:{}".format(*self.address[:2])
+
+
+def target_of(address: HostAddress, port: int) -> Target:
+    """The target that a known address is.  Raises: OSError if its scope names no interface."""
+    sockaddr = to_sockaddr(address, port)
+    return Target(socket.AF_INET if len(sockaddr) == 2 else socket.AF_INET6, sockaddr)
+
+
+async def look_up(host: HostAddress | str, port: int, protocol: NetworkLayerProtocol) -> list[Target]:
+    """The addresses of ``host``, families in turn (RFC 8305 section 4); an address needs no look-up.
+
+    Raises:
+      socket.gaierror: There is none, or none of that family.
+    Cancelled: nothing is left behind but a worker thread that may still wait for the system's resolver.
+    """
+    family = FAMILIES[protocol]
+    address = host if isinstance(host, HostAddress) else parse_address(host)
+    if address == HostAddress.NULL:
+        raise socket.gaierror(socket.EAI_NONAME, "an empty name")
+    if address is not None:
+        target = target_of(address, port)
+        if family not in (socket.AF_UNSPEC, target.family):
+            raise socket.gaierror(socket.EAI_NONAME, f"not an {protocol.name} address")
+        return [target]
+    found = await trio.socket.getaddrinfo(str(host), port, family=family, type=socket.SOCK_STREAM)
+    targets = list(dict.fromkeys(Target(entry[0], entry[4]) for entry in found))
+    if not targets:
+        raise socket.gaierror(socket.EAI_NONAME, "no address")
+    return _families_in_turn(targets)
+
+
+def _families_in_turn(targets: Sequence[Target]) -> list[Target]:
+    """The resolver's order within a family; families alternate, its favourite first."""
+    first = [target for target in targets if target.family == targets[0].family]
+    others = [target for target in targets if target.family != targets[0].family]
+    shared = min(len(first), len(others))
+    alternating = [target for pair in zip(first, others, strict=False) for target in pair]
+    return alternating + first[shared:] + others[shared:]
+
+
+async def race(
+    targets: Sequence[Target], prepare: Callable[[trio.socket.SocketType], None], *, delay: float = ATTEMPT_DELAY
+) -> NativeLink:
+    """Connect to the first target that answers.  Each gets ``delay`` seconds' start over the next, less if it fails.
+
+    Args:
+      prepare: Called with each new socket, for its options.
+
+    Raises:
+      ExceptionGroup: All failed; one OSError per attempt, in the order in which they ended.
+    Cancelled: every socket is closed.
+    """
+    failures: list[OSError] = []
+    winner: trio.socket.SocketType | None = None
+    peer: Sockaddr | None = None
+
+    async def attempt(target: Target, ended: trio.Event) -> None:
+        nonlocal winner, peer
+        try:
+            sock = await open_connected(target, prepare)
+        except OSError as exc:
+            exc.add_note(f"while connecting to {target}")
+            failures.append(exc)
+            ended.set()
+            return
+        if winner is None:
+            winner, peer = sock, target.address
+            nursery.cancel_scope.cancel(reason="another address answered")
+        else:
+            sock.close()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for target in targets:
+                ended = trio.Event()
+                nursery.start_soon(attempt, target, ended)
+                with trio.move_on_after(delay):
+                    await ended.wait()
+    except BaseException:
+        if winner is not None:
+            winner.close()
+        raise
+    if winner is None:
+        raise ExceptionGroup("no address could be connected", failures)
+    with contextlib.suppress(OSError):  # the peer may have reset it already: then its address is the one we asked for
+        peer = winner.getpeername()
+    return NativeLink(native_socket(winner), peer)
+
+
+async def open_connected(target: Target, prepare: Callable[[trio.socket.SocketType], None]) -> trio.socket.SocketType:
+    """One attempt.  Raises: OSError.  Cancelled: the socket is closed."""
+    sock = trio.socket.socket(target.family, socket.SOCK_STREAM)
+    try:
+        prepare(sock)
+        await sock.connect(target.address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

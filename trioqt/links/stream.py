@@ -1,0 +1,87 @@
+"""Bytes over what is nothing but a trio stream: TLS, a memory pair, a unix socket.
+
+A stream cannot be asked without waiting, so ``try_receive`` has only what an earlier wait brought, and ``try_send``
+takes nothing: whatever is written is queued and sent by a task.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+
+__all__ = ["StreamLink"]
+
+
+class StreamLink(Link):
+    """A trio stream."""
+
+    __slots__ = ("_arrived", "_closed", "_stream")
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._closed = False
+        self._arrived: bytes | None = None  # what a wait brought and nobody has taken; b"" is the peer's end
+
+    def try_receive(self, max_bytes: int) -> bytes | None:
+        arrived = self._arrived
+        if not arrived:
+            return arrived
+        self._arrived = arrived[max_bytes:] or None
+        return arrived[:max_bytes]
+
+    async def wait_receivable(self, max_bytes: int) -> None:
+        if self._arrived is None:
+            self._arrived = bytes(await self._stream.receive_some(max_bytes))
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def receive(self, max_bytes: int) -> bytes:
+        await self.wait_receivable(max_bytes)
+        data = self.try_receive(max_bytes)
+        assert data is not None
+        return data
+
+    def try_send(self, data: Bytes) -> int:
+        return 0
+
+    async def send(self, data: Bytes) -> int:
+        await self._stream.send_all(data)
+        return len(data)
+
+    async def finish_sending(self) -> None:
+        if not isinstance(self._stream, trio.abc.HalfCloseableStream):
+            raise NotImplementedError("the stream has no send_eof")
+        # Shielded, because a stream's send_eof does not say what is so after a cancellation.  It cannot take long:
+        # what was queued is sent.
+        with trio.CancelScope(shield=True):
+            await self._stream.send_eof()
+
+    def close(self, *, reset: bool = False) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        # A trio stream has no sync close.  A system task, because the end may come where no nursery is left to ask;
+        # it ends within a step or two, as a forceful close never waits.
+        trio.lowlevel.spawn_system_task(_close_forcefully, self._stream)
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._stream.aclose()
+
+    def local_address(self) -> Sockaddr | None:
+        return None
+
+    def peer_address(self) -> Sockaddr | None:
+        return None
+
+    def native(self) -> NativeSocket | None:
+        return None
+
+
+async def _close_forcefully(stream: trio.abc.Stream) -> None:
+    try:
+        await trio.aclose_forcefully(stream)
+    except (OSError, trio.BrokenResourceError):
+        pass  # it is gone, which is all that was wanted

@@ -1,0 +1,1 @@
+"""What you hold: sockets and servers, with their scopes, states and events."""

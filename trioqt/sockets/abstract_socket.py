@@ -1,0 +1,511 @@
+"""What every socket has: a scope, a state, a last error, events, a local address, options.
+
+This module knows nothing of bytes.  Everything here that changes a state feeds the table of ``core/states.py``.
+"""
+
+from __future__ import annotations
+
+import operator
+import socket
+from contextlib import AbstractAsyncContextManager
+from ipaddress import IPv4Address, IPv6Address
+from types import TracebackType
+from typing import NoReturn, Self
+
+import attrs
+import trio
+
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, parse_address
+from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
+from trioqt.core.events import (
+    Connected,
+    Disconnected,
+    ErrorOccurred,
+    Event,
+    HostFound,
+    ReadChannelFinished,
+    StateChanged,
+)
+from trioqt.core.options import BindMode, OptionSpec, SocketOption, SocketType, bind_options, option_for
+from trioqt.core.states import Input, SocketState, StateMachine, Told
+from trioqt.links.base import NativeSocket, Sockaddr
+from trioqt.links.bind import any_target, bind_socket
+from trioqt.links.connect import Target, look_up
+from trioqt.sockets.subscription import EventSource
+
+__all__ = ["AbstractSocket", "Failure", "check_host", "check_port", "check_size"]
+
+Host = HostAddress | str | IPv4Address | IPv6Address
+
+# Events without a value of their own are built once.
+EVENTS: dict[Told, Event] = {state: StateChanged(state) for state in SocketState}
+EVENTS.update({kind: kind() for kind in (HostFound, Connected, ReadChannelFinished, Disconnected)})
+
+UNCONNECTED, CONNECTED = SocketState.UNCONNECTED, SocketState.CONNECTED
+
+
+def check_host(host: Host) -> HostAddress | str:
+    """An address, or a name still to be looked up.  Raises: TypeError."""
+    if isinstance(host, HostAddress):
+        return host
+    if isinstance(host, (IPv4Address, IPv6Address)):
+        return HostAddress(str(host))
+    if not isinstance(host, str):
+        raise TypeError(f"a host is a name or an address, not {type(host).__name__}")
+    address = parse_address(host)
+    return host if address is None else address
+
+
+def check_port(port: int) -> int:
+    """Raises: TypeError, ValueError."""
+    port = operator.index(port)
+    if not 0 <= port <= 65535:
+        raise ValueError(f"a port is 0 to 65535, not {port}")
+    return port
+
+
+def check_size(size: int, name: str, *, least: int = 0) -> int:
+    """Raises: TypeError, ValueError."""
+    size = operator.index(size)
+    if size < least:
+        raise ValueError(f"{name} must be at least {least}, not {size}")
+    return size
+
+
+@attrs.frozen
+class Failure:
+    """Why the connection ended, kept to be raised in every later call."""
+
+    kind: ErrorKind
+    message: str
+    cause: BaseException | None
+
+    def error(self) -> SocketError:
+        """A new exception each time, so that tracebacks do not pile up in one."""
+        number = self.cause.errno if isinstance(self.cause, OSError) else None
+        error = SocketError(self.kind, self.message, errno=number)
+        error.__cause__ = self.cause
+        return error
+
+
+@attrs.frozen
+class Bound:
+    """A socket that has a local address and nothing else yet."""
+
+    sock: trio.socket.SocketType
+    address: HostAddress
+    options: tuple[tuple[int, int, int], ...]
+
+    def local(self) -> tuple[HostAddress, int]:
+        """Its address, ANY included, and its port."""
+        sockaddr = self.sock.getsockname()
+        return (self.address if self.address == HostAddress.ANY else from_sockaddr(sockaddr)), sockaddr[1]
+
+
+class AbstractSocket(EventSource):
+    """What every socket has: a scope, a state, a last error, events.  Qt: QAbstractSocket.
+
+    Args:
+      parent: The nursery for its tasks, for a socket that is not entered.  It only holds them: you close the socket,
+        as any trio stream; once that nursery has ended the socket is closed.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_aborted",
+        "_bound",
+        "_closed",
+        "_entries",
+        "_error",
+        "_error_string",
+        "_failure",
+        "_failure_told",
+        "_home",
+        "_lot",
+        "_machine",
+        "_manager",
+        "_options",
+        "_opener",
+        "_parent",
+        "_peer_name",
+    )
+
+    def __init__(self, parent: trio.Nursery | None = None) -> None:
+        if parent is not None and not isinstance(parent, trio.Nursery):
+            raise TypeError(f"a parent is a trio.Nursery, not {type(parent).__name__}")
+        super().__init__()
+        self._machine = StateMachine()
+        self._parent = parent
+        # Where its tasks run: the parent, or the nursery of its own block, or that of its server's.
+        self._home = parent
+        self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
+        self._opener: trio.lowlevel.Task | None = None
+        self._entries = 0
+        self._closed = False
+        self._aborted = False  # the connection was ended here, by abort()
+        self._failure: Failure | None = None  # the connection, or the attempt, ended by this
+        self._failure_told = False  # a call has raised it
+        self._error: ErrorKind | None = None
+        self._error_string = ""
+        self._lot: trio.lowlevel.ParkingLot | None = None
+        self._bound: Bound | None = None
+        self._options: dict[SocketOption, int] | None = None
+        self._peer_name = ""
+
+    # -- the scope --------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Begin the socket's life.  Its tasks, if it needs any, run in a nursery that ends with the block.
+
+        May be nested (a handler may enter the socket that ``serve`` entered): the inner exit ends the socket, the
+        outer one finds nothing to do.  After its block a socket is closed.
+
+        Raises: trio.ClosedResourceError if it has been closed.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError("the socket is closed")
+        if self._home is None:
+            self._manager = trio.open_nursery()
+            self._home = await self._manager.__aenter__()
+            self._opener = trio.lowlevel.current_task()
+        if self._opener is trio.lowlevel.current_task():
+            self._entries += 1
+        self._entered()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End it: flush and disconnect after a normal body, abort after an exception.
+
+        The body's exception goes out as it is, never wrapped in an ExceptionGroup: the socket's own tasks do not
+        raise.  (A bug in trioqt itself is the one thing that arrives in a group.)
+
+        Raises:
+          SocketError: After a normal body, if queued bytes could not be sent (SOCKET_TIMEOUT after
+            ``flush_timeout``), unless a call has already raised that failure.
+        Cancelled: the connection has ended, as by ``abort()``.
+        """
+        try:
+            if exc_type is None:
+                await self._leave()
+        finally:
+            self._close()
+            if self._opener is trio.lowlevel.current_task():
+                self._entries -= 1
+                if self._entries == 0:
+                    await self._end_nursery()
+
+    async def _end_nursery(self) -> None:
+        manager, nursery, self._opener = self._manager, self._home, None
+        assert manager is not None and nursery is not None
+        # Cancelled, because only our own tasks can be in it.  Shielded, because otherwise an outer cancellation would
+        # be raised here, in place of the exception that is leaving the block.  And told of no exception, because it
+        # would wrap that in a group.
+        nursery.cancel_scope.cancel(reason="the socket's block is left")
+        nursery.cancel_scope.shield = True
+        await manager.__aexit__(None, None, None)
+
+    def _entered(self) -> None:
+        """A block was entered."""
+
+    async def _leave(self) -> None:
+        """End the connection in order, at the end of a block whose body ended normally."""
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        """Abort whatever is left, for good."""
+        self.abort()
+        self._closed = True
+        self._end_events()
+        self._changed()
+
+    def _in_scope(self) -> bool:
+        """Has it a nursery that can hold its tasks?"""
+        if self._parent is None or self._closed:
+            return self._home is not None
+        if self._parent in self._parent.parent_task.child_nurseries:
+            return True
+        # Nobody told us when it ended: a nursery has no exit hook, and a task that waits for it would keep it open.
+        self._close()
+        return False
+
+    # -- what it says of itself -------------------------------------------------------------
+
+    def state(self) -> SocketState:
+        """Where in its life it is.  Qt: state()."""
+        return self._machine.state
+
+    def error(self) -> ErrorKind | None:
+        """The last error, or None; reset when ``connect_to_host`` begins.
+
+        Qt: error().  There, UnknownSocketError means none.
+        """
+        return self._error
+
+    def error_string(self) -> str:
+        """The last error in words; empty if there was none.  Qt: errorString(), with our wording."""
+        return self._error_string
+
+    def is_valid(self) -> bool:
+        """Is it bound, connected, or on its way there?  Qt: isValid(), which stays true after most ends."""
+        return self._machine.state is not UNCONNECTED
+
+    def socket_type(self) -> SocketType:
+        """TCP or UDP.  Qt: socketType()."""
+        raise NotImplementedError
+
+    def local_address(self) -> HostAddress:
+        """This end's address; ``HostAddress.NULL`` if it has none.  Qt: localAddress()."""
+        return self._local()[0]
+
+    def local_port(self) -> int:
+        """This end's port; 0 if it has none.  Qt: localPort()."""
+        return self._local()[1]
+
+    def peer_address(self) -> HostAddress:
+        """The peer's address while connected, else ``HostAddress.NULL``.  Qt: peerAddress()."""
+        peer = self._peer()
+        return HostAddress.NULL if peer is None else from_sockaddr(peer)
+
+    def peer_port(self) -> int:
+        """The peer's port while connected, else 0.  Qt: peerPort()."""
+        peer = self._peer()
+        return 0 if peer is None else int(peer[1])
+
+    def peer_name(self) -> str:
+        """What ``connect_to_host`` was called with, also after the end; empty before.  Qt: peerName()."""
+        return self._peer_name
+
+    def socket_descriptor(self) -> int:
+        """The OS handle, or -1.  Qt: socketDescriptor()."""
+        native = self._native()
+        return -1 if native is None else native.fileno()
+
+    def _local(self) -> tuple[HostAddress, int]:
+        if self._bound is not None:
+            return self._bound.local()
+        return HostAddress.NULL, 0
+
+    def _peer(self) -> Sockaddr | None:
+        return None
+
+    def _native(self) -> NativeSocket | trio.socket.SocketType | None:
+        """The system's socket, if there is one."""
+        return None if self._bound is None else self._bound.sock
+
+    # -- options ----------------------------------------------------------------------------
+
+    def set_socket_option(self, option: SocketOption, value: int) -> None:
+        """Set ``option`` now, and on every socket that this object will open.
+
+        Raises:
+          SocketError: UNSUPPORTED_SOCKET_OPERATION if this platform, or a socket that is a stream, has no such
+            option; or what the system answers.
+          TypeError, ValueError: The value is no int, or out of range.
+        Qt: setSocketOption().  There, an option set before the socket is open is forgotten, and no failure is told.
+        """
+        if not isinstance(option, SocketOption):
+            raise TypeError(f"an option is a SocketOption, not {type(option).__name__}")
+        number = OptionSpec(0, 0).to_system(value)
+        native = self._native()
+        if native is not None:
+            self._set_option(native, option, number)
+        elif self._machine.state is CONNECTED:
+            raise self._unsupported(option)
+        self._options = {**(self._options or {}), option: number}
+
+    def socket_option(self, option: SocketOption) -> int:
+        """The value of ``option`` as the system has it; before there is a socket, as it was set here.
+
+        Raises:
+          SocketError: UNSUPPORTED_SOCKET_OPERATION as for ``set_socket_option``; OPERATION if there is no socket and
+            nothing was set.
+        Qt: socketOption().  There, an invalid QVariant in place of the errors.
+        """
+        if not isinstance(option, SocketOption):
+            raise TypeError(f"an option is a SocketOption, not {type(option).__name__}")
+        native = self._native()
+        if native is not None:
+            spec = self._option_spec(native, option)
+            try:
+                return spec.from_system(native.getsockopt(spec.level, spec.number))
+            except OSError as exc:
+                raise self._option_error(f"cannot read {option.name}", exc) from exc
+        if self._machine.state is CONNECTED:
+            raise self._unsupported(option)
+        try:
+            return (self._options or {})[option]
+        except KeyError:
+            self._refuse(f"read {option.name}")
+
+    def _set_option(self, native: NativeSocket | trio.socket.SocketType, option: SocketOption, value: int) -> None:
+        spec = self._option_spec(native, option)
+        if spec.read_only:
+            raise self._unsupported(option)
+        try:
+            native.setsockopt(spec.level, spec.number, spec.to_system(value))
+        except OSError as exc:
+            raise self._option_error(f"cannot set {option.name} to {value}", exc) from exc
+
+    def _option_spec(self, native: NativeSocket | trio.socket.SocketType, option: SocketOption) -> OptionSpec:
+        peer = self._peer()
+        mapped = peer is not None and str(peer[0]).startswith("::ffff:") and "." in peer[0]
+        spec = option_for(option, socket.AF_INET if mapped else native.family)
+        if spec is None:
+            raise self._unsupported(option)
+        return spec
+
+    def _unsupported(self, option: SocketOption) -> SocketError:
+        return SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{option.name} cannot be set or read on this socket")
+
+    def _option_error(self, attempted: str, exc: OSError) -> SocketError:
+        return SocketError(kind_of(exc), f"{attempted}: {reason_of(exc)}", errno=exc.errno)
+
+    def _prepare(self, sock: trio.socket.SocketType) -> None:
+        """Set on a new socket what was asked for before there was one."""
+        for option, value in {SocketOption.LOW_DELAY: 1, **(self._options or {})}.items():
+            self._set_option(sock, option, value)
+
+    # -- a local address --------------------------------------------------------------------
+
+    async def bind(self, host: Host = HostAddress.ANY, port: int = 0, mode: BindMode | None = None) -> None:
+        """Take a local address.  State: UNCONNECTED -> BOUND.
+
+        Args:
+          host: An address of this host, a name for one, or ``HostAddress.ANY``: both families where there are both.
+          port: 0 lets the system choose.
+          mode: Who else may have it; None is ``BindMode.DEFAULT_FOR_PLATFORM``.
+
+        Raises:
+          SocketError: ADDRESS_IN_USE, SOCKET_ADDRESS_NOT_AVAILABLE, SOCKET_ACCESS, HOST_NOT_FOUND; OPERATION if the
+            socket is not UNCONNECTED.  The state has not changed.
+        Cancelled: nothing was taken.
+        Qt: bind().  There, binding twice reports UnknownSocketError.
+        """
+        host, port = check_host(host), check_port(port)
+        options = bind_options(BindMode.DEFAULT_FOR_PLATFORM if mode is None else mode)
+        self._need(Input.BIND, "bind")
+        try:
+            if host == HostAddress.NULL:
+                raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "cannot bind to no address")
+            dual_stack = host == HostAddress.ANY
+            target = any_target(port) if dual_stack else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
+            sock = await bind_socket(target, options, dual_stack=dual_stack, socket_type=self._system_type())
+        except (OSError, UnicodeError) as exc:
+            kind, message = kind_of(exc), f"cannot bind to {host or 'no address'} port {port}: {reason_of(exc)}"
+            self._set_error(kind, message)
+            self._machine.feed(Input.BIND_FAILED, self._tell)
+            raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
+        self._took_address(sock, target, host, options)
+
+    @trio.lowlevel.enable_ki_protection
+    def _took_address(
+        self,
+        sock: trio.socket.SocketType,
+        target: Target,
+        host: HostAddress | str,
+        options: tuple[tuple[int, int, int], ...],
+    ) -> None:
+        try:
+            self._need(Input.BIND, "bind")  # another task may have done something meanwhile
+        except BaseException:
+            sock.close()
+            raise
+        address = host if isinstance(host, HostAddress) else from_sockaddr(target.address)
+        self._bound = Bound(sock, address, options)
+        self._machine.feed(Input.BIND, self._tell)
+
+    def _system_type(self) -> int:
+        raise NotImplementedError
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """Drop the connection and unsent bytes, now.  Never waits, never fails, works when cancelled.
+
+        Tasks waiting on the socket wake with ``trio.ClosedResourceError``, and so ends every later call that needs the
+        connection, until ``connect_to_host`` starts anew.  The peer sees a reset if queued bytes were dropped, else
+        the end.
+
+        Qt: abort().  There, the peer never sees a reset.
+        """
+        raise NotImplementedError
+
+    # -- waiting ----------------------------------------------------------------------------
+
+    async def wait_for_connected(self) -> None:
+        """Wait until CONNECTED; returns at once if it is.
+
+        Raises:
+          SocketError: What the attempt failed with; OPERATION if no attempt runs, or the one that ran was cancelled.
+          trio.ClosedResourceError: Another task aborted the socket.
+        Cancelled: nothing has happened; the attempt goes on.
+        Qt: waitForConnected().  There, a time-out drops the attempt.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._machine.state is not CONNECTED:
+            if self._machine.state not in (SocketState.HOST_LOOKUP, SocketState.CONNECTING):
+                self._refuse("wait for a connection")
+            await self._wait_changed()
+
+    # -- for the classes above and below ----------------------------------------------------
+
+    def _tell(self, thing: Told) -> None:
+        """Post one thing that the table tells, if anybody listens."""
+        if self._subscriptions:
+            if thing is ErrorOccurred:
+                assert self._error is not None
+                self._post(ErrorOccurred(self._error, self._error_string))
+            else:
+                self._post(EVENTS[thing])
+
+    def _set_error(self, kind: ErrorKind, message: str) -> None:
+        self._error, self._error_string = kind, message
+
+    def _set_failure(self, kind: ErrorKind, message: str, cause: BaseException | None) -> None:
+        """The connection ends by this; from now on every call that needs it raises it."""
+        self._set_error(kind, message)
+        # Without its traceback: that would keep frames, and through them this socket, alive.
+        self._failure = Failure(kind, message, cause.with_traceback(None) if cause is not None else None)
+        self._failure_told = False
+
+    def _raise_failure(self) -> NoReturn:
+        assert self._failure is not None
+        self._failure_told = True
+        raise self._failure.error()
+
+    def _need(self, call: Input, attempted: str) -> None:
+        """Raise if the table or the scope does not allow ``call`` now."""
+        if self._closed or not self._in_scope() or not self._machine.allows(call):
+            self._refuse(attempted, ended=False)
+
+    def _refuse(self, attempted: str, *, ended: bool = True, waited: bool = False) -> NoReturn:
+        """Raise what a call gets that cannot be done: closed, the failure that ended it, or the wrong state.
+
+        Args:
+          ended: The call needs a connection, so the reason why that ended is the answer.
+          waited: The call had begun rightly and has waited, so an end that was made here is not its mistake.
+        """
+        in_scope = self._in_scope()  # which closes it, if its parent nursery has ended
+        if self._closed:
+            raise trio.ClosedResourceError(f"cannot {attempted}: the socket is closed")
+        if ended and self._failure is not None:
+            self._raise_failure()
+        if ended and (self._aborted or waited):
+            raise trio.ClosedResourceError(f"cannot {attempted}: the connection was ended here")
+        if not in_scope:
+            raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} outside of the socket's `async with` block")
+        state = self._machine.state.name.lower().replace("_", " ")
+        raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} while {state}")
+
+    async def _wait_changed(self) -> None:
+        """Wait for a call of ``_changed``: then look again."""
+        if self._lot is None:
+            self._lot = trio.lowlevel.ParkingLot()
+        await self._lot.park()
+
+    def _changed(self) -> None:
+        """Wake whoever waits for anything about this socket."""
+        if self._lot is not None:
+            self._lot.unpark_all()

@@ -1,0 +1,509 @@
+"""One connection's bytes: who reads, who sends, how it ends.
+
+The engine under the verbs of ``TcpSocket``.  It owns the link, the two buffers and the two tasks that a connection
+may have, and it feeds the table when something happens to the connection.
+
+Who reads is one rule: a caller that waits on the link reads, and the watcher stands by meanwhile; while the watcher
+waits on the link, a caller waits for what it brings.  Who sends: ``write`` tries the link at once, the drainer sends
+what that did not take.  Neither task exists unless it must.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import trio
+
+from trioqt.core.addresses import HostAddress, from_sockaddr
+from trioqt.core.buffers import ReadBuffer, WriteBuffer
+from trioqt.core.errors import ErrorKind, kind_of, reason_of
+from trioqt.core.events import BytesWritten, ReadyRead
+from trioqt.core.states import Input, SocketState
+from trioqt.links.base import Link, NativeSocket, Sockaddr
+from trioqt.sockets.abstract_socket import AbstractSocket
+
+__all__ = ["BLOCK_SIZE", "Connection"]
+
+# 64 KiB: what trio reads at once (SocketStream's default).  Larger blocks gain nothing measurable up to 512 KiB, and
+# above 128 KiB each allocation is a system call of its own.
+BLOCK_SIZE = 65536
+
+# A sync verb on an unlimited buffer takes at most this many blocks (1 MiB) from the system in one go, so that a fast
+# peer cannot hold the caller in it.
+BLOCKS_AT_ONCE = 16
+
+# How long a close waits for the end of a peer that sent bytes we did not read, in seconds.
+LINGER = 1.0
+
+READY_READ = ReadyRead()
+CONNECTED, CLOSING = SocketState.CONNECTED, SocketState.CLOSING
+
+
+class Connection(AbstractSocket):
+    """A socket that has, at times, a link."""
+
+    __slots__ = (
+        "_answers",
+        "_answers_until",
+        "_attempt",
+        "_direct",
+        "_drain_scope",
+        "_ends_itself",
+        "_finish_told",
+        "_flush_scope",
+        "_flush_timeout",
+        "_half_open",
+        "_link",
+        "_offered",
+        "_parked",
+        "_peer_finished",
+        "_queue",
+        "_read_buffer",
+        "_read_buffer_size",
+        "_receiving",
+        "_release",
+        "_send_finished",
+        "_sending",
+        "_unseen",
+        "_unsent",
+        "_waited",
+        "_watch_scope",
+        "_watcher_waits",
+        "_watching",
+        "_write_buffer_size",
+    )
+
+    def __init__(
+        self,
+        parent: trio.Nursery | None,
+        read_buffer_size: int,
+        write_buffer_size: int,
+        half_open: bool,
+        flush_timeout: float,
+    ) -> None:
+        super().__init__(parent)
+        self._read_buffer_size = read_buffer_size
+        self._write_buffer_size = write_buffer_size
+        self._half_open = half_open
+        self._flush_timeout = flush_timeout
+        self._link: Link | None = None
+        # The link, while a receiver may take from it directly, past the buffer: see _update_direct.
+        self._direct: Link | None = None
+        self._offered: Link | None = None  # what from_stream was given, until the block is entered
+        self._attempt: trio.CancelScope | None = None  # of the connect_to_host that runs
+        self._release: Callable[[Connection], None] | None = None  # gives the server its slot back, once
+        self._read_buffer = ReadBuffer()
+        self._queue = WriteBuffer()
+        self._peer_finished = False  # the peer will send no more; some may be unread
+        self._ends_itself = False  # half_open=False: once the queue is sent, the connection ends
+        self._finish_told = False  # a receive_... has returned the end
+        self._unseen = False  # bytes came since the last read
+        self._unsent = False  # queued bytes were dropped by a failure
+        self._send_finished = False
+        self._receiving = False  # a task is in a receive_... or in wait_for_ready_read
+        self._parked = False  # and waits for what the watcher brings, not on the link
+        self._waited = False  # and has waited, so that an end that it meets was somebody else's doing
+        self._sending = False  # a task is in send_all, wait_send_all_might_not_block or send_eof
+        self._watching = 0  # tasks in wait_for_disconnected
+        self._watch_scope: trio.CancelScope | None = None  # of the watcher
+        self._watcher_waits = False  # the watcher waits on the link
+        self._drain_scope: trio.CancelScope | None = None  # of the drainer
+        self._flush_scope: trio.CancelScope | None = None  # of the block exit that waits for the queue
+        self._answers = 0  # how many more the buffer may give before other tasks get their turn ...
+        self._answers_until = 0.0  # ... and until when
+
+    # -- a connection begins ----------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    def _adopt(self, link: Link, happened: Input) -> None:
+        """Take ``link`` as the connection."""
+        self._forget()
+        self._link = link
+        self._machine.feed(happened, self._tell)
+        self._update_direct()
+        self._update_watcher()
+        self._changed()
+
+    def _accepted(self, link: Link, home: trio.Nursery, release: Callable[[Connection], None]) -> None:
+        """Take a connection that a server accepted; it lives in the server's scope, and tells when it has ended."""
+        self._home = home
+        self._release = release
+        native = link.native()
+        if self._options and native is not None:
+            for option, value in self._options.items():
+                self._set_option(native, option, value)
+        self._adopt(link, Input.ADOPTED)
+
+    def _forget(self) -> None:
+        """Nothing of an earlier connection holds any more."""
+        self._read_buffer.clear()
+        self._failure = None
+        self._error, self._error_string = None, ""
+        self._aborted = self._peer_finished = self._ends_itself = self._finish_told = False
+        self._unseen = self._unsent = self._send_finished = False
+
+    def _entered(self) -> None:
+        if self._offered is not None:
+            self._link, self._offered = self._offered, None
+            self._update_direct()
+            self._update_watcher()
+
+    def _update_direct(self) -> None:
+        usable = self._machine.state is CONNECTED and not self._peer_finished
+        shared = self._watch_scope is not None or self._read_buffer.in_transaction
+        self._direct = self._link if usable and not shared else None
+
+    # -- bytes arrive -----------------------------------------------------------------------
+
+    def _room(self) -> int:
+        """How many bytes may be read ahead now."""
+        size = self._read_buffer_size
+        return size - self._read_buffer.held if size else BLOCK_SIZE
+
+    @trio.lowlevel.enable_ki_protection
+    def _pull(self, wanted: int) -> None:
+        """Take what the system already holds into the buffer, until ``wanted`` bytes are there or it is full."""
+        link = self._link
+        if link is None or self._peer_finished or self._machine.state is not CONNECTED:
+            return
+        if self._receiving and not self._parked:
+            return  # a task waits on the link: it would not hear of what we take
+        for _ in range(BLOCKS_AT_ONCE):
+            room = min(self._room(), BLOCK_SIZE)
+            if room <= 0 or len(self._read_buffer) >= wanted:
+                return
+            try:
+                data = link.try_receive(room)
+            except OSError as exc:
+                self._fail(exc, Input.READ_FAILED)
+                return
+            if data is None:
+                return
+            self._absorb(data)
+            if len(data) < room:
+                return
+
+    def _absorb(self, data: bytes) -> None:
+        """What a link gave goes into the buffer; ``b""`` is the peer's end."""
+        if data:
+            self._read_buffer.append(data)
+            self._unseen = True
+            if self._subscriptions:
+                self._post(READY_READ)
+            self._changed()
+        else:
+            self._peer_ended()
+
+    def _peer_ended(self) -> None:
+        self._peer_finished = True
+        if self._machine.state is CONNECTED:  # while CLOSING it is no news
+            if self._half_open:
+                self._machine.feed(Input.PEER_FINISHED, self._tell)
+            else:
+                self._set_failure(ErrorKind.REMOTE_HOST_CLOSED, "the peer closed the connection", None)
+                self._machine.feed(Input.PEER_CLOSED, self._tell)
+                self._ends_itself = True
+                self._start_drainer()
+        self._update_direct()
+        self._changed()
+
+    async def _fill(self, max_bytes: int) -> None:
+        """Wait for news: bytes in the buffer, the peer's end, or the reason why there will be neither.
+
+        The caller is the one in a receive_... and looks again after it.
+
+        Raises: SocketError, trio.ClosedResourceError: nothing more can come.
+        Cancelled: nothing was taken.
+        """
+        link = self._link
+        if link is None or self._machine.state is not CONNECTED:
+            self._refuse("receive", waited=self._waited)
+        self._waited = True
+        if self._watcher_waits:
+            self._parked = True
+            try:
+                await self._wait_changed()
+            finally:
+                self._parked = False
+            return
+        try:
+            data = await link.receive(max_bytes)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._link_failed(link, exc, Input.READ_FAILED)
+        else:
+            self._absorb(data)
+
+    # -- the watcher ------------------------------------------------------------------------
+
+    def _listeners_changed(self) -> None:
+        self._update_watcher()
+
+    def _update_watcher(self) -> None:
+        """Start the watcher if somebody wants to know sooner, stop it if nobody does."""
+        wanted = bool(self._subscriptions) or self._watching > 0 or not self._half_open
+        usable = self._link is not None and self._machine.state is CONNECTED and not self._peer_finished
+        if self._watch_scope is not None:
+            if not (wanted and usable):
+                self._watch_scope.cancel(reason="nobody watches")
+        elif wanted and usable:
+            self._watch_scope = self._own_scope()
+            self._update_direct()
+            assert self._home is not None and self._link is not None
+            self._home.start_soon(self._watch, self._link, self._watch_scope)
+
+    def _own_scope(self) -> trio.CancelScope:
+        # Our tasks outlive an outer cancellation until the block has ended the socket, because a shielded goodbye in
+        # that block still needs them.  A parent nursery has no such moment: shielded, they would keep it from ending.
+        return trio.CancelScope(shield=self._parent is None)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _watch(self, link: Link, scope: trio.CancelScope) -> None:
+        """Read ahead, up to the buffer's bound, while no caller does."""
+        try:
+            with scope:
+                while self._link is link and self._machine.state is CONNECTED and not self._peer_finished:
+                    room = self._room()
+                    if room <= 0 or (self._receiving and not self._parked):
+                        await self._wait_changed()
+                        continue
+                    self._watcher_waits = True
+                    try:
+                        await link.wait_receivable(min(room, BLOCK_SIZE))
+                    finally:
+                        self._watcher_waits = False
+                    # The room may have changed meanwhile, so this takes what there is under the rules of any sync verb.
+                    self._pull(len(self._read_buffer) + 1)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._link_failed(link, exc, Input.READ_FAILED)
+        finally:
+            self._watch_scope = None
+            self._update_direct()
+            self._update_watcher()  # it may be wanted again
+            self._changed()
+
+    # -- bytes leave ------------------------------------------------------------------------
+
+    def _start_drainer(self) -> None:
+        link = self._link
+        if self._drain_scope is None and link is not None:
+            self._drain_scope = self._own_scope()
+            assert self._home is not None
+            self._home.start_soon(self._drain, link, self._drain_scope)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _drain(self, link: Link, scope: trio.CancelScope) -> None:
+        """Send what is queued; then end the connection, if it was only waiting for that."""
+        try:
+            with scope:
+                while self._queue and self._link is link:
+                    sent = await link.send(self._queue.block())
+                    self._queue.advance(sent)
+                    self._sent(sent)
+                if self._ends_itself and self._link is link:
+                    await link.aclose()
+                    self._end_link(Input.FLUSHED)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._link_failed(link, exc, Input.WRITE_FAILED)
+        except BaseException:
+            # The parent nursery is cancelled: what is queued cannot be sent any more.
+            if self._link is link:
+                self.abort()
+            raise
+        finally:
+            if self._drain_scope is scope:
+                self._drain_scope = None
+
+    def _sent(self, count: int) -> None:
+        if self._subscriptions:
+            self._post(BytesWritten(count))
+        if self._flush_scope is not None:
+            self._flush_scope.deadline = trio.current_time() + self._flush_timeout
+        self._changed()
+
+    # -- a connection ends ------------------------------------------------------------------
+
+    def _link_failed(self, link: Link, exc: Exception, found: Input) -> None:
+        """A wait on ``link`` ended in ``exc``: act on it, unless that link has ended already."""
+        if self._link is link:
+            if isinstance(exc, trio.ClosedResourceError):
+                self.abort()  # somebody closed what is below us
+            else:
+                self._fail(exc, found)
+
+    @trio.lowlevel.enable_ki_protection
+    def _fail(self, exc: Exception, found: Input) -> None:
+        """The connection is lost.  What had arrived stays readable; from now on every call raises this."""
+        link = self._link
+        assert link is not None
+        self._read_rest(link, exc)
+        if self._machine.state is CLOSING:
+            if not self._queue:  # all was sent: what came after is the peer's business
+                self._end_link(Input.FLUSHED)
+                return
+            found = Input.WRITE_FAILED
+        self._unsent = bool(self._queue)
+        self._set_failure(kind_of(exc), f"the connection was lost: {reason_of(exc)}", exc)
+        self._end_link(found, reset=True)
+
+    def _read_rest(self, link: Link, exc: Exception) -> None:
+        """Take everything that the system still holds, however much (its own buffer bounds it)."""
+        while not self._peer_finished:
+            try:
+                data = link.try_receive(BLOCK_SIZE)
+            except OSError:
+                return
+            if data:
+                self._absorb(data)
+            elif data is None:
+                return
+            else:
+                # After a reset the kernel answers b"" too, which is no end: it reports the reset once, to whichever
+                # call comes first.  EPIPE says that the peer had finished before.
+                self._peer_finished = isinstance(exc, BrokenPipeError)
+                return
+
+    @trio.lowlevel.enable_ki_protection
+    def _end_link(self, happened: Input, *, reset: bool = False) -> None:
+        """Tell that the connection has ended, and let go of it."""
+        link = self._link
+        assert link is not None
+        self._machine.feed(happened, self._tell)
+        self._drop_link(link, reset=reset)
+
+    def _drop_link(self, link: Link, *, reset: bool = False) -> None:
+        """Close ``link`` and what belongs to it: its tasks, its queue, its slot in a server."""
+        self._link = self._direct = None
+        link.close(reset=reset or len(self._queue) > 0)
+        self._queue.clear()
+        self._ends_itself = False
+        for scope in (self._watch_scope, self._drain_scope):
+            if scope is not None:
+                scope.cancel(reason="the connection has ended")
+        self._drain_scope = None
+        if self._release is not None:
+            release, self._release = self._release, None
+            release(self)
+        self._changed()
+
+    @trio.lowlevel.enable_ki_protection
+    def abort(self) -> None:
+        if self._attempt is not None:
+            self._aborted = True
+            self._drop_attempt(Input.ABORT)
+        elif self._link is not None:
+            self._aborted = True
+            self._read_buffer.clear()
+            self._peer_finished = False
+            self._end_link(Input.ABORT)
+        elif self._bound is not None:
+            self._machine.feed(Input.ABORT, self._tell)
+            self._unbind()
+        self._changed()
+
+    def _close(self) -> None:
+        if self._offered is not None:
+            self._link, self._offered = self._offered, None
+        super()._close()
+        self._read_buffer.clear()
+
+    def _drop_attempt(self, happened: Input) -> None:
+        """End the connect_to_host that runs, in whatever task."""
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None
+        attempt.cancel(reason="the attempt was dropped")
+        self._machine.feed(happened, self._tell)
+
+    def _unbind(self) -> None:
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            bound.sock.close()
+        self._changed()
+
+    async def _disconnect(self, flush_timeout: float) -> None:
+        """End the connection in order.  See ``TcpSocket.disconnect_from_host``.
+
+        Args:
+          flush_timeout: How long the peer may take nothing.
+        """
+        try:
+            await trio.lowlevel.checkpoint()
+            state = self._machine.state
+            if self._attempt is not None:
+                self._drop_attempt(Input.DISCONNECT)
+                self._changed()
+            elif self._bound is not None:
+                self._machine.feed(Input.DISCONNECT, self._tell)
+                self._machine.feed(Input.FLUSHED, self._tell)
+                self._unbind()
+            elif state is CONNECTED and self._link is not None:
+                await self._end_in_order(self._link, flush_timeout)
+            elif state is CLOSING and self._link is not None:  # another task, or half_open=False, is at it
+                await self._flush(self._link, flush_timeout)
+                while self._machine.state is CLOSING:
+                    await self._wait_changed()
+        except BaseException:
+            self.abort()
+            raise
+        if self._unsent and not self._failure_told:
+            self._raise_failure()
+
+    async def _end_in_order(self, link: Link, flush_timeout: float) -> None:
+        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)  # what arrived before this end can still be read
+        if self._link is not link or self._machine.state is not CONNECTED:
+            return  # and the pull found that it had ended
+        # Then the kernel may hold more, or more is under way; and closing would reset the connection, which may cost
+        # the peer the last thing we said.
+        unread = len(self._read_buffer) > 0 or (self._receiving and not self._parked)
+        self._machine.feed(Input.DISCONNECT, self._tell)
+        self._update_direct()
+        self._update_watcher()
+        self._changed()
+        await self._flush(link, flush_timeout)
+        if self._link is not link:
+            return
+        if unread and not self._peer_finished:
+            await self._linger(link)
+        await link.aclose()
+        if self._link is link:
+            self._end_link(Input.FLUSHED)
+
+    async def _flush(self, link: Link, timeout: float) -> None:
+        """Wait until the queue is sent or the connection has ended; fail if the peer takes nothing for so long."""
+        with trio.move_on_after(timeout) as scope:
+            if timeout == self._flush_timeout:
+                self._flush_scope = scope
+            while self._queue and self._link is link:
+                await self._wait_changed()
+        self._flush_scope = None
+        if scope.cancelled_caught and self._link is link:
+            reason = f"the peer took nothing for {timeout:g} s, {len(self._queue)} bytes were not sent"
+            self._fail(TimeoutError(errno.ETIMEDOUT, reason), Input.WRITE_FAILED)
+
+    async def _linger(self, link: Link) -> None:
+        """Finish sending, then wait for the peer's end, dropping what it sends, for at most ``LINGER`` seconds."""
+        if link.native() is None:
+            return  # closing a stream in order is the stream's own business
+        try:
+            with trio.move_on_after(LINGER):
+                if not self._send_finished:
+                    await link.finish_sending()
+                while not self._peer_finished and self._link is link:
+                    if self._watcher_waits or (self._receiving and not self._parked):
+                        await self._wait_changed()
+                    elif not await link.receive(BLOCK_SIZE):
+                        return
+        except (OSError, trio.ClosedResourceError):
+            pass  # it ended otherwise, and everything queued had been sent
+
+    # -- what it says of itself -------------------------------------------------------------
+
+    def _local(self) -> tuple[HostAddress, int]:
+        address = None if self._link is None else self._link.local_address()
+        return super()._local() if address is None else (from_sockaddr(address), address[1])
+
+    def _peer(self) -> Sockaddr | None:
+        return None if self._link is None else self._link.peer_address()
+
+    def _native(self) -> NativeSocket | trio.socket.SocketType | None:
+        return super()._native() if self._link is None else self._link.native()

@@ -1,0 +1,905 @@
+"""The verbs of a TCP connection: Qt's, which are sync, and trio's, which wait.
+
+What they do to bytes is here; how bytes move and connections end is ``connection.py``.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import operator
+import socket
+from collections.abc import AsyncIterator
+from typing import NoReturn, Self
+
+import trio
+
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
+from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
+from trioqt.core.events import BytesWritten
+from trioqt.core.options import SocketType
+from trioqt.core.states import Input, SocketState
+from trioqt.links.base import Link, Sockaddr
+from trioqt.links.bind import bind_socket
+from trioqt.links.connect import Target, look_up, race
+from trioqt.links.native import KernelSocket, NativeLink, native_socket
+from trioqt.links.stream import StreamLink
+from trioqt.sockets.abstract_socket import Bound, Host, check_host, check_port, check_size
+from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, READY_READ, Connection
+
+__all__ = ["TcpSocket"]
+
+# How long the buffer may answer a task before others get their turn.  64 answers lost 1 % against 1,024 and gained a
+# factor of eight against yielding each time; the millisecond is for handlers that are slow between them.
+ANSWERS = 64
+ANSWERS_PERIOD = 0.001
+
+# What a wait on a link can end with.
+ENDS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class TcpSocket(Connection, trio.abc.HalfCloseableStream):
+    """A TCP connection with Qt's buffers and signals, which is also an ordinary trio stream.
+
+    ``async for chunk in sock`` and ``async for line in sock.lines()`` receive until the peer finishes.
+
+    Args:
+      parent: As for ``AbstractSocket``.
+      read_buffer_size: Bounds what is read ahead; then TCP slows the peer.  A waiting ``receive_...`` may read on up
+        to its own limit.  0 means no limit, which is Qt's default and not ours.
+      write_buffer_size: ``write`` raises ``trio.WouldBlock``, and ``send_all`` waits, once this many bytes are queued;
+        so the queue holds at most this and one message more.
+      half_open: True (trio): when the peer finishes, you may still send; your block ends the connection.
+        False (Qt): such a socket always reads ahead, and at the peer's end does as ``disconnect_from_host``.
+      flush_timeout: How long leaving the block goes on while the peer takes nothing, in seconds; every byte that the
+        kernel takes starts it anew.  Then it aborts and raises SocketError(SOCKET_TIMEOUT).
+
+    Qt: QTcpSocket.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        parent: trio.Nursery | None = None,
+        *,
+        read_buffer_size: int = 65536,
+        write_buffer_size: int = 65536,
+        half_open: bool = True,
+        flush_timeout: float = 10.0,
+    ) -> None:
+        if not flush_timeout >= 0:  # nan too
+            raise ValueError(f"flush_timeout must be at least 0, not {flush_timeout}")
+        super().__init__(
+            parent,
+            check_size(read_buffer_size, "read_buffer_size"),
+            check_size(write_buffer_size, "write_buffer_size", least=1),
+            bool(half_open),
+            flush_timeout,
+        )
+
+    @classmethod
+    def from_stream(cls, stream: trio.abc.Stream, parent: trio.Nursery | None = None) -> Self:
+        """A socket over any trio stream: TLS, a memory pair, a unix socket.  State: CONNECTED.
+
+        The stream is the socket's from now on, and is closed with it.  It has no addresses, no options and no
+        descriptor.  Where the stream has no ``send_eof``, ours raises SocketError(UNSUPPORTED_SOCKET_OPERATION).
+
+        Raises: TypeError if it is no ``trio.abc.Stream``.
+        Qt: no counterpart.
+        """
+        if not isinstance(stream, trio.abc.Stream):
+            raise TypeError(f"not a trio.abc.Stream: {type(stream).__name__}")
+        sock = cls(parent)
+        link = StreamLink(stream)
+        if parent is None:
+            sock._offered = link
+            sock._machine.feed(Input.ADOPTED, sock._tell)
+        else:
+            sock._adopt(link, Input.ADOPTED)
+        return sock
+
+    def socket_type(self) -> SocketType:
+        return SocketType.TCP
+
+    def _system_type(self) -> int:
+        return socket.SOCK_STREAM
+
+    # -- connecting and disconnecting -------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection
+    async def connect_to_host(
+        self, host: Host, port: int, *, protocol: NetworkLayerProtocol = NetworkLayerProtocol.ANY_IP
+    ) -> None:
+        """Look up ``host``, try its addresses (RFC 8305), return when CONNECTED.
+
+        Args:
+          protocol: IPV4 or IPV6 uses only such addresses.
+
+        Raises:
+          SocketError: HOST_NOT_FOUND, CONNECTION_REFUSED, NETWORK, SOCKET_TIMEOUT, SOCKET_ACCESS, SOCKET_RESOURCE, or
+            OPERATION if the socket is not UNCONNECTED or BOUND.  When every address failed: the kind of the last
+            attempt that ended, all of them in the cause.
+          trio.ClosedResourceError: Another task aborted or disconnected it meanwhile.
+        Cancelled: the attempt is dropped; the socket is UNCONNECTED.  A bind and old unread bytes are gone either way.
+        Qt: connectToHost + waitForConnected (whose timeout also drops the attempt).
+        """
+        host, port = check_host(host), check_port(port)
+        if not isinstance(protocol, NetworkLayerProtocol):
+            raise TypeError(f"a protocol is a NetworkLayerProtocol, not {type(protocol).__name__}")
+        if protocol is NetworkLayerProtocol.UNKNOWN:
+            raise ValueError("connecting needs a protocol that is known")
+        self._begin_attempt(host)
+        bound, self._bound = self._bound, None
+        link: NativeLink | None = None
+        try:
+            with trio.CancelScope() as attempt:
+                self._attempt = attempt
+                targets = await look_up(host, port, protocol)
+                self._machine.feed(Input.FOUND, self._tell)
+                link = await (race(targets, self._prepare) if bound is None else self._connect_bound(bound, targets))
+        except (OSError, UnicodeError, ExceptionGroup) as exc:
+            if self._attempt is attempt:
+                self._attempt = None
+                self._attempt_failed(host, port, exc)
+        except BaseException:
+            if self._attempt is attempt:
+                self._attempt = None
+                self._machine.feed(Input.ATTEMPT_DROPPED, self._tell)
+                self._changed()
+            raise
+        finally:
+            if bound is not None and link is None:
+                bound.sock.close()
+        if self._attempt is not attempt or link is None:
+            if link is not None:
+                link.close()
+            raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
+        self._attempt = None
+        self._adopt(link, Input.ESTABLISHED)
+
+    def _begin_attempt(self, host: HostAddress | str) -> None:
+        state = self._machine.state
+        if self._closed or not self._in_scope():
+            self._refuse("connect", ended=False)
+        if state not in (SocketState.UNCONNECTED, SocketState.BOUND):
+            message = f"cannot connect while {state.name.lower().replace('_', ' ')}"
+            self._set_error(ErrorKind.OPERATION, message)
+            self._machine.feed(Input.LOOK_UP, self._tell)
+            raise SocketError(ErrorKind.OPERATION, message)
+        self._forget()
+        self._peer_name = str(host)
+        self._machine.feed(Input.LOOK_UP, self._tell)
+
+    async def _connect_bound(self, bound: Bound, targets: list[Target]) -> NativeLink:
+        """One address after the other, each from the local address that was bound; that leaves no room for a race."""
+        failures: list[OSError] = []
+        sock, local = bound.sock, Target(bound.sock.family, bound.sock.getsockname())
+        dual_stack = bound.address == HostAddress.ANY and sock.family == socket.AF_INET6
+        for target in (_reachable(target, local.family, dual_stack) for target in targets):
+            try:
+                if target is None:
+                    raise OSError(errno.EAFNOSUPPORT, f"not reachable from {bound.address}")
+                if failures:  # a socket whose attempt failed cannot be used again on every system
+                    sock.close()
+                    sock = await bind_socket(local, bound.options, dual_stack=dual_stack)
+                self._prepare(sock)
+                await sock.connect(target.address)
+                return NativeLink(native_socket(sock), target.address)
+            except OSError as exc:
+                failures.append(exc)
+            except BaseException:
+                sock.close()
+                raise
+        sock.close()
+        raise ExceptionGroup("no address could be connected", failures)
+
+    def _attempt_failed(self, host: HostAddress | str, port: int, exc: Exception) -> NoReturn:
+        attempts = exc.exceptions if isinstance(exc, ExceptionGroup) else (exc,)
+        cause = exc if len(attempts) > 1 else attempts[0]
+        last = attempts[-1]
+        message = f"cannot connect to {host or 'an empty name'} port {port}: {reason_of(last)}"
+        self._set_failure(kind_of(last), message, cause)
+        self._machine.feed(Input.ATTEMPT_FAILED, self._tell)
+        self._changed()
+        self._raise_failure()
+
+    async def disconnect_from_host(self) -> None:
+        """Send what is queued, close, return when UNCONNECTED.  No effect if already so.
+
+        While looking up or connecting it drops the attempt.  If the peer sent bytes that we did not read, waits at
+        most 1 s for its end, so that the last answer arrives; what had arrived can still be read after.
+
+        Raises:
+          SocketError: Queued bytes could not be sent.
+          trio.ClosedResourceError: Another task aborted it meanwhile.
+        Cancelled: as ``abort()``.
+        Qt: disconnectFromHost + waitForDisconnected.  There, while connecting, it connects first.
+        """
+        await self._disconnect(math.inf)
+
+    async def aclose(self) -> None:
+        """``disconnect_from_host``, and every later call raises ``trio.ClosedResourceError``.
+
+        Raises: SocketError if queued bytes could not be sent.
+        Cancelled: closed all the same, as by ``abort()``.
+        Qt: close().
+        """
+        try:
+            await self._disconnect(math.inf)
+        finally:
+            self._close()
+
+    async def _leave(self) -> None:
+        await self._disconnect(self._flush_timeout)
+
+    def set_socket_descriptor(self, descriptor: int, state: SocketState = SocketState.CONNECTED) -> None:
+        """Adopt an open OS socket (from another process, a supervisor, a test).
+
+        The descriptor is the socket's from now on, and is closed with it.  A connection that this socket has is
+        replaced, and its unread and unsent bytes are dropped.
+
+        Args:
+          state: CONNECTED or BOUND, what the OS socket is.
+
+        Raises:
+          SocketError: UNSUPPORTED_SOCKET_OPERATION if it is no open TCP socket in that state; OPERATION while looking
+            up, connecting, bound or closing.  The descriptor is still yours.
+          TypeError, ValueError: The descriptor is no int, or the state is none of the two.
+        Qt: setSocketDescriptor().  There, what is no TCP socket is accepted.
+        """
+        descriptor = operator.index(descriptor)
+        if state not in (CONNECTED, SocketState.BOUND):
+            raise ValueError(f"a descriptor is adopted CONNECTED or BOUND, not {state}")
+        happened = Input.ADOPTED if state is CONNECTED else Input.BIND
+        self._need(happened, "adopt a descriptor")
+        sock, peer = _open_descriptor(descriptor, connected=state is CONNECTED)
+        if state is SocketState.BOUND:
+            self._bound = Bound(trio.socket.from_stdlib_socket(sock), from_sockaddr(sock.getsockname()), ())
+            self._machine.feed(Input.BIND, self._tell)
+            return
+        old, self._bound = self._bound, None
+        if old is not None:
+            old.sock.close()
+        if self._link is not None:
+            self._drop_link(self._link)
+        self._peer_name = ""
+        self._adopt(NativeLink(KernelSocket.adopt(sock), peer), Input.ADOPTED)
+
+    # -- reading: what is there (Qt's verbs) ------------------------------------------------
+    #
+    # They never fail for the network's sake: what had arrived before an end or a failure is theirs, then nothing is.
+    # error() and state() tell why.
+
+    def bytes_available(self) -> int:
+        """How many bytes can be read now: those in the buffer, and what the system holds, as far as the buffer may
+        take it.  Qt: bytesAvailable().
+        """
+        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
+        return len(self._read_buffer)
+
+    def can_read_line(self) -> bool:
+        """Is a whole line there?  Qt: canReadLine()."""
+        buffer = self._read_buffer
+        if buffer.has_line():
+            return True
+        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
+        return buffer.has_line()
+
+    def at_end(self) -> bool:
+        """Is nothing there to read now?  More may come.  Qt: atEnd()."""
+        return not self._arrived(1)
+
+    def peek(self, max_bytes: int) -> bytes:
+        """Up to ``max_bytes`` that have arrived; they stay.  Qt: peek()."""
+        max_bytes = check_size(max_bytes, "max_bytes")
+        self._arrived(max_bytes)
+        self._unseen = False
+        return self._read_buffer.peek(max_bytes)
+
+    def skip(self, max_bytes: int) -> int:
+        """Drop up to ``max_bytes`` that have arrived; how many.  Qt: skip()."""
+        return len(self.read(max_bytes))
+
+    def read(self, max_bytes: int) -> bytes:
+        """Take up to ``max_bytes`` that have arrived; ``b""`` if none have.
+
+        Raises: trio.ClosedResourceError after the socket is closed.
+        Qt: read().
+        """
+        max_bytes = check_size(max_bytes, "max_bytes")
+        self._arrived(max_bytes)
+        return self._take(max_bytes)
+
+    def read_all(self) -> bytes:
+        """Take what has arrived, as ``bytes_available`` counts it.  Qt: readAll()."""
+        return self.read(BLOCK_SIZE * BLOCKS_AT_ONCE + len(self._read_buffer))
+
+    def read_line(self, max_bytes: int = 65536) -> bytes:
+        """Take a line with its newline, at most ``max_bytes`` of it; without a newline yet, what there is.
+
+        See ``can_read_line``.
+        Qt: readLine().  There, ``readLine(n)`` gives n - 1 bytes, and 0 means no limit.
+        """
+        max_bytes = check_size(max_bytes, "max_bytes", least=1)
+        if not self._read_buffer.has_line():
+            self._arrived(max_bytes)
+        line = self._read_buffer.take_through(b"\n", max_bytes)
+        if line is None:
+            return self._take(max_bytes)
+        self._took()
+        return line
+
+    def get_char(self) -> bytes:
+        """Take one byte; ``b""`` if none has arrived.  Qt: getChar()."""
+        return self.read(1)
+
+    def unget_char(self, char: bytes) -> None:
+        """Put one byte in front of what is unread.
+
+        Raises:
+          SocketError: OPERATION in a transaction.
+          TypeError, ValueError: Not one byte.
+          trio.ClosedResourceError: The socket is closed.
+        Qt: ungetChar().
+        """
+        char = _one_byte(char)
+        self._check_readable("unget")
+        if self._read_buffer.in_transaction:
+            raise SocketError(ErrorKind.OPERATION, "cannot unget in a transaction")
+        self._read_buffer.unget(char)
+        self._update_direct()
+
+    def start_transaction(self) -> None:
+        """From here on what is read can be brought back.  Raises: SocketError(OPERATION) in a transaction.
+
+        The bytes kept for that count against ``read_buffer_size``.  Qt: startTransaction().
+        """
+        self._check_readable("start a transaction")
+        if self._read_buffer.in_transaction:
+            raise SocketError(ErrorKind.OPERATION, "cannot start a transaction in a transaction")
+        self._read_buffer.start_transaction()
+        self._update_direct()
+
+    def commit_transaction(self) -> None:
+        """What was read is gone for good.  Raises: SocketError(OPERATION) outside one.  Qt: commitTransaction()."""
+        self._check_transaction("commit")
+        self._read_buffer.commit()
+        self._transaction_over()
+
+    def rollback_transaction(self) -> None:
+        """What was read is there again.  Raises: SocketError(OPERATION) outside one.  Qt: rollbackTransaction()."""
+        self._check_transaction("roll back")
+        self._read_buffer.rollback()
+        self._transaction_over()
+
+    def _transaction_over(self) -> None:
+        self._update_direct()
+        self._changed()
+
+    def _check_transaction(self, attempted: str) -> None:
+        self._check_readable(f"{attempted} a transaction")
+        if not self._read_buffer.in_transaction:
+            raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} outside of a transaction")
+
+    def read_buffer_size(self) -> int:
+        """How many bytes are read ahead at most; 0: no limit.  Qt: readBufferSize()."""
+        return self._read_buffer_size
+
+    def set_read_buffer_size(self, size: int) -> None:
+        """Change it; nothing that is buffered is dropped.  Qt: setReadBufferSize()."""
+        self._read_buffer_size = check_size(size, "size")
+        self._changed()
+
+    def _check_readable(self, attempted: str) -> None:
+        if self._closed or not self._in_scope():
+            self._refuse(attempted, ended=False)
+
+    def _arrived(self, wanted: int) -> int:
+        """How many bytes are there, after a look at the system if ``wanted`` are not."""
+        if self._closed:
+            raise trio.ClosedResourceError("cannot read: the socket is closed")
+        if len(self._read_buffer) < wanted:
+            self._pull(wanted)
+        return len(self._read_buffer)
+
+    def _take(self, max_bytes: int) -> bytes:
+        data = self._read_buffer.take(max_bytes)
+        self._took()
+        return data
+
+    def _took(self) -> None:
+        """Bytes were taken out of the buffer: there is room for the watcher."""
+        self._unseen = False
+        if self._lot is not None:
+            self._lot.unpark_all()
+
+    # -- receiving: waits (trio's verbs) ----------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await self.receive_some()
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    @trio.lowlevel.enable_ki_protection
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for at least one byte.  ``b""`` means the peer finished.
+
+        Args:
+          max_bytes: None lets the socket choose: at most 64 KiB.
+
+        Raises:
+          SocketError: The connection was lost; what had arrived comes first.
+          trio.ClosedResourceError: The socket is closed, or the connection was aborted here.
+          trio.BusyResourceError: Another task is in a ``receive_...``.
+        Cancelled: nothing was taken.
+        Qt: waitForReadyRead + read.
+        """
+        limit = BLOCK_SIZE if max_bytes is None else check_size(max_bytes, "max_bytes", least=1)
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving on this socket")
+        self._receiving = True
+        self._waited = False
+        try:
+            link = self._direct
+            if link is not None and not self._read_buffer:
+                # Nothing is buffered and nobody watches: the bytes need not pass through the buffer.
+                self._waited = True
+                try:
+                    data = await link.receive(limit)
+                except ENDS as exc:
+                    self._link_failed(link, exc, Input.READ_FAILED)
+                else:
+                    if data:
+                        if self._subscriptions:
+                            self._post(READY_READ)
+                        return data
+                    self._peer_ended()
+            else:
+                await trio.lowlevel.checkpoint()
+            while not self._read_buffer:
+                if self._peer_finished:
+                    return self._tell_finish()
+                await self._fill(limit)
+            return self._take(limit)
+        finally:
+            self._receiving = False
+            if self._lot is not None:
+                self._lot.unpark_all()
+
+    async def receive_line(self, max_bytes: int = 65536) -> bytes:
+        """Wait for a whole line.  After the peer finished: the unended rest, then ``b""``.
+
+        Raises:
+          SocketError: LIMIT_EXCEEDED when ``max_bytes`` arrive without a newline; they stay readable.  The failure,
+            when the connection was lost; the unended rest stays readable.
+          trio.ClosedResourceError, trio.BusyResourceError: as ``receive_some``.
+        Cancelled: nothing was taken.
+        Qt: canReadLine, waitForReadyRead and readLine in a loop.
+        """
+        return await self._receive_through(b"\n", max_bytes, rest=True)
+
+    async def receive_until(self, delimiter: bytes, max_bytes: int = 65536) -> bytes:
+        """Wait for bytes up to and with ``delimiter``, ``max_bytes`` with it.
+
+        Raises:
+          SocketError: LIMIT_EXCEEDED when that many arrive without it, REMOTE_HOST_CLOSED if the peer finishes before
+            it; what came stays readable.
+          ValueError: The delimiter is empty, or longer than ``max_bytes``.
+          trio.ClosedResourceError, trio.BusyResourceError: as ``receive_some``.
+        Cancelled: nothing was taken.
+        Qt: no counterpart.
+        """
+        if not isinstance(delimiter, (bytes, bytearray)):
+            raise TypeError(f"a delimiter is bytes, not {type(delimiter).__name__}")
+        if not delimiter:
+            raise ValueError("a delimiter must not be empty")
+        return await self._receive_through(bytes(delimiter), max_bytes, rest=False)
+
+    @trio.lowlevel.enable_ki_protection
+    async def receive_exactly(self, count: int) -> bytes:
+        """Wait for ``count`` bytes.
+
+        Raises:
+          SocketError: REMOTE_HOST_CLOSED if the peer finishes first, or the failure; what came stays readable.
+          trio.ClosedResourceError, trio.BusyResourceError: as ``receive_some``.
+        Cancelled: nothing was taken.
+        Qt: no counterpart; QIODevice::read after enough waitForReadyRead.
+        """
+        count = check_size(count, "count")
+        self._begin_receiving()
+        try:
+            await self._look()
+            while len(self._read_buffer) < count:
+                if self._peer_finished:
+                    self._refuse_rest(f"the peer finished after {len(self._read_buffer)} of {count} bytes")
+                await self._fill_up_to(count)
+            return self._take(count)
+        finally:
+            self._end_receiving()
+
+    def lines(self, max_bytes: int = 65536) -> AsyncIterator[bytes]:
+        """``receive_line`` again and again, until the peer has finished.
+
+        An iterator object, so a cancelled step does not end it.
+        """
+        return _Lines(self, check_size(max_bytes, "max_bytes", least=1))
+
+    @trio.lowlevel.enable_ki_protection
+    async def wait_for_ready_read(self) -> bool:
+        """Wait for bytes you have not seen.  True: there are some; False: there will be none.
+
+        Bytes are "seen" once a read or an earlier call of this method has returned after they arrived.  So
+        no wake-up is lost between calls, and a half-arrived line does not spin.
+
+        Raises:
+          SocketError: LIMIT_EXCEEDED when the buffer is full and seen: nothing more can come.  The failure, when the
+            connection was lost.
+          trio.ClosedResourceError, trio.BusyResourceError: as ``receive_some``.
+        Cancelled: what came is still unseen.
+        Qt: waitForReadyRead().  There, it waits for bytes that arrive during the call.
+        """
+        self._begin_receiving()
+        try:
+            await trio.lowlevel.checkpoint()
+            while not (self._unseen and self._read_buffer):
+                if self._peer_finished:
+                    return False
+                room = self._room()
+                if room <= 0:
+                    raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"the read buffer is full: {self._read_buffer_size} bytes")
+                await self._fill(min(room, BLOCK_SIZE))
+            self._unseen = False
+            return True
+        finally:
+            self._end_receiving()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _receive_through(self, delimiter: bytes, max_bytes: int, *, rest: bool) -> bytes:
+        max_bytes = check_size(max_bytes, "max_bytes", least=len(delimiter))
+        self._begin_receiving()
+        buffer = self._read_buffer
+        try:
+            await self._look()
+            while True:
+                piece = buffer.take_through(delimiter, max_bytes)
+                if piece is not None:
+                    self._took()
+                    return piece
+                if len(buffer) >= max_bytes:
+                    message = f"{max_bytes} bytes arrived without {delimiter!r}"
+                    raise SocketError(ErrorKind.LIMIT_EXCEEDED, message)
+                if self._peer_finished:
+                    if not rest:
+                        self._refuse_rest(f"the peer finished before {delimiter!r}")
+                    return self._take(max_bytes) if buffer else self._tell_finish()
+                await self._fill_up_to(max_bytes)
+        finally:
+            self._end_receiving()
+
+    def _begin_receiving(self) -> None:
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving on this socket")
+        self._receiving = True
+        self._waited = False
+
+    def _end_receiving(self) -> None:
+        self._receiving = False
+        if self._lot is not None:
+            self._lot.unpark_all()
+
+    async def _look(self) -> None:
+        """Look for cancellation; let other tasks run if the buffer has answered for long enough."""
+        self._answers -= 1
+        if self._answers > 0 and trio.current_time() < self._answers_until:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
+            self._refill_answers()
+
+    def _refill_answers(self) -> None:
+        # trio's clock, not the processor's: on a mock clock the turns must not depend on the machine's speed.
+        self._answers = ANSWERS
+        self._answers_until = trio.current_time() + ANSWERS_PERIOD
+
+    async def _fill_up_to(self, wanted: int) -> None:
+        """As ``_fill``, reading on up to ``wanted`` bytes even where the buffer's own bound is lower."""
+        buffer = self._read_buffer
+        room = max(self._room(), wanted - buffer.held)
+        if room <= 0:
+            raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"the transaction holds {buffer.held} bytes")
+        await self._fill(min(room, BLOCK_SIZE))
+        self._refill_answers()
+
+    def _tell_finish(self) -> bytes:
+        """The end has been reached.  A failure that came after it is told after it."""
+        if self._finish_told and self._failure is not None and self._half_open:
+            self._raise_failure()
+        if self._closed or self._aborted:
+            self._refuse("receive")
+        self._finish_told = True
+        return b""
+
+    def _refuse_rest(self, message: str) -> NoReturn:
+        """The peer finished, or was lost, in the middle."""
+        if self._failure is not None and self._half_open:
+            self._raise_failure()
+        raise SocketError(ErrorKind.REMOTE_HOST_CLOSED, message)
+
+    # -- writing: queue only / sending: waits -----------------------------------------------
+    #
+    # write may be called at any time from any task: it goes out whole, between messages.
+
+    @trio.lowlevel.enable_ki_protection
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Send ``data`` now as far as the kernel takes it, queue the rest.  Returns ``len(data)``, in bytes.
+
+        The unsent rest of anything but ``bytes`` is copied before this returns.
+
+        Raises:
+          trio.WouldBlock: ``write_buffer_size`` bytes are queued already; nothing was taken.
+          SocketError: The failure that ended the connection; OPERATION only if there was none.
+          trio.ClosedResourceError: The socket is closed, sending is finished, or the connection was aborted here.
+          TypeError: Not bytes.
+        Qt: write().  There, nothing is sent before control returns to the event loop, and the queue has no limit.
+        """
+        if type(data) is bytes:
+            size = len(data)
+        else:
+            data = _view(data)
+            size = len(data)
+        link = self._link
+        if (
+            link is None
+            or self._machine.state is not CONNECTED
+            or self._send_finished
+            or (self._parent is not None and not self._in_scope())
+        ):
+            self._refuse_sending("write")
+        queue = self._queue
+        sent = 0
+        if queue:
+            if len(queue) >= self._write_buffer_size:
+                raise trio.WouldBlock
+        else:
+            try:
+                sent = link.try_send(data)
+            except OSError as exc:
+                self._fail(exc, Input.WRITE_FAILED)
+                self._raise_failure()
+            if sent and self._subscriptions:
+                self._post(BytesWritten(sent))
+        if sent < size:
+            queue.append(memoryview(data if type(data) is bytes else bytes(data))[sent:])
+            self._start_drainer()
+        return size
+
+    def put_char(self, char: bytes) -> None:
+        """``write`` one byte.  Raises: as ``write``; ValueError.  Qt: putChar()."""
+        self.write(_one_byte(char))
+
+    @trio.lowlevel.enable_ki_protection
+    def flush(self) -> bool:
+        """Try the kernel with what is queued; True if it took any.  The rest goes out by itself.
+
+        Raises: SocketError if that finds the connection lost.
+        Qt: flush().
+        """
+        link, queue = self._link, self._queue
+        if link is None or not queue:
+            return False
+        before = len(queue)
+        try:
+            while queue:
+                sent = link.try_send(queue.block())
+                if not sent:
+                    break
+                queue.advance(sent)
+                self._sent(sent)
+        except OSError as exc:
+            self._fail(exc, Input.WRITE_FAILED)
+            self._raise_failure()
+        return len(queue) < before
+
+    def bytes_to_write(self) -> int:
+        """How many bytes are queued and not yet with the kernel.  Qt: bytesToWrite()."""
+        return len(self._queue)
+
+    @trio.lowlevel.enable_ki_protection
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Wait until there is room in the queue, then ``write(data)``, whole.
+
+        Returned: it is queued, and is sent whole and in order unless the connection fails or you end it early.
+
+        Raises:
+          SocketError, trio.ClosedResourceError, TypeError: as ``write``.
+          trio.BusyResourceError: Another task is in ``send_all``, ``wait_send_all_might_not_block`` or ``send_eof``.
+        Cancelled: not one byte of ``data`` is sent, so no cancellation can leave half a message in front of your next.
+        Qt: write, with waitForBytesWritten while too much is queued.
+        """
+        if type(data) is not bytes:
+            data = _view(data)
+        self._begin_sending()
+        try:
+            await trio.lowlevel.checkpoint()
+            if self._queue:
+                await self._room_to_send("send")
+            self.write(data)
+        finally:
+            self._sending = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until ``write`` would not raise ``trio.WouldBlock``.
+
+        Raises: as ``send_all``.
+        Cancelled: nothing has happened.
+        """
+        self._begin_sending()
+        try:
+            await trio.lowlevel.checkpoint()
+            await self._room_to_send("send")
+        finally:
+            self._sending = False
+
+    async def wait_for_bytes_written(self) -> None:
+        """Wait until the queue is empty: the kernel has everything.
+
+        Raises:
+          SocketError: The failure that ended the connection; OPERATION if there was none.
+          trio.ClosedResourceError: The socket is closed, or the connection was ended here while bytes were queued.
+        Cancelled: nothing has happened; the queue goes on.
+        Qt: waitForBytesWritten().  There, some bytes are enough, and an empty queue is a failure.
+        """
+        await trio.lowlevel.checkpoint()
+        waited = False
+        while self._queue:
+            await self._wait_changed()
+            waited = True
+        if self._link is None:
+            self._refuse("wait for bytes to be written", waited=waited)
+
+    @trio.lowlevel.enable_ki_protection
+    async def send_eof(self) -> None:
+        """Send what is queued, then finish sending; you can still receive.  Again: no effect.
+
+        Raises:
+          SocketError: As ``write``; UNSUPPORTED_SOCKET_OPERATION if it is a stream that cannot.
+          trio.ClosedResourceError: The socket is closed, or the connection was aborted here.
+          trio.BusyResourceError: As ``send_all``.
+        Cancelled: sending is not finished.
+        Qt: no counterpart; its sockets have no half-close.
+        """
+        self._begin_sending()
+        try:
+            await trio.lowlevel.checkpoint()
+            if self._send_finished and self._machine.state is CONNECTED:
+                return
+            waited = False
+            while True:
+                link = self._link
+                if link is None or self._machine.state is not CONNECTED:
+                    self._refuse("finish sending", waited=waited)
+                if not self._queue:
+                    break
+                await self._wait_changed()
+                waited = True
+            await self._finish_sending(link)
+        finally:
+            self._sending = False
+
+    async def _finish_sending(self, link: Link) -> None:
+        self._send_finished = True  # before anything can wait: no write may come in between
+        try:
+            await link.finish_sending()
+        except NotImplementedError as exc:
+            self._send_finished = False
+            message = "cannot finish sending: the stream has no send_eof"
+            raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message) from exc
+        except ENDS as exc:
+            self._link_failed(link, exc, Input.WRITE_FAILED)
+            self._refuse("finish sending")
+
+    def _begin_sending(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this socket")
+        self._sending = True
+
+    async def _room_to_send(self, attempted: str) -> None:
+        waited = False
+        while True:
+            if self._link is None or self._machine.state is not CONNECTED or self._send_finished:
+                self._refuse_sending(attempted, waited=waited)
+            if len(self._queue) < self._write_buffer_size:
+                return
+            await self._wait_changed()
+            waited = True
+
+    def _refuse_sending(self, attempted: str, *, waited: bool = False) -> NoReturn:
+        if self._send_finished and self._machine.state is CONNECTED:
+            raise trio.ClosedResourceError(f"cannot {attempted}: sending is finished")
+        self._refuse(attempted, waited=waited)
+
+    # -- waiting ----------------------------------------------------------------------------
+
+    async def wait_for_disconnected(self) -> None:
+        """Wait until UNCONNECTED, whatever the reason; ``error()`` tells it.  Returns at once if it is.
+
+        Reads ahead while it waits, up to ``read_buffer_size``: a peer that ends behind more unread bytes than that is
+        noticed once they are read.  With ``half_open`` the peer's end alone is not it.
+
+        Cancelled: nothing has happened.
+        Qt: waitForDisconnected().  There, False if it was unconnected already.
+        """
+        await trio.lowlevel.checkpoint()
+        self._watching += 1
+        self._update_watcher()
+        try:
+            while self._machine.state is not SocketState.UNCONNECTED:
+                await self._wait_changed()
+        finally:
+            self._watching -= 1
+            self._update_watcher()
+
+
+class _Lines(AsyncIterator[bytes]):
+    __slots__ = ("_max_bytes", "_sock")
+
+    def __init__(self, sock: TcpSocket, max_bytes: int) -> None:
+        self._sock = sock
+        self._max_bytes = max_bytes
+
+    async def __anext__(self) -> bytes:
+        line = await self._sock.receive_line(self._max_bytes)
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+
+def _view(data: bytes | bytearray | memoryview) -> memoryview:
+    """Any bytes as a flat view.  Raises: TypeError."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"only bytes can be sent, not {type(data).__name__}")
+    view = memoryview(data)
+    if view.ndim == 1 and view.format == "B" and view.contiguous:
+        return view
+    return memoryview(view.tobytes())
+
+
+def _one_byte(char: bytes) -> bytes:
+    """Raises: TypeError, ValueError."""
+    if not isinstance(char, (bytes, bytearray)):
+        raise TypeError(f"a char is one byte, not {type(char).__name__}")
+    if len(char) != 1:
+        raise ValueError(f"a char is one byte, not {len(char)}")
+    return bytes(char)
+
+
+def _reachable(target: Target, family: int, dual_stack: bool) -> Target | None:
+    """The target as a socket of ``family`` has to be told it; None if it cannot get there."""
+    if target.family == family:
+        return target
+    if dual_stack:
+        return Target(socket.AF_INET6, (f"::ffff:{target.address[0]}", target.address[1], 0, 0))
+    return None
+
+
+def _open_descriptor(descriptor: int, *, connected: bool) -> tuple[socket.socket, Sockaddr | None]:
+    """The TCP socket that ``descriptor`` is, and its peer.  Raises: SocketError; the descriptor stays open."""
+    attempted = f"cannot adopt descriptor {descriptor}"
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except (OSError, ValueError) as exc:
+        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
+    try:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
+            raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OSError(errno.EOPNOTSUPP, "it listens")
+        return sock, (sock.getpeername() if connected else None)
+    except OSError as exc:
+        sock.detach()
+        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
