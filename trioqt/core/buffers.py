@@ -64,7 +64,7 @@ class ReadBuffer:
         self._shift(kept)
 
     def unget(self, char: bytes) -> None:
-        """Put ``char`` in front of what is unread."""
+        """Put ``char`` in front of what is unread; not in a transaction, which could not bring it back."""
         position = self._position - len(char)
         if position >= 0 and self._data[position : self._position] == char:
             self._position = position  # given back as it was taken
@@ -141,6 +141,9 @@ class ReadBuffer:
     def commit(self) -> None:
         """Forget what was taken."""
         self._transaction = -1
+        if self._position == len(self._data):  # or an idle connection would carry it on
+            self._data = b""
+            self._position = self._searched = 0
 
     def rollback(self) -> None:
         """Bring back what was taken."""
@@ -175,7 +178,7 @@ class WriteBuffer:
         return self._size
 
     def append(self, piece: memoryview) -> None:
-        """Queue ``piece``, which must not change any more; one dimension, of bytes."""
+        """Queue ``piece``, which must not change any more; one dimension, of bytes, not empty."""
         if self._pieces is None:
             self._pieces = deque()
         self._pieces.append(piece)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import errno
 import socket
+import ssl
 
 import trio
 
@@ -101,7 +102,8 @@ class SocketError(trio.BrokenResourceError, OSError):
         return f"SocketError({self.kind}, {self.message!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.kind, self.message, self.errno)
+        # The third item keeps what else an exception may carry: notes, attributes of a subclass.
+        return _rebuild, (type(self), self.kind, self.message, self.errno), self.__dict__
 
 
 def _rebuild(cls: type[SocketError], kind: ErrorKind, message: str, number: int | None) -> SocketError:
@@ -133,22 +135,41 @@ ERRNO_KINDS: dict[int, ErrorKind] = {
     if hasattr(errno, prefix + name)
 }
 
+# For what was raised without a number, ``ConnectionResetError("...")`` for one: Python has a class for some of them.
+CLASS_KINDS: dict[type[OSError], ErrorKind] = {
+    type(OSError(number, "")): kind for number, kind in ERRNO_KINDS.items() if type(OSError(number, "")) is not OSError
+}
+
 
 def kind_of(exc: BaseException) -> ErrorKind:
     """The kind of a failure that the system, trio or another trio stream reported."""
+    exc = _teller(exc)
     if isinstance(exc, SocketError):
         return exc.kind
-    if isinstance(exc, (socket.gaierror, UnicodeError)):  # UnicodeError: a name that IDNA cannot encode
+    # These three have numbers of their own, which mean something else as an errno: 1 is EPERM there.
+    if isinstance(exc, (socket.gaierror, socket.herror, UnicodeError)):  # UnicodeError: IDNA cannot encode the name
         return ErrorKind.HOST_NOT_FOUND
+    if isinstance(exc, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return ErrorKind.REMOTE_HOST_CLOSED
+    if isinstance(exc, ssl.SSLError):  # a stream does not say in which phase it was; nearly all of them are of this one
+        return ErrorKind.SSL_HANDSHAKE_FAILED
     if isinstance(exc, OSError):
-        return ERRNO_KINDS.get(exc.errno or 0, ErrorKind.UNKNOWN)
-    if isinstance(exc, trio.BrokenResourceError):
-        # A trio stream tells its reason, if it knows one, as the cause.
-        cause = exc.__cause__
-        return kind_of(cause) if isinstance(cause, (OSError, trio.BrokenResourceError)) else ErrorKind.REMOTE_HOST_CLOSED
-    return ErrorKind.UNKNOWN
+        if exc.errno is None:
+            return CLASS_KINDS.get(type(exc), ErrorKind.UNKNOWN)
+        return ERRNO_KINDS.get(exc.errno, ErrorKind.UNKNOWN)
+    return ErrorKind.REMOTE_HOST_CLOSED if isinstance(exc, trio.BrokenResourceError) else ErrorKind.UNKNOWN
 
 
 def reason_of(exc: BaseException) -> str:
     """The same in words, for messages: the system's, without the number in front."""
+    exc = _teller(exc)
     return (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
+
+
+def _teller(exc: BaseException) -> BaseException:
+    """The exception that knows the reason: a trio stream tells its own, if it knows one, as the cause."""
+    while isinstance(exc, trio.BrokenResourceError) and not isinstance(exc, SocketError):
+        if not isinstance(exc.__cause__, (OSError, trio.BrokenResourceError)):
+            break
+        exc = exc.__cause__
+    return exc

@@ -154,6 +154,8 @@ class StateMachine:
             state = self.state.name.lower().replace("_", " ")
             raise SocketError(ErrorKind.OPERATION, f"not possible while {state}: {happened.value}")
         following, told = row
+        if happened is Input.ADOPTED:  # it may replace a connection without a word, so no told state says it is new
+            self._finish_told = False
         for thing in told:
             if thing is ReadChannelFinished:
                 # The one thing the table cannot say: it is told once in a connection, so the row that ends a

@@ -21,19 +21,18 @@ Bytes = bytes | memoryview
 class Link(Protocol):
     """A connection that carries bytes both ways."""
 
+    __slots__ = ()
+
+    def is_drained(self) -> bool:
+        """Did the last ``try_receive`` take all there was?  Then wait before the next, instead of trying in vain."""
+
     def try_receive(self, max_bytes: int) -> bytes | None:
         """Take what has arrived: ``b""`` at the peer's end, None if there is nothing or it cannot be known."""
 
-    async def wait_receivable(self, max_bytes: int) -> None:
+    def wait_receivable(self, max_bytes: int) -> Awaitable[None]:
         """Wait until ``try_receive(max_bytes)`` may have something.  A full checkpoint.
 
-        Raises: trio.ClosedResourceError if the link is closed meanwhile.
-        """
-
-    async def receive(self, max_bytes: int) -> bytes:
-        """Wait for bytes; ``b""`` at the peer's end.  A full checkpoint.
-
-        Raises: trio.ClosedResourceError if the link is closed meanwhile.
+        Raises: trio.ClosedResourceError if the link is closed, before or meanwhile.
         Cancelled: nothing was taken.
         """
 

@@ -23,6 +23,9 @@ class StreamLink(Link):
         self._closed = False
         self._arrived: bytes | None = None  # what a wait brought and nobody has taken; b"" is the peer's end
 
+    def is_drained(self) -> bool:
+        return self._arrived is None
+
     def try_receive(self, max_bytes: int) -> bytes | None:
         arrived = self._arrived
         if not arrived:
@@ -35,12 +38,6 @@ class StreamLink(Link):
             self._arrived = bytes(await self._stream.receive_some(max_bytes))
         else:
             await trio.lowlevel.checkpoint()
-
-    async def receive(self, max_bytes: int) -> bytes:
-        await self.wait_receivable(max_bytes)
-        data = self.try_receive(max_bytes)
-        assert data is not None
-        return data
 
     def try_send(self, data: Bytes) -> int:
         return 0

@@ -11,7 +11,7 @@ what that did not take.  Neither task exists unless it must.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from typing import Protocol
 
 import trio
 
@@ -40,6 +40,13 @@ READY_READ = ReadyRead()
 CONNECTED, CLOSING = SocketState.CONNECTED, SocketState.CLOSING
 
 
+class Owner(Protocol):
+    """The server that accepted a connection."""
+
+    def _forget(self, sock: Connection) -> None:
+        """The connection has ended: its slot is free.  Called once."""
+
+
 class Connection(AbstractSocket):
     """A socket that has, at times, a link."""
 
@@ -56,13 +63,13 @@ class Connection(AbstractSocket):
         "_half_open",
         "_link",
         "_offered",
+        "_owner",
         "_parked",
         "_peer_finished",
         "_queue",
         "_read_buffer",
         "_read_buffer_size",
         "_receiving",
-        "_release",
         "_send_finished",
         "_sending",
         "_unseen",
@@ -92,7 +99,7 @@ class Connection(AbstractSocket):
         self._direct: Link | None = None
         self._offered: Link | None = None  # what from_stream was given, until the block is entered
         self._attempt: trio.CancelScope | None = None  # of the connect_to_host that runs
-        self._release: Callable[[Connection], None] | None = None  # gives the server its slot back, once
+        self._owner: Owner | None = None  # the server whose slot this connection has
         self._read_buffer = ReadBuffer()
         self._queue = WriteBuffer()
         self._peer_finished = False  # the peer will send no more; some may be unread
@@ -125,10 +132,10 @@ class Connection(AbstractSocket):
         self._update_watcher()
         self._changed()
 
-    def _accepted(self, link: Link, home: trio.Nursery, release: Callable[[Connection], None]) -> None:
+    def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
         """Take a connection that a server accepted; it lives in the server's scope, and tells when it has ended."""
         self._home = home
-        self._release = release
+        self._owner = owner
         native = link.native()
         if self._options and native is not None:
             for option, value in self._options.items():
@@ -228,11 +235,21 @@ class Connection(AbstractSocket):
                 self._parked = False
             return
         try:
-            data = await link.receive(max_bytes)
+            data = await self._receive(link, max_bytes)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._link_failed(link, exc, Input.READ_FAILED)
         else:
             self._absorb(data)
+
+    async def _receive(self, link: Link, max_bytes: int) -> bytes:
+        """Wait for bytes on ``link``; ``b""`` at the peer's end.  Cancelled: nothing was taken."""
+        if not link.is_drained():
+            await trio.lowlevel.checkpoint()
+        else:
+            await link.wait_receivable(max_bytes)
+        while (data := link.try_receive(max_bytes)) is None:
+            await link.wait_receivable(max_bytes)
+        return data
 
     # -- the watcher ------------------------------------------------------------------------
 
@@ -381,9 +398,9 @@ class Connection(AbstractSocket):
             if scope is not None:
                 scope.cancel(reason="the connection has ended")
         self._drain_scope = None
-        if self._release is not None:
-            release, self._release = self._release, None
-            release(self)
+        if self._owner is not None:
+            owner, self._owner = self._owner, None
+            owner._forget(self)
         self._changed()
 
     @trio.lowlevel.enable_ki_protection
@@ -491,7 +508,7 @@ class Connection(AbstractSocket):
                 while not self._peer_finished and self._link is link:
                     if self._watcher_waits or (self._receiving and not self._parked):
                         await self._wait_changed()
-                    elif not await link.receive(BLOCK_SIZE):
+                    elif not await self._receive(link, BLOCK_SIZE):
                         return
         except (OSError, trio.ClosedResourceError):
             pass  # it ended otherwise, and everything queued had been sent

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import errno
-import functools
 import logging
 import math
 import operator
@@ -103,7 +102,6 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         "_error",
         "_error_string",
         "_factory",
-        "_hand_over",
         "_listeners",
         "_lot",
         "_machine",
@@ -116,6 +114,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         "_pending",
         "_port",
         "_serve_scope",
+        "_service",
         "_stopped",
         "_taking",
     )
@@ -146,7 +145,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         self._pending: deque[SocketT] = deque()
         self._paused = False
         self._taking = False  # a task is in accept() or serve()
-        self._hand_over: Callable[[SocketT], None] | None = None  # while serve() takes connections: gives one a task
+        self._service: _Service[SocketT] | None = None  # while serve() takes connections
         self._serve_scope: trio.CancelScope | None = None  # of serve() and its handlers
         self._next_log = -math.inf
         self._nursery: trio.Nursery | None = None  # of the server's block
@@ -332,7 +331,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
     def _has_room(self) -> bool:
         if self._paused or (self._max_connections is not None and len(self._connections) >= self._max_connections):
             return False
-        return self._hand_over is not None or len(self._pending) < self._max_pending
+        return self._service is not None or len(self._pending) < self._max_pending
 
     def _admit(self, link: Link, peer: Sockaddr) -> None:
         """An accepted connection becomes a socket with an owner."""
@@ -346,13 +345,13 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
             raise
         self._connections[sock] = None
         assert self._nursery is not None
-        sock._accepted(link, self._nursery, self._forget)
+        sock._accepted(link, self._nursery, self)
         self._give(sock)
 
     def _give(self, sock: SocketT) -> None:
         """To a handler if there are any, else to the pending queue."""
-        if self._hand_over is not None:
-            self._hand_over(sock)
+        if self._service is not None:
+            self._service.start(sock)
         else:
             self._pending.append(sock)
             self._lot.unpark_all()
@@ -410,51 +409,23 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         self._begin_taking("serve")
         stopped = self._stopped
         assert stopped is not None
-        # A handler sees the context variables of whoever serves, not those of the accept task.
-        context = contextvars.copy_context()
-        handle = functools.partial(self._handle, handler=handler, isolate=isolate)
         try:
             async with trio.open_nursery() as handlers:
-
-                def hand_over(sock: SocketT) -> None:
-                    context.run(lambda: handlers.start_soon(handle, sock, name=handler))
-
+                service = _Service(self, handler, isolate, handlers)
                 self._serve_scope = handlers.cancel_scope
-                self._hand_over = hand_over
+                self._service = service
                 try:
                     while self._pending:
-                        hand_over(self._pending.popleft())
+                        service.start(self._pending.popleft())
                     self._lot.unpark_all()
                     task_status.started(self)
                     await stopped.wait()
                 finally:
-                    self._hand_over = None
+                    self._service = None
         finally:
             self._serve_scope = None
             self._taking = False
             self._lot.unpark_all()
-
-    async def _handle(self, sock: SocketT, handler: Callable[[SocketT], Awaitable[object]], isolate: bool) -> None:
-        """One connection's task."""
-        peer = sock._peer()
-        error: BaseException | None = None
-        try:
-            async with sock:
-                await handler(sock)
-        except Exception as exc:
-            error = exc
-            if not _peer_vanished(exc):
-                if not isolate:
-                    raise
-                logger.error("a handler failed", exc_info=exc)
-        except BaseException as exc:
-            error = exc
-            raise
-        finally:
-            if self._subscriptions:
-                address, port = (HostAddress.NULL, 0) if peer is None else (from_sockaddr(peer), peer[1])
-                self._post(ConnectionFinished(address, port, error))
-            del error  # its traceback refers to this frame
 
     # -- taking pending connections ---------------------------------------------------------
 
@@ -593,6 +564,56 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         return next((listener.native().fileno() for listener in self._listeners), -1)
 
 
+class _Service(Generic[SocketT]):
+    """One call of ``serve``: what each connection gets."""
+
+    def __init__(
+        self,
+        server: TcpServer[SocketT],
+        handler: Callable[[SocketT], Awaitable[object]],
+        isolate: bool,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._server = server
+        self._handler = handler
+        self._isolate = isolate
+        self._nursery = nursery
+        # A handler sees the context variables of whoever serves, not those of the accept task.
+        self._context = contextvars.copy_context()
+        self._name = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', repr(handler))}"
+
+    def start(self, sock: SocketT) -> None:
+        """Give ``sock`` its task."""
+        self._context.run(self._start, sock)
+
+    def _start(self, sock: SocketT) -> None:
+        self._nursery.start_soon(self._handle, sock, name=self._name)
+
+    async def _handle(self, sock: SocketT) -> None:
+        # Every open connection holds this frame, so what is seldom needed is elsewhere.
+        peer = sock._peer()
+        try:
+            async with sock:
+                await self._handler(sock)
+        except BaseException as exc:
+            if not self._ended(peer, exc):
+                raise
+        else:
+            self._ended(peer, None)
+
+    def _ended(self, peer: Sockaddr | None, error: BaseException | None) -> bool:
+        """A handler has ended: tell; was that an end, and not a bug or a cancellation that must go out?"""
+        if self._server._subscriptions:
+            address, port = (HostAddress.NULL, 0) if peer is None else (from_sockaddr(peer), peer[1])
+            self._server._post(ConnectionFinished(address, port, error))
+        if error is None or _peer_vanished(error):
+            return True
+        if self._isolate and isinstance(error, Exception):
+            logger.error("a handler failed", exc_info=error)
+            return True
+        return False
+
+
 class _Connections(AsyncIterator[SocketT], Generic[SocketT]):
     """Accepts until the server stops listening.  An iterator object, so a cancelled step does not end it."""
 
@@ -613,7 +634,7 @@ async def _until_acceptable(listener: ListenerLink) -> None:
         await listener.wait_acceptable()
 
 
-def _peer_vanished(exc: Exception) -> bool:
+def _peer_vanished(exc: BaseException) -> bool:
     """Is this how a handler ends whose peer is gone, or whose connection was ended under it?"""
     if isinstance(exc, ExceptionGroup):
         return all(_peer_vanished(inner) for inner in exc.exceptions)

@@ -25,7 +25,7 @@ from trioqt.links.connect import Target, look_up, race
 from trioqt.links.native import KernelSocket, NativeLink, native_socket
 from trioqt.links.stream import StreamLink
 from trioqt.sockets.abstract_socket import Bound, Host, check_host, check_port, check_size
-from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, READY_READ, Connection
+from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, Connection
 
 __all__ = ["TcpSocket"]
 
@@ -450,15 +450,18 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 # Nothing is buffered and nobody watches: the bytes need not pass through the buffer.
                 self._waited = True
                 try:
-                    data = await link.receive(limit)
+                    if link.is_drained():
+                        await link.wait_receivable(limit)
+                    else:
+                        await trio.lowlevel.checkpoint()
+                    data = link.try_receive(limit)
                 except ENDS as exc:
                     self._link_failed(link, exc, Input.READ_FAILED)
                 else:
-                    if data:
-                        if self._subscriptions:
-                            self._post(READY_READ)
+                    if data and self._direct is link:
                         return data
-                    self._peer_ended()
+                    if data is not None:
+                        self._absorb(data)
             else:
                 await trio.lowlevel.checkpoint()
             while not self._read_buffer:
