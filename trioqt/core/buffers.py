@@ -167,22 +167,22 @@ BLOCK_SIZE = 65536
 class WriteBuffer:
     """What is queued and unsent, as the pieces it came in."""
 
-    __slots__ = ("_pieces", "_size")
+    __slots__ = ("_pieces", "size")
 
     def __init__(self) -> None:
         # An empty deque is 600 bytes, which every idle connection would carry; so there is none until there must be.
-        self._pieces: deque[memoryview] | None = None
-        self._size = 0
+        self._pieces: deque[bytes | memoryview] | None = None
+        self.size = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
-    def append(self, piece: memoryview) -> None:
-        """Queue ``piece``, which must not change any more; one dimension, of bytes, not empty."""
+    def append(self, piece: bytes | memoryview) -> None:
+        """Queue ``piece``, which is not empty and must not change any more; a view is flat, of bytes."""
         if self._pieces is None:
             self._pieces = deque()
         self._pieces.append(piece)
-        self._size += len(piece)
+        self.size += len(piece)
 
     def block(self) -> memoryview | bytes:
         """The bytes to send next; the queue is not empty, and they stay in it."""
@@ -191,7 +191,7 @@ class WriteBuffer:
         first = pieces[0]
         if len(pieces) == 1 or len(first) + len(pieces[1]) > BLOCK_SIZE:
             return first
-        room, together = BLOCK_SIZE, list[memoryview]()
+        room, together = BLOCK_SIZE, list[bytes | memoryview]()
         for piece in pieces:
             room -= len(piece)
             if room < 0:
@@ -201,13 +201,13 @@ class WriteBuffer:
 
     def advance(self, count: int) -> None:
         """``count`` bytes at the front are sent."""
-        self._size -= count
+        self.size -= count
         pieces = self._pieces
         while count:
             assert pieces
             first = pieces[0]
             if count < len(first):
-                pieces[0] = first[count:]
+                pieces[0] = memoryview(first)[count:]
                 return
             count -= len(first)
             pieces.popleft()
@@ -217,4 +217,4 @@ class WriteBuffer:
     def clear(self) -> None:
         """Forget everything."""
         self._pieces = None
-        self._size = 0
+        self.size = 0

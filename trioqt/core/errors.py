@@ -123,7 +123,8 @@ _NAMES: dict[ErrorKind, str] = {
     ErrorKind.ADDRESS_IN_USE: "EADDRINUSE",
     ErrorKind.SOCKET_ADDRESS_NOT_AVAILABLE: "EADDRNOTAVAIL",
     ErrorKind.UNSUPPORTED_SOCKET_OPERATION: (
-        "EAFNOSUPPORT EPFNOSUPPORT EPROTONOSUPPORT EPROTOTYPE ESOCKTNOSUPPORT EOPNOTSUPP ENOPROTOOPT ENOTSOCK EBADF EINVAL"
+        "EAFNOSUPPORT EPFNOSUPPORT EPROTONOSUPPORT EPROTOTYPE ESOCKTNOSUPPORT EOPNOTSUPP ENOPROTOOPT ENOTSOCK EBADF "
+        "EINVAL"
     ),
     ErrorKind.UNFINISHED_SOCKET_OPERATION: "EINPROGRESS EALREADY",
 }
@@ -155,7 +156,7 @@ def kind_of(exc: BaseException) -> ErrorKind:
         return ErrorKind.SSL_HANDSHAKE_FAILED
     if isinstance(exc, OSError):
         if exc.errno is None:
-            return CLASS_KINDS.get(type(exc), ErrorKind.UNKNOWN)
+            return next((CLASS_KINDS[base] for base in type(exc).__mro__ if base in CLASS_KINDS), ErrorKind.UNKNOWN)
         return ERRNO_KINDS.get(exc.errno, ErrorKind.UNKNOWN)
     return ErrorKind.REMOTE_HOST_CLOSED if isinstance(exc, trio.BrokenResourceError) else ErrorKind.UNKNOWN
 

@@ -140,4 +140,3 @@ class ConnectionFinished(Event):
 @attrs.frozen
 class Draining(Event):
     """The server has begun to drain.  Fact.  Qt: no counterpart.  No server sends it yet."""
-

@@ -104,9 +104,9 @@ TRANSITIONS: dict[tuple[SocketState, Input], tuple[SocketState, tuple[Told, ...]
     # -- the peer
     (CONNECTED,   Input.PEER_FINISHED):   (CONNECTED,   (ReadChannelFinished,)),
     (CONNECTED,   Input.PEER_CLOSED):     (CLOSING,     (ErrorOccurred, CLOSING)),
-    (CONNECTED,   Input.READ_FAILED):     (UNCONNECTED, (ErrorOccurred, CLOSING, UNCONNECTED, ReadChannelFinished, Disconnected)),
-    (CONNECTED,   Input.WRITE_FAILED):    (UNCONNECTED, (ErrorOccurred, UNCONNECTED, ReadChannelFinished, Disconnected)),
-    (CLOSING,     Input.WRITE_FAILED):    (UNCONNECTED, (ErrorOccurred, UNCONNECTED, ReadChannelFinished, Disconnected)),
+    (CONNECTED,   Input.READ_FAILED):     (UNCONNECTED, (ErrorOccurred, CLOSING, UNCONNECTED, ReadChannelFinished, Disconnected)),  # noqa: E501
+    (CONNECTED,   Input.WRITE_FAILED):    (UNCONNECTED, (ErrorOccurred, UNCONNECTED, ReadChannelFinished, Disconnected)),  # noqa: E501
+    (CLOSING,     Input.WRITE_FAILED):    (UNCONNECTED, (ErrorOccurred, UNCONNECTED, ReadChannelFinished, Disconnected)),  # noqa: E501
 
     # -- ending it ourselves.  A socket that was only bound tells all of it on disconnect and less on abort, as in Qt.
     (UNCONNECTED, Input.DISCONNECT):      (UNCONNECTED, ()),

@@ -26,6 +26,9 @@ class Link(Protocol):
     def is_drained(self) -> bool:
         """Did the last ``try_receive`` take all there was?  Then wait before the next, instead of trying in vain."""
 
+    def look_again(self) -> None:
+        """Time has passed, in which bytes may have come: it is not drained any more, for all one knows."""
+
     def try_receive(self, max_bytes: int) -> bytes | None:
         """Take what has arrived: ``b""`` at the peer's end, None if there is nothing or it cannot be known."""
 

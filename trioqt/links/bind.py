@@ -28,7 +28,16 @@ SocketOptions = Sequence[tuple[int, int, int]]
 
 def any_target(port: int) -> Target:
     """The target that ``HostAddress.ANY`` is here: both families on one socket, or IPv4 where there is no IPv6."""
-    return target_of(HostAddress.ANY if socket.has_ipv6 else HostAddress.ANY_IPV4, port)
+    return target_of(HostAddress.ANY if has_ipv6() else HostAddress.ANY_IPV4, port)
+
+
+def has_ipv6() -> bool:
+    """Whether there are IPv6 sockets.  ``socket.has_ipv6`` tells what Python can do, not what the kernel can."""
+    try:
+        trio.socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError as exc:
+        return exc.errno != errno.EAFNOSUPPORT  # anything else is for bind() to tell
+    return True
 
 
 async def bind_socket(

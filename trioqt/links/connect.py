@@ -6,6 +6,7 @@ Sockets and look-ups are asked of trio, so both are simulated wherever trio's ar
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Sequence
 
@@ -16,7 +17,7 @@ from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_addre
 from trioqt.links.base import Sockaddr
 from trioqt.links.native import NativeLink, native_socket
 
-__all__ = ["Target", "look_up", "race"]
+__all__ = ["AttemptsFailed", "Target", "connect", "look_up", "race"]
 
 # RFC 8305, section 5, "Connection Attempt Delay": the recommended value.
 ATTEMPT_DELAY = 0.25
@@ -39,9 +40,20 @@ class Target:
         return f"[{self.address[0]}]:{self.address[1]}" if ":" in self.address[0] else "{}:{}".format(*self.address[:2])
 
 
+class AttemptsFailed(ExceptionGroup[OSError]):
+    """Nothing but failed attempts, in the order in which they ended; a group of another class holds a bug."""
+
+
+Prepare = Callable[[trio.socket.SocketType, Sockaddr], None]
+"""Sets options on a new socket, which will be connected to that address."""
+
+
 def target_of(address: HostAddress, port: int) -> Target:
-    """The target that a known address is.  Raises: OSError if its scope names no interface."""
-    sockaddr = to_sockaddr(address, port)
+    """The target that a known address is.  Raises: socket.gaierror if its scope names no interface."""
+    try:
+        sockaddr = to_sockaddr(address, port)
+    except OSError as exc:
+        raise socket.gaierror(socket.EAI_NONAME, "no interface has the name in the scope") from exc
     return Target(socket.AF_INET if len(sockaddr) == 2 else socket.AF_INET6, sockaddr)
 
 
@@ -57,10 +69,14 @@ async def look_up(host: HostAddress | str, port: int, protocol: NetworkLayerProt
     if address == HostAddress.NULL:
         raise socket.gaierror(socket.EAI_NONAME, "an empty name")
     if address is not None:
-        target = target_of(address, port)
-        if family not in (socket.AF_UNSPEC, target.family):
+        addresses = (HostAddress.ANY_IPV6, HostAddress.ANY_IPV4) if address == HostAddress.ANY else (address,)
+        targets = [target_of(address, port) for address in addresses]
+        targets = [target for target in targets if family in (socket.AF_UNSPEC, target.family)]
+        if not targets:
             raise socket.gaierror(socket.EAI_NONAME, f"not an {protocol.name} address")
-        return [target]
+        return targets
+    if "\0" in str(host):  # the C library would look up what stands before it
+        raise socket.gaierror(socket.EAI_NONAME, "a name has no null character")
     found = await trio.socket.getaddrinfo(str(host), port, family=family, type=socket.SOCK_STREAM)
     targets = list(dict.fromkeys(Target(entry[0], entry[4]) for entry in found))
     if not targets:
@@ -77,16 +93,14 @@ def _families_in_turn(targets: Sequence[Target]) -> list[Target]:
     return alternating + first[shared:] + others[shared:]
 
 
-async def race(
-    targets: Sequence[Target], prepare: Callable[[trio.socket.SocketType], None], *, delay: float = ATTEMPT_DELAY
-) -> NativeLink:
+async def race(targets: Sequence[Target], prepare: Prepare, *, delay: float = ATTEMPT_DELAY) -> NativeLink:
     """Connect to the first target that answers.  Each gets ``delay`` seconds' start over the next, less if it fails.
 
     Args:
-      prepare: Called with each new socket, for its options.
+      prepare: Called with each new socket and its address, for its options.
 
     Raises:
-      ExceptionGroup: All failed; one OSError per attempt, in the order in which they ended.
+      AttemptsFailed: All of them; one OSError per attempt, in the order in which they ended.
     Cancelled: every socket is closed.
     """
     failures: list[OSError] = []
@@ -120,19 +134,29 @@ async def race(
             winner.close()
         raise
     if winner is None:
-        raise ExceptionGroup("no address could be connected", failures)
+        raise AttemptsFailed("no address could be connected", failures)
     with contextlib.suppress(OSError):  # the peer may have reset it already: then its address is the one we asked for
         peer = winner.getpeername()
     return NativeLink(native_socket(winner), peer)
 
 
-async def open_connected(target: Target, prepare: Callable[[trio.socket.SocketType], None]) -> trio.socket.SocketType:
+async def open_connected(target: Target, prepare: Prepare) -> trio.socket.SocketType:
     """One attempt.  Raises: OSError.  Cancelled: the socket is closed."""
     sock = trio.socket.socket(target.family, socket.SOCK_STREAM)
     try:
-        prepare(sock)
-        await sock.connect(target.address)
+        prepare(sock, target.address)
+        await connect(sock, target)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def connect(sock: trio.socket.SocketType, target: Target) -> None:
+    """Connect ``sock``.  Raises: OSError.  Cancelled: the socket is closed."""
+    try:
+        await sock.connect(target.address)
+    except OSError as exc:
+        if exc.errno is not None:  # trio puts the address into the reason, where it spoils our message
+            exc.strerror = os.strerror(exc.errno)
+        raise

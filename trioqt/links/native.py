@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Awaitable
 from typing import cast
 
@@ -76,6 +77,9 @@ class NativeLink(Link):
     def is_drained(self) -> bool:
         return self._drained
 
+    def look_again(self) -> None:
+        self._drained = False
+
     def try_receive(self, max_bytes: int) -> bytes | None:
         try:
             data = self._sock.try_recv(max_bytes)
@@ -126,7 +130,7 @@ class NativeLink(Link):
         # Kept from the beginning: the kernel forgets it when the peer resets.
         return self._peer
 
-    def native(self) -> NativeSocket | None:
+    def native(self) -> NativeSocket:
         return self._sock
 
 
@@ -140,7 +144,9 @@ class NativeListener:
         self._closed = False
 
     def try_accept(self) -> tuple[Link, Sockaddr]:
-        sock, peer = self._sock.try_accept()
+        sock, (host, *rest) = self._sock.try_accept()
+        # Interned, because the connections of one client, or of one proxy in front, all keep the same text.
+        peer = (sys.intern(host), *rest)
         return NativeLink(sock, peer), peer
 
     async def wait_acceptable(self) -> None:

@@ -16,15 +16,19 @@ __all__ = ["StreamLink"]
 class StreamLink(Link):
     """A trio stream."""
 
-    __slots__ = ("_arrived", "_closed", "_stream")
+    __slots__ = ("_arrived", "_closed", "_stream", "home")
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, home: trio.Nursery | None = None) -> None:
         self._stream = stream
+        self.home = home  # where the closing task runs; None: nobody has entered the socket yet
         self._closed = False
         self._arrived: bytes | None = None  # what a wait brought and nobody has taken; b"" is the peer's end
 
     def is_drained(self) -> bool:
         return self._arrived is None
+
+    def look_again(self) -> None:
+        """A stream that has nothing must be asked anyway."""
 
     def try_receive(self, max_bytes: int) -> bytes | None:
         arrived = self._arrived
@@ -58,8 +62,14 @@ class StreamLink(Link):
         if self._closed:
             return
         self._closed = True
-        # A trio stream has no sync close.  A system task, because the end may come where no nursery is left to ask;
-        # it ends within a step or two, as a forceful close never waits.
+        # A trio stream has no sync close.  A task does it, which ends within a step or two, as a forceful close never
+        # waits; in the socket's nursery, so that the stream is closed when the block is left.
+        try:
+            if self.home is not None:
+                self.home.start_soon(_close_forcefully, self._stream)
+                return
+        except RuntimeError:
+            pass  # that nursery has ended
         trio.lowlevel.spawn_system_task(_close_forcefully, self._stream)
 
     async def aclose(self) -> None:

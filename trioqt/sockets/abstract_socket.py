@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 import socket
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
@@ -30,7 +31,7 @@ from trioqt.core.options import BindMode, OptionSpec, SocketOption, SocketType, 
 from trioqt.core.states import Input, SocketState, StateMachine, Told
 from trioqt.links.base import NativeSocket, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
-from trioqt.links.connect import Target, look_up
+from trioqt.links.connect import look_up
 from trioqt.sockets.subscription import EventSource
 
 __all__ = ["AbstractSocket", "Failure", "check_host", "check_port", "check_size"]
@@ -88,18 +89,18 @@ class Failure:
         return error
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Bound:
     """A socket that has a local address and nothing else yet."""
 
     sock: trio.socket.SocketType
-    address: HostAddress
+    sockaddr: Sockaddr
+    is_any: bool  # an IPv6 one carries IPv4 too
     options: tuple[tuple[int, int, int], ...]
 
     def local(self) -> tuple[HostAddress, int]:
         """Its address, ANY included, and its port."""
-        sockaddr = self.sock.getsockname()
-        return (self.address if self.address == HostAddress.ANY else from_sockaddr(sockaddr)), sockaddr[1]
+        return (HostAddress.ANY if self.is_any else from_sockaddr(self.sockaddr)), self.sockaddr[1]
 
 
 class AbstractSocket(EventSource):
@@ -234,6 +235,8 @@ class AbstractSocket(EventSource):
 
     def state(self) -> SocketState:
         """Where in its life it is.  Qt: state()."""
+        if self._parent is not None:
+            self._in_scope()  # which closes it, if that nursery has ended
         return self._machine.state
 
     def error(self) -> ErrorKind | None:
@@ -301,18 +304,23 @@ class AbstractSocket(EventSource):
 
         Raises:
           SocketError: UNSUPPORTED_SOCKET_OPERATION if this platform, or a socket that is a stream, has no such
-            option; or what the system answers.
+            option, or it can only be read; or what the system answers.
+          trio.ClosedResourceError: The socket is closed.
           TypeError, ValueError: The value is no int, or out of range.
         Qt: setSocketOption().  There, an option set before the socket is open is forgotten, and no failure is told.
         """
         if not isinstance(option, SocketOption):
             raise TypeError(f"an option is a SocketOption, not {type(option).__name__}")
-        number = OptionSpec(0, 0).to_system(value)
+        # The numbers may differ between the families; which options there are, and their values, do not.
+        spec = option_for(option, socket.AF_INET)
+        number = (spec or OptionSpec(0, 0)).to_system(value)
         native = self._native()
+        if self._closed or not self._in_scope():
+            self._check_open(f"set {option.name}")
+        if spec is None or spec.read_only or (native is None and self._machine.state is CONNECTED):
+            raise self._unsupported(option)
         if native is not None:
             self._set_option(native, option, number)
-        elif self._machine.state is CONNECTED:
-            raise self._unsupported(option)
         self._options = {**(self._options or {}), option: number}
 
     def socket_option(self, option: SocketOption) -> int:
@@ -339,17 +347,23 @@ class AbstractSocket(EventSource):
         except KeyError:
             self._refuse(f"read {option.name}")
 
-    def _set_option(self, native: NativeSocket | trio.socket.SocketType, option: SocketOption, value: int) -> None:
-        spec = self._option_spec(native, option)
-        if spec.read_only:
-            raise self._unsupported(option)
+    def _set_option(
+        self,
+        native: NativeSocket | trio.socket.SocketType,
+        option: SocketOption,
+        value: int,
+        peer: Sockaddr | None = None,
+    ) -> None:
+        spec = self._option_spec(native, option, peer)
         try:
             native.setsockopt(spec.level, spec.number, spec.to_system(value))
         except OSError as exc:
             raise self._option_error(f"cannot set {option.name} to {value}", exc) from exc
 
-    def _option_spec(self, native: NativeSocket | trio.socket.SocketType, option: SocketOption) -> OptionSpec:
-        peer = self._peer()
+    def _option_spec(
+        self, native: NativeSocket | trio.socket.SocketType, option: SocketOption, peer: Sockaddr | None = None
+    ) -> OptionSpec:
+        peer = peer or self._peer()
         mapped = peer is not None and str(peer[0]).startswith("::ffff:") and "." in peer[0]
         spec = option_for(option, socket.AF_INET if mapped else native.family)
         if spec is None:
@@ -357,15 +371,16 @@ class AbstractSocket(EventSource):
         return spec
 
     def _unsupported(self, option: SocketOption) -> SocketError:
-        return SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{option.name} cannot be set or read on this socket")
+        message = f"{option.name} cannot be set or read on this socket"
+        return SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
 
     def _option_error(self, attempted: str, exc: OSError) -> SocketError:
         return SocketError(kind_of(exc), f"{attempted}: {reason_of(exc)}", errno=exc.errno)
 
-    def _prepare(self, sock: trio.socket.SocketType) -> None:
-        """Set on a new socket what was asked for before there was one."""
+    def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
+        """Set on a new socket, for ``peer``, what was asked for before there was one."""
         for option, value in {SocketOption.LOW_DELAY: 1, **(self._options or {})}.items():
-            self._set_option(sock, option, value)
+            self._set_option(sock, option, value, peer)
 
     # -- a local address --------------------------------------------------------------------
 
@@ -384,36 +399,32 @@ class AbstractSocket(EventSource):
         Qt: bind().  There, binding twice reports UnknownSocketError.
         """
         host, port = check_host(host), check_port(port)
+        if mode is not None and not isinstance(mode, BindMode):
+            raise TypeError(f"a mode is a BindMode, not {type(mode).__name__}")
         options = bind_options(BindMode.DEFAULT_FOR_PLATFORM if mode is None else mode)
         self._need(Input.BIND, "bind")
         try:
             if host == HostAddress.NULL:
-                raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "cannot bind to no address")
+                raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is none")
             dual_stack = host == HostAddress.ANY
             target = any_target(port) if dual_stack else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
             sock = await bind_socket(target, options, dual_stack=dual_stack, socket_type=self._system_type())
         except (OSError, UnicodeError) as exc:
-            kind, message = kind_of(exc), f"cannot bind to {host or 'no address'} port {port}: {reason_of(exc)}"
+            self._need(Input.BIND, "bind")  # another task may have done something meanwhile, and that is what counts
+            kind, message = kind_of(exc), f"cannot bind to {str(host) or 'no address'} port {port}: {reason_of(exc)}"
             self._set_error(kind, message)
             self._machine.feed(Input.BIND_FAILED, self._tell)
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
-        self._took_address(sock, target, host, options)
+        self._took_address(Bound(sock, sock.getsockname(), dual_stack, options))
 
     @trio.lowlevel.enable_ki_protection
-    def _took_address(
-        self,
-        sock: trio.socket.SocketType,
-        target: Target,
-        host: HostAddress | str,
-        options: tuple[tuple[int, int, int], ...],
-    ) -> None:
+    def _took_address(self, bound: Bound) -> None:
         try:
             self._need(Input.BIND, "bind")  # another task may have done something meanwhile
         except BaseException:
-            sock.close()
+            bound.sock.close()
             raise
-        address = host if isinstance(host, HostAddress) else from_sockaddr(target.address)
-        self._bound = Bound(sock, address, options)
+        self._bound = bound
         self._machine.feed(Input.BIND, self._tell)
 
     def _system_type(self) -> int:
@@ -438,16 +449,18 @@ class AbstractSocket(EventSource):
         """Wait until CONNECTED; returns at once if it is.
 
         Raises:
-          SocketError: What the attempt failed with; OPERATION if no attempt runs, or the one that ran was cancelled.
-          trio.ClosedResourceError: Another task aborted the socket.
+          SocketError: What the attempt failed with; OPERATION if no attempt runs.
+          trio.ClosedResourceError: Another task ended the attempt meanwhile.
         Cancelled: nothing has happened; the attempt goes on.
         Qt: waitForConnected().  There, a time-out drops the attempt.
         """
         await trio.lowlevel.checkpoint()
-        while self._machine.state is not CONNECTED:
+        waited = False
+        while self.state() is not CONNECTED:
             if self._machine.state not in (SocketState.HOST_LOOKUP, SocketState.CONNECTING):
-                self._refuse("wait for a connection")
+                self._refuse("wait for a connection", waited=waited)
             await self._wait_changed()
+            waited = True
 
     # -- for the classes above and below ----------------------------------------------------
 
@@ -475,6 +488,19 @@ class AbstractSocket(EventSource):
         self._failure_told = True
         raise self._failure.error()
 
+    def _start(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run one of our tasks in the scope."""
+        assert self._home is not None
+        try:
+            self._home.start_soon(task, *args)
+        except RuntimeError:
+            self._close()  # the parent's block is being left in this very step, and takes no more tasks
+
+    def _check_open(self, attempted: str) -> None:
+        """Raises: trio.ClosedResourceError."""
+        if self._closed:
+            raise trio.ClosedResourceError(f"cannot {attempted}: the socket is closed")
+
     def _need(self, call: Input, attempted: str) -> None:
         """Raise if the table or the scope does not allow ``call`` now."""
         if self._closed or not self._in_scope() or not self._machine.allows(call):
@@ -488,8 +514,7 @@ class AbstractSocket(EventSource):
           waited: The call had begun rightly and has waited, so an end that was made here is not its mistake.
         """
         in_scope = self._in_scope()  # which closes it, if its parent nursery has ended
-        if self._closed:
-            raise trio.ClosedResourceError(f"cannot {attempted}: the socket is closed")
+        self._check_open(attempted)
         if ended and self._failure is not None:
             self._raise_failure()
         if ended and (self._aborted or waited):

@@ -21,6 +21,7 @@ from trioqt.core.errors import ErrorKind, kind_of, reason_of
 from trioqt.core.events import BytesWritten, ReadyRead
 from trioqt.core.states import Input, SocketState
 from trioqt.links.base import Link, NativeSocket, Sockaddr
+from trioqt.links.stream import StreamLink
 from trioqt.sockets.abstract_socket import AbstractSocket
 
 __all__ = ["BLOCK_SIZE", "Connection"]
@@ -54,6 +55,7 @@ class Connection(AbstractSocket):
         "_answers",
         "_answers_until",
         "_attempt",
+        "_corked",
         "_direct",
         "_drain_scope",
         "_ends_itself",
@@ -62,6 +64,7 @@ class Connection(AbstractSocket):
         "_flush_timeout",
         "_half_open",
         "_link",
+        "_now",
         "_offered",
         "_owner",
         "_parked",
@@ -97,7 +100,7 @@ class Connection(AbstractSocket):
         self._link: Link | None = None
         # The link, while a receiver may take from it directly, past the buffer: see _update_direct.
         self._direct: Link | None = None
-        self._offered: Link | None = None  # what from_stream was given, until the block is entered
+        self._offered: StreamLink | None = None  # what from_stream was given, until the block is entered
         self._attempt: trio.CancelScope | None = None  # of the connect_to_host that runs
         self._owner: Owner | None = None  # the server whose slot this connection has
         self._read_buffer = ReadBuffer()
@@ -105,6 +108,7 @@ class Connection(AbstractSocket):
         self._peer_finished = False  # the peer will send no more; some may be unread
         self._ends_itself = False  # half_open=False: once the queue is sent, the connection ends
         self._finish_told = False  # a receive_... has returned the end
+        self._corked = False  # what is queued was collected by write, and the kernel has not been asked yet
         self._unseen = False  # bytes came since the last read
         self._unsent = False  # queued bytes were dropped by a failure
         self._send_finished = False
@@ -118,6 +122,7 @@ class Connection(AbstractSocket):
         self._drain_scope: trio.CancelScope | None = None  # of the drainer
         self._flush_scope: trio.CancelScope | None = None  # of the block exit that waits for the queue
         self._answers = 0  # how many more the buffer may give before other tasks get their turn ...
+        self._now = trio.current_time  # the clock that says so; its own method once there have been answers
         self._answers_until = 0.0  # ... and until when
 
     # -- a connection begins ----------------------------------------------------------------
@@ -153,6 +158,7 @@ class Connection(AbstractSocket):
     def _entered(self) -> None:
         if self._offered is not None:
             self._link, self._offered = self._offered, None
+            self._link.home = self._home
             self._update_direct()
             self._update_watcher()
 
@@ -263,11 +269,10 @@ class Connection(AbstractSocket):
         if self._watch_scope is not None:
             if not (wanted and usable):
                 self._watch_scope.cancel(reason="nobody watches")
-        elif wanted and usable:
+        elif wanted and usable and self._in_scope():
             self._watch_scope = self._own_scope()
             self._update_direct()
-            assert self._home is not None and self._link is not None
-            self._home.start_soon(self._watch, self._link, self._watch_scope)
+            self._start(self._watch, self._link, self._watch_scope)
 
     def _own_scope(self) -> trio.CancelScope:
         # Our tasks outlive an outer cancellation until the block has ended the socket, because a shielded goodbye in
@@ -293,6 +298,11 @@ class Connection(AbstractSocket):
                     self._pull(len(self._read_buffer) + 1)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._link_failed(link, exc, Input.READ_FAILED)
+        except BaseException:
+            # The parent nursery is cancelled, and the socket closed once it has ended: who listens must hear of it now,
+            # for there is no later.
+            self._close()
+            raise
         finally:
             self._watch_scope = None
             self._update_direct()
@@ -305,14 +315,14 @@ class Connection(AbstractSocket):
         link = self._link
         if self._drain_scope is None and link is not None:
             self._drain_scope = self._own_scope()
-            assert self._home is not None
-            self._home.start_soon(self._drain, link, self._drain_scope)
+            self._start(self._drain, link, self._drain_scope)
 
     @trio.lowlevel.enable_ki_protection
     async def _drain(self, link: Link, scope: trio.CancelScope) -> None:
         """Send what is queued; then end the connection, if it was only waiting for that."""
         try:
             with scope:
+                self._uncork()
                 while self._queue and self._link is link:
                     sent = await link.send(self._queue.block())
                     self._queue.advance(sent)
@@ -330,6 +340,26 @@ class Connection(AbstractSocket):
         finally:
             if self._drain_scope is scope:
                 self._drain_scope = None
+
+    def _uncork(self) -> None:
+        """Ask the kernel to take what was collected."""
+        if self._corked and self._link is not None:
+            self._send_queued(self._link)
+
+    @trio.lowlevel.enable_ki_protection
+    def _send_queued(self, link: Link) -> None:
+        """Hand over what can go at once.  If that finds the connection lost, it has ended."""
+        queue = self._queue
+        self._corked = False
+        try:
+            while queue:
+                sent = link.try_send(queue.block())
+                if not sent:
+                    break
+                queue.advance(sent)
+                self._sent(sent)
+        except OSError as exc:
+            self._fail(exc, Input.WRITE_FAILED)
 
     def _sent(self, count: int) -> None:
         if self._subscriptions:
@@ -393,6 +423,7 @@ class Connection(AbstractSocket):
         self._link = self._direct = None
         link.close(reset=reset or len(self._queue) > 0)
         self._queue.clear()
+        self._corked = False
         self._ends_itself = False
         for scope in (self._watch_scope, self._drain_scope):
             if scope is not None:
@@ -405,6 +436,7 @@ class Connection(AbstractSocket):
 
     @trio.lowlevel.enable_ki_protection
     def abort(self) -> None:
+        self._uncork()
         if self._attempt is not None:
             self._aborted = True
             self._drop_attempt(Input.ABORT)
@@ -430,6 +462,7 @@ class Connection(AbstractSocket):
         assert attempt is not None
         attempt.cancel(reason="the attempt was dropped")
         self._machine.feed(happened, self._tell)
+        self._unbind()
 
     def _unbind(self) -> None:
         bound, self._bound = self._bound, None

@@ -1,0 +1,134 @@
+"""The commands: what can be asked for on the command line, and nothing of how it is done."""
+
+from __future__ import annotations
+
+import functools
+import random
+import sys
+from typing import Any
+
+import click
+
+from trioqt.cli.connect import connect_to
+from trioqt.cli.demo import show_demo
+from trioqt.cli.serve import serve_echo
+from trioqt.cli.states import FORMATS
+from trioqt.cli.terminal import failures_told, plural, run_until_signal
+
+__all__ = ["commands", "run"]
+
+
+class Port(click.ParamType[int]):
+    """A port number.  A wrong one is refused in one line, without click's usage text."""
+
+    name = "port"
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Raises: click.ClickException."""
+        text = str(value)
+        if text.isascii() and text.isdigit() and self.least <= int(text) <= 65535:
+            return int(text)
+        raise click.ClickException(f"a port is a number from {self.least} to 65535, not {text!r}")
+
+
+class Commands(click.Group):
+    """The group, with failures told in one line."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with failures_told():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with failures_told():
+            if sys.stdout is None:
+                raise click.ClickException("stdout is closed")
+            return super().invoke(ctx)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="trioqt")
+def commands() -> None:
+    """Qt's TCP sockets and servers on trio, to look at and to try."""
+
+
+@commands.command()
+@click.option("--clients", type=click.IntRange(min=1), default=50, show_default=True, help="How many clients.")
+@click.option("--seconds", type=click.FloatRange(0, 3600), default=10.0, show_default=True, help="About how long.")
+@click.option("--seed", type=int, help="Of who says what and when; each run has its own unless told.")
+def demo(clients: int, seconds: float, seed: int | None) -> int:
+    """A server and many clients, on this machine's own network.
+
+    They talk, half-close, get reset and are cancelled, and every byte is compared.  The status is 0 if all bytes
+    arrived and nothing was left open.
+    """
+    if seed is None:
+        seed = random.randrange(1_000_000)
+    statuses: list[int] = []
+    number = run_until_signal(functools.partial(show_demo, clients, seconds, seed, statuses.append))
+    return 128 + number if number else statuses[0]
+
+
+@commands.group()
+def serve() -> None:
+    """Run a server."""
+
+
+@serve.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen: an address or a name.")
+@click.option("--port", type=Port(0), default=0, help="0, unless told otherwise: the system chooses.")
+@click.option("--max-connections", type=click.IntRange(min=1), help="How many at a time; no limit unless told.")
+def echo(host: str, port: int, max_connections: int | None) -> int:
+    """Say back whatever comes.
+
+    Prints where it listens, and ends at SIGINT (Ctrl-C) or SIGTERM.
+    """
+    served: list[None] = []
+    run_until_signal(functools.partial(serve_echo, host, port, max_connections, lambda: served.append(None)))
+    click.echo(f"served {plural(len(served), 'connection')}")
+    return 0
+
+
+@commands.command()
+@click.argument("host")
+@click.argument("port", type=Port(1))
+@click.option(
+    "--half-open/--no-half-open",
+    default=False,
+    show_default=True,
+    help="After the peer has finished, go on sending until stdin ends; or end, too.",
+)
+def connect(host: str, port: int, half_open: bool) -> int:
+    """Send stdin to HOST PORT, print what comes back.
+
+    Every event is told on stderr, with its time.  The end of stdin finishes the sending; the end of the peer ends the
+    command.
+    """
+    number = run_until_signal(functools.partial(connect_to, host, port, half_open))
+    return 128 + number if number else 0
+
+
+@commands.command()
+@click.option("--format", "chosen", type=click.Choice(list(FORMATS)), default="table", show_default=True)
+def states(chosen: str) -> None:
+    """The states of a socket, and what leads from one to the next.
+
+    Drawn from the table that the code runs.
+    """
+    FORMATS[chosen]()
+
+
+def run() -> int:
+    """Run the command line; its exit status."""
+    try:
+        status = commands.main(prog_name="trioqt", standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except click.Abort:
+        return 130
+    return status if isinstance(status, int) else 0

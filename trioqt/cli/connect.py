@@ -1,0 +1,123 @@
+"""A connection by hand: stdin to the peer, the peer to stdout, every event to stderr.
+
+The three are read and written in threads, by their descriptors: Python's own files have locks, and a thread that is
+left behind in a read would hold one of them when the interpreter ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import sys
+from collections.abc import AsyncIterator
+
+import click
+import trio
+
+from trioqt.core.errors import SocketError, reason_of
+from trioqt.core.events import BytesWritten, ErrorOccurred, Event, StateChanged
+from trioqt.sockets.connection import BLOCK_SIZE
+from trioqt.sockets.tcp_socket import TcpSocket
+
+__all__ = ["connect_to"]
+
+# How long the last events may take to be written, if nobody reads stderr, in seconds.
+LAST_WORDS = 1.0
+
+
+async def connect_to(host: str, port: int, half_open: bool) -> None:
+    """Connect, send stdin and finish, print what comes; return when both directions, as far as wanted, are done.
+
+    Raises:
+      SocketError: It could not be connected or was lost; what had arrived is printed.
+      OSError: stdin cannot be read, or stdout not be written.
+    Cancelled: the connection is aborted.
+    """
+    sock = TcpSocket(half_open=half_open)
+    # Shielded, because the last events come after a cancellation: they are about it.  They end with the socket's block.
+    telling = trio.CancelScope(shield=True)
+    async with sock.events() as events, trio.open_nursery() as nursery:
+        try:
+            async with sock:
+                nursery.start_soon(_tell, events, telling)
+                await sock.connect_to_host(host, port)
+                await _exchange(sock, half_open)
+        finally:
+            telling.deadline = trio.current_time() + LAST_WORDS
+
+
+async def _exchange(sock: TcpSocket, half_open: bool) -> None:
+    failure: SocketError | None = None
+
+    async def send() -> None:
+        nonlocal failure
+        try:
+            await _send_stdin(sock)
+        except SocketError as exc:
+            failure = exc  # later: what had arrived is printed first
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        async for chunk in sock:
+            await _write(sys.stdout.fileno(), chunk)
+        if not half_open:
+            nursery.cancel_scope.cancel(reason="the peer has finished")
+    if failure is not None:
+        raise failure
+
+
+async def _send_stdin(sock: TcpSocket) -> None:
+    """Send what stdin gives, then finish sending."""
+    if sys.stdin is not None:  # else it was closed from the beginning, and its descriptor may be a socket by now
+        while chunk := await _read(sys.stdin.fileno()):
+            await sock.send_all(chunk)
+    await sock.send_eof()
+
+
+async def _read(descriptor: int) -> bytes:
+    """Some bytes.  Cancelled: a thread is left behind that may take what comes next; it does not keep the process."""
+    try:
+        return await trio.to_thread.run_sync(os.read, descriptor, BLOCK_SIZE, abandon_on_cancel=True)
+    except OSError as exc:
+        raise OSError(exc.errno, f"cannot read stdin: {reason_of(exc)}") from exc
+
+
+async def _write(descriptor: int, data: bytes) -> None:
+    """Write all of it.  Cancelled: it may still be written."""
+    await trio.to_thread.run_sync(_write_all, descriptor, data, abandon_on_cancel=True)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+# ---- events --------------------------------------------------------------------------------
+
+
+async def _tell(events: AsyncIterator[Event], scope: trio.CancelScope) -> None:
+    """Write each event to stderr, with its time."""
+    if sys.stderr is None:
+        return
+    colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    with scope, contextlib.suppress(BrokenPipeError):
+        async for event in events:
+            line = _describe(event)
+            await _write(sys.stderr.fileno(), f"{line if colours else click.unstyle(line)}\n".encode())
+
+
+def _describe(event: Event) -> str:
+    # The time at which it is seen: at most one thread's turn after it happened, unless nobody reads stderr.
+    time = click.style(f"{datetime.datetime.now():%H:%M:%S.%f}"[:-3], dim=True)
+    name = type(event).__name__
+    match event:
+        case StateChanged(state):
+            return f"{time}  {name} {click.style(state.name, fg='cyan', bold=True)}"
+        case ErrorOccurred(kind):
+            return f"{time}  {click.style(name, fg='red')} {click.style(kind.name, fg='red', bold=True)}"
+        case BytesWritten(count):
+            return f"{time}  {name} {count}"
+        case _:
+            return f"{time}  {click.style(name, fg='green')}"

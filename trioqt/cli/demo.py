@@ -1,0 +1,136 @@
+"""The demo: one echo server, many clients, and the check that no byte was lost and nothing was left open."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+import attrs
+import trio
+
+from trioqt.cli.demo_clients import KINDS, Client, Surroundings
+from trioqt.cli.demo_display import Display, LinesDisplay, LiveDisplay, summarize
+from trioqt.cli.terminal import plural, terminal
+from trioqt.sockets.tcp_server import TcpServer
+from trioqt.sockets.tcp_socket import TcpSocket
+from trioqt.testing.leaks import open_descriptors
+
+__all__ = ["Report", "echo", "make_clients", "run_demo", "show_demo"]
+
+# How much longer than planned the demo may take, in seconds, before it gives up and says so.  A loaded machine makes
+# everything late, so this is long; on a quiet one nothing is late.
+PATIENCE = 30.0
+
+
+@attrs.frozen
+class Report:
+    """What the demo found."""
+
+    clients: tuple[Client, ...]
+    connections_open: int
+    descriptors_left: int | None
+    """None where the system does not tell."""
+
+    def problems(self) -> list[str]:
+        """What should not be; empty if all is well."""
+        found = [f"#{client.number} {client.kind}: {client.problem}" for client in self.clients if client.problem]
+        if self.connections_open:
+            found.append(f"{self.connections_open} connections are still open")
+        if self.descriptors_left:
+            found.append(f"{self.descriptors_left} descriptors are left")
+        return found
+
+
+async def echo(sock: TcpSocket) -> None:
+    """The server's side of every conversation: say it back."""
+    async for chunk in sock:
+        await sock.send_all(chunk)
+
+
+async def show_demo(count: int, seconds: float, seed: int, done: Callable[[int], None]) -> None:
+    """Run it, show what happens as it happens, then the summary.
+
+    Args:
+      done: Called with the exit status.
+    """
+    clients = make_clients(count, seconds, seed)
+    console = terminal()
+    display: Display = LinesDisplay() if console is None else LiveDisplay(console, clients)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(display.run)
+        display.begin(f"one server, {plural(count, 'client')}, about {plural(seconds, 'second')}, seed {seed}")
+        report = await run_demo(clients, seconds, tell=display.tell)
+        nursery.cancel_scope.cancel(reason="the demo is over")
+    problems = report.problems()
+    summarize(clients, report.connections_open, report.descriptors_left, problems)
+    done(1 if problems else 0)
+
+
+def make_clients(count: int, seconds: float, seed: int) -> tuple[Client, ...]:
+    """So many clients, the kinds in turn."""
+    kinds = list(KINDS)
+    return tuple(
+        Client(number, kinds[(number - 1) % len(kinds)], random.Random(f"{seed}/{number}"), seconds)
+        for number in range(1, count + 1)
+    )
+
+
+async def run_demo(
+    clients: tuple[Client, ...],
+    seconds: float,
+    *,
+    handler: Callable[[TcpSocket], Awaitable[object]] = echo,
+    tell: Callable[[Client, str], None] = lambda client, text: None,
+    patience: float = PATIENCE,
+) -> Report:
+    """Run the clients against a server of its own.
+
+    Args:
+      handler: The server's; the clients expect that it says back what it hears.
+      tell: Called with what happens to each client.
+      patience: How much longer than ``seconds`` it may take.
+    """
+    before = open_descriptors()
+    accepted: dict[int, TcpSocket] = {}
+    served = trio.Event()
+
+    async def handle(sock: TcpSocket) -> None:
+        port = sock.peer_port()
+        accepted[port] = sock
+        try:
+            await handler(sock)
+        finally:
+            del accepted[port]
+
+    async def serve() -> None:
+        await server.serve(handle)
+        served.set()
+
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+        await server.listen("127.0.0.1")
+        nursery.start_soon(serve)
+        around = Surroundings(server.server_port(), tell, lambda port: reset(accepted[port]))
+        with trio.move_on_after(seconds + patience):
+            async with trio.open_nursery() as running:
+                for client in clients:
+                    running.start_soon(client.run, around)
+        server.close()
+        # Every client is gone, and each handler ends as soon as it notices.
+        with trio.move_on_after(patience):
+            await served.wait()
+        connections_open = server.connection_count() + sum(client.left_open() for client in clients)
+        nursery.cancel_scope.cancel(reason="the demo is over")
+    after = open_descriptors()
+    left = None if before is None or after is None else len(after.keys() - before.keys())
+    return Report(clients, connections_open, left)
+
+
+def reset(sock: TcpSocket) -> None:
+    """End the connection with a reset, as a crashed peer or a router does."""
+    linger = struct.pack("ii", 1, 0)  # at the close nothing is waited for: the system resets
+    with socket.socket(fileno=os.dup(sock.socket_descriptor())) as native:
+        native.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    sock.abort()

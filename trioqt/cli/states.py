@@ -1,0 +1,60 @@
+"""The state machine as a table and as two kinds of diagram, all drawn from ``TRANSITIONS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import click
+
+from trioqt.cli.terminal import print_table
+from trioqt.core.states import TRANSITIONS, Input, SocketState, StateMachine
+
+__all__ = ["FORMATS"]
+
+
+def transitions() -> Iterator[tuple[SocketState, Input, SocketState, str]]:
+    """Every row, by state: where from, on what, where to, and what is told in its order."""
+    for (state, happened), (following, told) in sorted(TRANSITIONS.items(), key=lambda row: row[0][0].value):
+        yield (
+            state,
+            happened,
+            following,
+            ", ".join(thing.name if isinstance(thing, SocketState) else thing.__name__ for thing in told),
+        )
+
+
+def print_transitions() -> None:
+    """Every transition, then what each input means."""
+    rows = [(state.name, happened.name, following.name, told) for state, happened, following, told in transitions()]
+    print_table(("state", "input", "next", "tells, in this order"), rows, sections=True)
+    click.echo()
+    print_table(("input", "meaning"), [(happened.name, happened.value) for happened in Input])
+
+
+def print_mermaid() -> None:
+    """For Markdown and https://mermaid.js.org: ``stateDiagram-v2``."""
+    click.echo("stateDiagram-v2")
+    click.echo(f"    [*] --> {StateMachine().state.name}")
+    for state, happened, following, told in transitions():
+        click.echo(f"    {state.name} --> {following.name} : {label(happened, told, ' / ')}")
+
+
+def print_dot() -> None:
+    """For Graphviz: ``trioqt states --format dot | dot -Tsvg > states.svg``."""
+    click.echo("digraph states {")
+    click.echo('    node [shape=box, style=rounded, fontname="sans-serif"];')
+    click.echo('    edge [fontname="sans-serif", fontsize=9];')
+    click.echo("    start [shape=point];")
+    click.echo(f"    start -> {StateMachine().state.name};")
+    for state, happened, following, told in transitions():
+        text = label(happened, told, " /\\n")
+        click.echo(f'    {state.name} -> {following.name} [label="{text}"];')
+    click.echo("}")
+
+
+def label(happened: Input, told: str, separator: str) -> str:
+    """What stands at an arrow: the input, and what is told if anything is."""
+    return f"{happened.name}{separator}{told}" if told else happened.name
+
+
+FORMATS: dict[str, Callable[[], None]] = {"table": print_transitions, "mermaid": print_mermaid, "dot": print_dot}
