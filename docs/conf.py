@@ -2,19 +2,25 @@
 
 import os
 import re
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # for from_code.py
 
 project = "trioqt"
 copyright = "The trioqt contributors"
 release = version = installed_version("trioqt")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio", "from_code"]
 exclude_patterns = ["_build", "newsfragments"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"trioqt {release}"
+html_static_path = ["_static"]
+html_css_files = ["trioqt.css"]
 
 # Links into other documentation need their inventories from the net, and a build must not depend on it.
 if "READTHEDOCS" in os.environ:
@@ -25,22 +31,24 @@ if "READTHEDOCS" in os.environ:
     }
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True, "undoc-members": True}
 # trio's own docstrings refer to labels of trio's documentation.
 autodoc_inherit_docstrings = False
 napoleon_use_rtype = False
 
-HEAD = re.compile(r"(Raises|Returned|Cancelled|Qt|State): +(?=\S)")
+HEADS = "Raises|Returned|Cancelled|Qt|State"
+HEAD = re.compile(rf"({HEADS}): +(?=\S)")
+LATER_HEAD = re.compile(rf"(?<=\.)  (?=(?:{HEADS}): )")
 
 
 def set_heads_apart(lines: list[str]) -> None:
     """``Cancelled: nothing was taken.`` and its like become paragraphs of their own, with the head in bold.
 
-    The head's text may go on in indented lines.
+    The head's text may go on in indented lines, and one line may hold several heads.
     """
     result: list[str] = []
     in_head = False
-    for line in lines:
+    for line in (part for given in lines for part in LATER_HEAD.split(given)):
         if HEAD.match(line):
             in_head = True
             result += ["", HEAD.sub(r"**\1:** ", line, count=1)]

@@ -26,8 +26,11 @@ __all__ = ["connect_to"]
 LAST_WORDS = 1.0
 
 
-async def connect_to(host: str, port: int, half_open: bool) -> None:
-    """Connect, send stdin and finish, print what comes; return when both directions, as far as wanted, are done.
+async def connect_to(host: str, port: int, half_open: bool) -> int:
+    """Connect, send stdin and finish, print what comes, until the peer has finished.  The exit status.
+
+    Args:
+      half_open: The socket's; if so, stdin is sent to its end, even after the peer has finished.
 
     Raises:
       SocketError: It could not be connected or was lost; what had arrived is printed.
@@ -45,6 +48,7 @@ async def connect_to(host: str, port: int, half_open: bool) -> None:
                 await _exchange(sock, half_open)
         finally:
             telling.deadline = trio.current_time() + LAST_WORDS
+    return 0
 
 
 async def _exchange(sock: TcpSocket, half_open: bool) -> None:

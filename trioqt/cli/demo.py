@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 
 import attrs
 import trio
 
-from trioqt.cli.demo_clients import KINDS, Client, Surroundings
+from trioqt.cli.demo_client import BrokenPromiseError, Client, Surroundings
 from trioqt.cli.demo_display import Display, LinesDisplay, LiveDisplay, summarize
+from trioqt.cli.demo_kinds import KINDS
 from trioqt.cli.terminal import plural, terminal
+from trioqt.links.native import RESET_ON_CLOSE
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
 from trioqt.testing.leaks import open_descriptors
@@ -38,9 +40,9 @@ class Report:
         """What should not be; empty if all is well."""
         found = [f"#{client.number} {client.kind}: {client.problem}" for client in self.clients if client.problem]
         if self.connections_open:
-            found.append(f"{self.connections_open} connections are still open")
+            found.append(f"still open: {plural(self.connections_open, 'connection')}")
         if self.descriptors_left:
-            found.append(f"{self.descriptors_left} descriptors are left")
+            found.append(f"left: {plural(self.descriptors_left, 'descriptor')}")
         return found
 
 
@@ -50,31 +52,29 @@ async def echo(sock: TcpSocket) -> None:
         await sock.send_all(chunk)
 
 
-async def show_demo(count: int, seconds: float, seed: int, done: Callable[[int], None]) -> None:
-    """Run it, show what happens as it happens, then the summary.
-
-    Args:
-      done: Called with the exit status.
-    """
+async def show_demo(
+    count: int, seconds: float, seed: int, handler: Callable[[TcpSocket], Awaitable[object]] = echo
+) -> int:
+    """Run it, show what happens as it happens, then the summary.  The exit status."""
     clients = make_clients(count, seconds, seed)
     console = terminal()
     display: Display = LinesDisplay() if console is None else LiveDisplay(console, clients)
+    display.begin(f"one server, {plural(count, 'client')}, about {plural(seconds, 'second')}, seed {seed}")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(display.run)
-        display.begin(f"one server, {plural(count, 'client')}, about {plural(seconds, 'second')}, seed {seed}")
-        report = await run_demo(clients, seconds, tell=display.tell)
+        report = await run_demo(clients, seconds, handler=handler, tell=display.tell)
         nursery.cancel_scope.cancel(reason="the demo is over")
     problems = report.problems()
     summarize(clients, report.connections_open, report.descriptors_left, problems)
-    done(1 if problems else 0)
+    return 1 if problems else 0
 
 
 def make_clients(count: int, seconds: float, seed: int) -> tuple[Client, ...]:
     """So many clients, the kinds in turn."""
-    kinds = list(KINDS)
+    kinds = itertools.cycle(KINDS.items())
     return tuple(
-        Client(number, kinds[(number - 1) % len(kinds)], random.Random(f"{seed}/{number}"), seconds)
-        for number in range(1, count + 1)
+        Client(number, kind, behave, random.Random(f"{seed}/{number}"), seconds)
+        for number, (kind, behave) in zip(range(1, count + 1), kinds, strict=False)
     )
 
 
@@ -103,7 +103,13 @@ async def run_demo(
         try:
             await handler(sock)
         finally:
-            del accepted[port]
+            if accepted.get(port) is sock:  # the system may have given the port to another client by now
+                del accepted[port]
+
+    def pull_the_plug(port: int) -> None:
+        if port not in accepted:
+            raise BrokenPromiseError("the server finished too soon")
+        reset(accepted[port])
 
     async def serve() -> None:
         await server.serve(handle)
@@ -112,7 +118,7 @@ async def run_demo(
     async with TcpServer() as server, trio.open_nursery() as nursery:
         await server.listen("127.0.0.1")
         nursery.start_soon(serve)
-        around = Surroundings(server.server_port(), tell, lambda port: reset(accepted[port]))
+        around = Surroundings(server.server_port(), tell, pull_the_plug)
         with trio.move_on_after(seconds + patience):
             async with trio.open_nursery() as running:
                 for client in clients:
@@ -130,7 +136,6 @@ async def run_demo(
 
 def reset(sock: TcpSocket) -> None:
     """End the connection with a reset, as a crashed peer or a router does."""
-    linger = struct.pack("ii", 1, 0)  # at the close nothing is waited for: the system resets
     with socket.socket(fileno=os.dup(sock.socket_descriptor())) as native:
-        native.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        native.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     sock.abort()

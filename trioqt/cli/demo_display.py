@@ -13,9 +13,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from trioqt.cli.demo_clients import KINDS, Client
-from trioqt.cli.terminal import new_table, print_table
-from trioqt.core.states import SocketState
+from trioqt.cli.demo_client import Client
+from trioqt.cli.demo_kinds import KINDS
+from trioqt.cli.terminal import new_table, plural, print_table
 
 __all__ = ["Display", "LinesDisplay", "LiveDisplay", "summarize"]
 
@@ -87,7 +87,8 @@ class LiveDisplay:
 
     def tell(self, client: Client, text: str) -> None:
         time, rest = line(self._started, client, text)
-        self._lines.append(Text.assemble((time, "dim"), "  ", self._mark(look(client)), " ", rest, no_wrap=True))
+        parts = ((time, "dim"), "  ", self._mark(look(client)), " ", rest)
+        self._lines.append(Text.assemble(*parts, no_wrap=True, overflow="crop"))
 
     async def run(self) -> None:
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
@@ -120,7 +121,7 @@ def look(client: Client) -> str:
         return "failed"
     if client.ending:
         return client.ending
-    if client.sock.state() is SocketState.CONNECTED:
+    if client.sock.peer_name():  # it has come; what it has not yet is its ending
         return "finished" if client.has_finished else "connected"
     return "to come"
 
@@ -147,8 +148,8 @@ def summarize(
     clients: Sequence[Client], connections_open: int, descriptors_left: int | None, problems: Sequence[str]
 ) -> None:
     """Print what each kind did and how it ended, and the verdict."""
-    rows = [row(kind, group) for kind, group in by_kind(clients).items()]
-    rows.append(row("all", clients))
+    rows = [row(kind, group, ending_of(group)) for kind, group in by_kind(clients).items()]
+    rows.append(row("all", clients, ""))
     print_table(("a client that ...", "clients", "sent", "back", "how they ended"), rows, numbers={1, 2, 3}, total=True)
     click.echo(f"connections still open: {connections_open}")
     click.echo(f"descriptors left: {'unknown on this system' if descriptors_left is None else descriptors_left}")
@@ -162,16 +163,15 @@ def summarize(
         click.secho(verdict, fg="green", bold=True)
 
 
-def row(name: str, clients: Sequence[Client]) -> list[str]:
+def row(name: str, clients: Sequence[Client], ended: str) -> list[str]:
     """A line of the summary."""
+    sent, back = sum(client.sent for client in clients), sum(client.back for client in clients)
+    return [name, number(len(clients)), number(sent), number(back), ended]
+
+
+def ending_of(clients: Sequence[Client]) -> str:
+    """How they ended, counted."""
     endings = collections.Counter(client.ending or "FAILED" for client in clients)
-    ended = ", ".join(f"{count} {ending}" for ending, count in endings.items())
-    sent, back = (sum(client.sent for client in clients), sum(client.back for client in clients))
+    text = ", ".join(f"{count} {ending}" for ending, count in endings.items())
     cuts = sum(client.cuts for client in clients)
-    return [
-        name,
-        number(len(clients)),
-        number(sent),
-        number(back),
-        f"{ended}; {cuts:,} calls cancelled" if cuts else ended,
-    ]
+    return f"{text}; {plural(cuts, 'call')} cancelled" if cuts else text

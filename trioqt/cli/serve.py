@@ -13,7 +13,7 @@ from trioqt.sockets.tcp_socket import TcpSocket
 __all__ = ["serve_echo"]
 
 
-async def serve_echo(host: str, port: int, max_connections: int | None, count: Callable[[], None]) -> None:
+async def serve_echo(host: str, port: int, max_connections: int | None, count: Callable[[], None]) -> int:
     """Say back whatever comes, until cancelled.
 
     Args:
@@ -32,6 +32,7 @@ async def serve_echo(host: str, port: int, max_connections: int | None, count: C
         await server.listen(host, port)
         click.echo(f"listening on {location(server.server_address(), server.server_port())}")
         await server.serve(echo)
+    return 0
 
 
 def location(address: HostAddress, port: int) -> str:

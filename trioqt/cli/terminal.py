@@ -65,9 +65,9 @@ def new_table(columns: Sequence[str], numbers: Collection[int] = ()) -> Table:
     """An empty table as all commands draw it."""
     table = Table(box=box.ROUNDED, header_style="bold", border_style="dim")
     for number, column in enumerate(columns):
-        table.add_column(
-            column, style="bold cyan" if number == 0 else "", justify="right" if number in numbers else "left"
-        )
+        # Folded, because rich's ellipsis is a character that an ASCII terminal does not have.
+        style = "bold cyan" if number == 0 else ""
+        table.add_column(column, style=style, justify="right" if number in numbers else "left", overflow="fold")
     return table
 
 
@@ -79,17 +79,18 @@ def plural(count: float, noun: str) -> str:
 # ---- signals -------------------------------------------------------------------------------
 
 
-def run_until_signal(main: Callable[[], Awaitable[object]]) -> int:
-    """Run ``main`` in trio; SIGINT or SIGTERM cancels it.  The signal's number, or 0 if ``main`` ended by itself.
+def run_until_signal(main: Callable[[], Awaitable[int]]) -> int:
+    """Run ``main`` in trio; SIGINT or SIGTERM cancels it.  Its exit status, or the one that tells of the signal.
 
     Raises: OSError if one ended ``main``, bare where it came in a group.
     """
     return trio.run(_until_signal, main)
 
 
-async def _until_signal(main: Callable[[], Awaitable[object]]) -> int:
-    caught = 0
+async def _until_signal(main: Callable[[], Awaitable[int]]) -> int:
+    status = 0
     failure: BaseException | None = None
+    caught: int | None = None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
 
         async def listen() -> None:
@@ -100,12 +101,14 @@ async def _until_signal(main: Callable[[], Awaitable[object]]) -> int:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listen)
-                await main()
+                status = await main()
                 nursery.cancel_scope.cancel(reason="the command is done")
         except* OSError as group:
             failure = group
-    if failure is None or caught:
-        return caught
+    if caught is not None:
+        return 128 + caught
+    if failure is None:
+        return status
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
     raise failure

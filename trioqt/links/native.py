@@ -101,13 +101,11 @@ class NativeLink(Link):
             return 0
 
     async def send(self, data: Bytes) -> int:
-        while True:
-            if self._closed:
-                raise trio.ClosedResourceError("the link is closed")
+        while not self._closed:
             await self._sock.wait_writable()
-            sent = self.try_send(data)
-            if sent:
+            if not self._closed and (sent := self.try_send(data)):  # it may have been closed after the wait had ended
                 return sent
+        raise trio.ClosedResourceError("the link is closed")
 
     async def finish_sending(self) -> None:
         self._sock.shutdown(socket.SHUT_WR)
@@ -117,7 +115,10 @@ class NativeLink(Link):
             return
         self._closed = True
         if reset:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            try:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            except OSError:
+                pass  # macOS refuses every option once the peer has reset the connection; then nobody needs to be told
         self._sock.close()
 
     async def aclose(self) -> None:

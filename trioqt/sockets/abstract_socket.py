@@ -73,13 +73,14 @@ def check_size(size: int, name: str, *, least: int = 0) -> int:
     return size
 
 
-@attrs.frozen
+@attrs.define
 class Failure:
     """Why the connection ended, kept to be raised in every later call."""
 
     kind: ErrorKind
     message: str
     cause: BaseException | None
+    told: bool = False  # a call has raised it
 
     def error(self) -> SocketError:
         """A new exception each time, so that tracebacks do not pile up in one."""
@@ -103,6 +104,15 @@ class Bound:
         return (HostAddress.ANY if self.is_any else from_sockaddr(self.sockaddr)), self.sockaddr[1]
 
 
+@attrs.define(eq=False)
+class Block:
+    """The block that a socket without a parent or a server was entered by, and its nursery."""
+
+    manager: AbstractAsyncContextManager[trio.Nursery]
+    task: trio.lowlevel.Task
+    entries: int = 0  # of that task, nested
+
+
 class AbstractSocket(EventSource):
     """What every socket has: a scope, a state, a last error, events.  Qt: QAbstractSocket.
 
@@ -114,19 +124,16 @@ class AbstractSocket(EventSource):
     __slots__ = (
         "__weakref__",
         "_aborted",
+        "_block",
         "_bound",
         "_closed",
-        "_entries",
         "_error",
         "_error_string",
         "_failure",
-        "_failure_told",
         "_home",
         "_lot",
         "_machine",
-        "_manager",
         "_options",
-        "_opener",
         "_parent",
         "_peer_name",
     )
@@ -139,13 +146,10 @@ class AbstractSocket(EventSource):
         self._parent = parent
         # Where its tasks run: the parent, or the nursery of its own block, or that of its server's.
         self._home = parent
-        self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
-        self._opener: trio.lowlevel.Task | None = None
-        self._entries = 0
+        self._block: Block | None = None
         self._closed = False
         self._aborted = False  # the connection was ended here, by abort()
         self._failure: Failure | None = None  # the connection, or the attempt, ended by this
-        self._failure_told = False  # a call has raised it
         self._error: ErrorKind | None = None
         self._error_string = ""
         self._lot: trio.lowlevel.ParkingLot | None = None
@@ -166,11 +170,11 @@ class AbstractSocket(EventSource):
         if self._closed:
             raise trio.ClosedResourceError("the socket is closed")
         if self._home is None:
-            self._manager = trio.open_nursery()
-            self._home = await self._manager.__aenter__()
-            self._opener = trio.lowlevel.current_task()
-        if self._opener is trio.lowlevel.current_task():
-            self._entries += 1
+            manager = trio.open_nursery()
+            self._home = await manager.__aenter__()
+            self._block = Block(manager, trio.lowlevel.current_task())
+        if self._block is not None and self._block.task is trio.lowlevel.current_task():
+            self._block.entries += 1
         self._entered()
         return self
 
@@ -192,20 +196,20 @@ class AbstractSocket(EventSource):
                 await self._leave()
         finally:
             self._close()
-            if self._opener is trio.lowlevel.current_task():
-                self._entries -= 1
-                if self._entries == 0:
-                    await self._end_nursery()
+            if self._block is not None and self._block.task is trio.lowlevel.current_task():
+                self._block.entries -= 1
+                if self._block.entries == 0:
+                    await self._end_nursery(self._block)
 
-    async def _end_nursery(self) -> None:
-        manager, nursery, self._opener = self._manager, self._home, None
-        assert manager is not None and nursery is not None
+    async def _end_nursery(self, block: Block) -> None:
+        self._block, nursery = None, self._home
+        assert nursery is not None
         # Cancelled, because only our own tasks can be in it.  Shielded, because otherwise an outer cancellation would
         # be raised here, in place of the exception that is leaving the block.  And told of no exception, because it
         # would wrap that in a group.
         nursery.cancel_scope.cancel(reason="the socket's block is left")
         nursery.cancel_scope.shield = True
-        await manager.__aexit__(None, None, None)
+        await block.manager.__aexit__(None, None, None)
 
     def _entered(self) -> None:
         """A block was entered."""
@@ -430,6 +434,24 @@ class AbstractSocket(EventSource):
     def _system_type(self) -> int:
         raise NotImplementedError
 
+    def set_socket_descriptor(self, descriptor: int, state: SocketState = SocketState.CONNECTED) -> None:
+        """Adopt an open OS socket (from another process, a supervisor, a test).
+
+        The descriptor is the socket's from now on, and is closed with it.  A connection that this socket has is
+        replaced, and its unread and unsent bytes are dropped.
+
+        Args:
+          state: CONNECTED or BOUND, what the OS socket is.
+
+        Raises:
+          SocketError: UNSUPPORTED_SOCKET_OPERATION if it is no open TCP socket in that state, or this socket's own;
+            OPERATION while looking up, connecting or closing, and for BOUND while bound or connected.  The descriptor
+            is still yours.
+          TypeError, ValueError: The descriptor is no int, or the state is none of the two.
+        Qt: setSocketDescriptor().  There, what is no TCP socket is accepted.
+        """
+        raise NotImplementedError
+
     # -- the end ----------------------------------------------------------------------------
 
     def abort(self) -> None:
@@ -462,7 +484,27 @@ class AbstractSocket(EventSource):
             await self._wait_changed()
             waited = True
 
+    async def wait_for_disconnected(self) -> None:
+        """Wait until UNCONNECTED, whatever the reason; ``error()`` tells it.  Returns at once if it is.
+
+        Reads ahead while it waits, up to ``read_buffer_size``: a peer that ends behind more unread bytes than that is
+        noticed once they are read.  With ``half_open`` the peer's end alone is not it.
+
+        Cancelled: nothing has happened.
+        Qt: waitForDisconnected().  There, False if it was unconnected already.
+        """
+        await trio.lowlevel.checkpoint()
+        self._watch_end(1)
+        try:
+            while self._machine.state is not SocketState.UNCONNECTED:
+                await self._wait_changed()
+        finally:
+            self._watch_end(-1)
+
     # -- for the classes above and below ----------------------------------------------------
+
+    def _watch_end(self, more: int) -> None:
+        """So many tasks more wait for the end, and want to hear of it soon."""
 
     def _tell(self, thing: Told) -> None:
         """Post one thing that the table tells, if anybody listens."""
@@ -481,11 +523,10 @@ class AbstractSocket(EventSource):
         self._set_error(kind, message)
         # Without its traceback: that would keep frames, and through them this socket, alive.
         self._failure = Failure(kind, message, cause.with_traceback(None) if cause is not None else None)
-        self._failure_told = False
 
     def _raise_failure(self) -> NoReturn:
         assert self._failure is not None
-        self._failure_told = True
+        self._failure.told = True
         raise self._failure.error()
 
     def _start(self, task: Callable[..., Awaitable[None]], *args: object) -> None:

@@ -110,7 +110,7 @@ class Connection(AbstractSocket):
         self._finish_told = False  # a receive_... has returned the end
         self._corked = False  # what is queued was collected by write, and the kernel has not been asked yet
         self._unseen = False  # bytes came since the last read
-        self._unsent = False  # queued bytes were dropped by a failure
+        self._unsent = False  # queued bytes were dropped at the end
         self._send_finished = False
         self._receiving = False  # a task is in a receive_... or in wait_for_ready_read
         self._parked = False  # and waits for what the watcher brings, not on the link
@@ -175,7 +175,7 @@ class Connection(AbstractSocket):
         return size - self._read_buffer.held if size else BLOCK_SIZE
 
     @trio.lowlevel.enable_ki_protection
-    def _pull(self, wanted: int) -> None:
+    def _pull(self, wanted: int, *, bounded: bool = True) -> None:
         """Take what the system already holds into the buffer, until ``wanted`` bytes are there or it is full."""
         link = self._link
         if link is None or self._peer_finished or self._machine.state is not CONNECTED:
@@ -183,7 +183,7 @@ class Connection(AbstractSocket):
         if self._receiving and not self._parked:
             return  # a task waits on the link: it would not hear of what we take
         for _ in range(BLOCKS_AT_ONCE):
-            room = min(self._room(), BLOCK_SIZE)
+            room = min(self._room(), BLOCK_SIZE) if bounded else BLOCK_SIZE
             if room <= 0 or len(self._read_buffer) >= wanted:
                 return
             try:
@@ -221,10 +221,13 @@ class Connection(AbstractSocket):
         self._update_direct()
         self._changed()
 
-    async def _fill(self, max_bytes: int) -> None:
+    async def _fill(self, max_bytes: int | None) -> None:
         """Wait for news: bytes in the buffer, the peer's end, or the reason why there will be neither.
 
         The caller is the one in a receive_... and looks again after it.
+
+        Args:
+          max_bytes: None: as many as the buffer's bound allows when they come.
 
         Raises: SocketError, trio.ClosedResourceError: nothing more can come.
         Cancelled: nothing was taken.
@@ -245,21 +248,35 @@ class Connection(AbstractSocket):
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._link_failed(link, exc, Input.READ_FAILED)
         else:
-            self._absorb(data)
+            if data is not None:
+                self._absorb(data)
 
-    async def _receive(self, link: Link, max_bytes: int) -> bytes:
-        """Wait for bytes on ``link``; ``b""`` at the peer's end.  Cancelled: nothing was taken."""
+    async def _receive(self, link: Link, max_bytes: int | None) -> bytes | None:
+        """Wait for bytes on ``link``; ``b""`` at the peer's end.  Cancelled: nothing was taken.
+
+        Args:
+          max_bytes: None: as many as the buffer's bound allows when they come; None is returned if it allows none then.
+        """
         if not link.is_drained():
             await trio.lowlevel.checkpoint()
         else:
-            await link.wait_receivable(max_bytes)
-        while (data := link.try_receive(max_bytes)) is None:
-            await link.wait_receivable(max_bytes)
-        return data
+            await link.wait_receivable(max_bytes or BLOCK_SIZE)
+        while True:
+            room = min(self._room(), BLOCK_SIZE) if max_bytes is None else max_bytes
+            if room <= 0:
+                return None
+            data = link.try_receive(room)
+            if data is not None:
+                return data
+            await link.wait_receivable(room)
 
     # -- the watcher ------------------------------------------------------------------------
 
     def _listeners_changed(self) -> None:
+        self._update_watcher()
+
+    def _watch_end(self, more: int) -> None:
+        self._watching += more
         self._update_watcher()
 
     def _update_watcher(self) -> None:
@@ -324,9 +341,10 @@ class Connection(AbstractSocket):
             with scope:
                 self._uncork()
                 while self._queue and self._link is link:
-                    sent = await link.send(self._queue.block())
-                    self._queue.advance(sent)
-                    self._sent(sent)
+                    sent = await self._send_block(link)
+                    if sent and self._link is link:
+                        self._queue.advance(sent)
+                        self._sent(sent)
                 if self._ends_itself and self._link is link:
                     await link.aclose()
                     self._end_link(Input.FLUSHED)
@@ -340,6 +358,16 @@ class Connection(AbstractSocket):
         finally:
             if self._drain_scope is scope:
                 self._drain_scope = None
+
+    async def _send_block(self, link: Link) -> int:
+        """Wait until bytes can go, hand over what can; how many went."""
+        native = link.native()
+        if native is None:
+            # In pieces, so that progress is seen while a large message is under way.
+            return await link.send(memoryview(self._queue.block())[:BLOCK_SIZE])
+        await native.wait_writable()
+        # Only now is it known what is next: flush() may have sent meanwhile what was next before.
+        return link.try_send(self._queue.block()) if self._queue and self._link is link else 0
 
     def _uncork(self) -> None:
         """Ask the kernel to take what was collected."""
@@ -389,7 +417,6 @@ class Connection(AbstractSocket):
                 self._end_link(Input.FLUSHED)
                 return
             found = Input.WRITE_FAILED
-        self._unsent = bool(self._queue)
         self._set_failure(kind_of(exc), f"the connection was lost: {reason_of(exc)}", exc)
         self._end_link(found, reset=True)
 
@@ -421,7 +448,8 @@ class Connection(AbstractSocket):
     def _drop_link(self, link: Link, *, reset: bool = False) -> None:
         """Close ``link`` and what belongs to it: its tasks, its queue, its slot in a server."""
         self._link = self._direct = None
-        link.close(reset=reset or len(self._queue) > 0)
+        self._unsent = len(self._queue) > 0
+        link.close(reset=reset or self._unsent)
         self._queue.clear()
         self._corked = False
         self._ends_itself = False
@@ -437,6 +465,7 @@ class Connection(AbstractSocket):
     @trio.lowlevel.enable_ki_protection
     def abort(self) -> None:
         self._uncork()
+        self._take_offered()
         if self._attempt is not None:
             self._aborted = True
             self._drop_attempt(Input.ABORT)
@@ -451,10 +480,13 @@ class Connection(AbstractSocket):
         self._changed()
 
     def _close(self) -> None:
-        if self._offered is not None:
-            self._link, self._offered = self._offered, None
         super()._close()
         self._read_buffer.clear()
+
+    def _take_offered(self) -> None:
+        """The end may come before the block is entered."""
+        if self._offered is not None:
+            self._link, self._offered = self._offered, None
 
     def _drop_attempt(self, happened: Input) -> None:
         """End the connect_to_host that runs, in whatever task."""
@@ -470,15 +502,19 @@ class Connection(AbstractSocket):
             bound.sock.close()
         self._changed()
 
-    async def _disconnect(self, flush_timeout: float) -> None:
+    async def _disconnect(self, flush_timeout: float, *, keep: bool = False) -> bool:
         """End the connection in order.  See ``TcpSocket.disconnect_from_host``.
 
         Args:
           flush_timeout: How long the peer may take nothing.
+          keep: What the system holds is to be read after the end.
+
+        Returns: Was there a connection to end?
         """
         try:
             await trio.lowlevel.checkpoint()
-            state = self._machine.state
+            self._take_offered()
+            link = self._link
             if self._attempt is not None:
                 self._drop_attempt(Input.DISCONNECT)
                 self._changed()
@@ -486,35 +522,54 @@ class Connection(AbstractSocket):
                 self._machine.feed(Input.DISCONNECT, self._tell)
                 self._machine.feed(Input.FLUSHED, self._tell)
                 self._unbind()
-            elif state is CONNECTED and self._link is not None:
-                await self._end_in_order(self._link, flush_timeout)
-            elif state is CLOSING and self._link is not None:  # another task, or half_open=False, is at it
-                await self._flush(self._link, flush_timeout)
-                while self._machine.state is CLOSING:
-                    await self._wait_changed()
+            elif link is not None:
+                if self._machine.state is CONNECTED:
+                    await self._end_in_order(link, flush_timeout, keep)
+                if self._machine.state is CLOSING and self._link is link:  # another task, or half_open=False, is at it
+                    await self._flush(link, flush_timeout)
+                    while self._machine.state is CLOSING and self._link is link:
+                        await self._wait_changed()
         except BaseException:
             self.abort()
             raise
-        if self._unsent and not self._failure_told:
+        return link is not None
+
+    def _check_sent(self, *, again: bool) -> None:
+        """Raise the failure that cost queued bytes.
+
+        Args:
+          again: Even if a call has raised it already.
+        """
+        if self._unsent and self._failure is not None and (again or not self._failure.told):
             self._raise_failure()
 
-    async def _end_in_order(self, link: Link, flush_timeout: float) -> None:
-        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)  # what arrived before this end can still be read
+    async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool) -> None:
+        # What arrived before this end can still be read, in our buffer or in the system's.
+        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE, bounded=not keep)
         if self._link is not link or self._machine.state is not CONNECTED:
-            return  # and the pull found that it had ended
+            return  # and the pull found that it had ended, or has begun to
         # Then the kernel may hold more, or more is under way; and closing would reset the connection, which may cost
         # the peer the last thing we said.
-        unread = len(self._read_buffer) > 0 or (self._receiving and not self._parked)
+        unread = len(self._read_buffer) > 0
         self._machine.feed(Input.DISCONNECT, self._tell)
         self._update_direct()
         self._update_watcher()
         self._changed()
         await self._flush(link, flush_timeout)
+        if self._receiving and not self._parked:
+            # A task waits on the link, and would be the one to hear of bytes that nobody has read.  In the first turn
+            # the system is asked for it, in the second it has taken them.
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            unread = unread or not self._receiving
         if self._link is not link:
             return
         if unread and not self._peer_finished:
             await self._linger(link)
-        await link.aclose()
+        try:
+            await link.aclose()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # over TLS the goodbye may fail; everything queued had been sent
         if self._link is link:
             self._end_link(Input.FLUSHED)
 

@@ -69,6 +69,7 @@ class Subscription(AsyncIterator[E], Generic[E]):
     def __aiter__(self) -> Self:
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> E:
         try:
             item = (await self._receive.receive()).unwrap()
@@ -147,18 +148,24 @@ class EventSource:
 
 
 class _Subscribing(AbstractAsyncContextManager["AsyncIterator[Any]"]):
-    __slots__ = ("_source", "_subscription")
+    __slots__ = ("_kinds", "_source", "_subscription")
 
     def __init__(self, source: EventSource, kinds: tuple[type[Event], ...]) -> None:
         self._source = source
-        self._subscription = Subscription[Any](kinds)
+        self._kinds = kinds
+        self._subscription: Subscription[Any] | None = None
 
     async def __aenter__(self) -> Subscription[Any]:
+        if self._subscription is not None:
+            raise RuntimeError("this subscription is entered already: call events() for each")
         await trio.lowlevel.checkpoint()
+        self._subscription = Subscription(self._kinds)
         self._source._subscribe(self._subscription)
         return self._subscription
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._source._unsubscribe(self._subscription)
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            self._source._unsubscribe(subscription)

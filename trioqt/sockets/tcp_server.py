@@ -13,6 +13,7 @@ import logging
 import math
 import operator
 import socket
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -98,6 +99,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         "_address",
         "_closed",
         "_connections",
+        "_ended",
         "_entries",
         "_error",
         "_error_string",
@@ -109,6 +111,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         "_max_connections",
         "_max_pending",
         "_nursery",
+        "_opener",
         "_paused",
         "_next_log",
         "_pending",
@@ -142,6 +145,8 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         self._address = HostAddress.NULL
         self._port = 0
         self._connections: dict[SocketT, None] = {}  # accepted and not ended, in the order they came
+        # Those that have ended: one may be connected elsewhere, or still be listened to, and ends with our block too.
+        self._ended: weakref.WeakSet[SocketT] = weakref.WeakSet()
         self._pending: deque[SocketT] = deque()
         self._paused = False
         self._taking = False  # a task is in accept() or serve()
@@ -150,12 +155,14 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         self._next_log = -math.inf
         self._nursery: trio.Nursery | None = None  # of the server's block
         self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
-        self._entries = 0
+        self._opener: trio.lowlevel.Task | None = None  # who opened the nursery, and must close it
+        self._entries = 0  # of the opener
         self._closed = False
         self._lot = trio.lowlevel.ParkingLot()
 
     # -- the scope --------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
         """Begin the server's life; its tasks, and those of accepted sockets, run in a nursery that ends with the block.
 
@@ -166,9 +173,12 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._nursery is None:
             self._manager = trio.open_nursery()
             self._nursery = await self._manager.__aenter__()
-        self._entries += 1
+            self._opener = trio.lowlevel.current_task()
+        if self._opener is trio.lowlevel.current_task():
+            self._entries += 1
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -177,11 +187,16 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         The body's exception goes out as it is.  (A bug in ``socket_factory``, or in trioqt, arrives in a group.)
         Cancelled: all the same.
         """
-        self._entries -= 1
-        if self._entries:
-            await self.aclose()
+        outermost = False
+        if self._opener is trio.lowlevel.current_task():
+            self._entries -= 1
+            outermost = self._entries == 0
+        if not outermost:
+            self._shut()
+            if exc_type is None:
+                await trio.lowlevel.checkpoint()
             return
-        manager, nursery = self._manager, self._nursery
+        manager, nursery, self._opener = self._manager, self._nursery, None
         assert manager is not None and nursery is not None
         try:
             if exc_type is None:
@@ -190,7 +205,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
             self._shut()
             if self._serve_scope is not None:
                 self._serve_scope.cancel(reason="the server's block is left")
-            for sock in list(self._connections):
+            for sock in (*self._connections, *self._ended):
                 sock._close()
             self._end_events()
             # Cancelled, shielded and told of no exception, for the reasons given in AbstractSocket._end_nursery.
@@ -200,6 +215,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
 
     # -- listening --------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def listen(self, host: Host = HostAddress.ANY, port: int = 0, *, backlog: int | None = None) -> None:
         """Begin to listen, on every interface if not told otherwise (one port for IPv4 and IPv6).
 
@@ -230,6 +246,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
         self._begin(listeners, host if isinstance(host, HostAddress) else None)
 
+    @trio.lowlevel.enable_ki_protection
     def set_socket_descriptor(self, descriptor: int) -> None:
         """Listen on an open listening socket (systemd, a parent process).  It is the server's from now on.
 
@@ -295,6 +312,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
             listener.close()
             scope.cancel(reason="the server stopped listening")
         self._address, self._port = HostAddress.NULL, 0
+        self._service = None
         if self._stopped is not None:
             self._stopped.set()
         while self._pending:
@@ -314,7 +332,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
                 for _ in range(ACCEPTS_AT_ONCE):
                     # From here to the connection's entry in _connections there is no checkpoint, so the limit is exact
                     # and no accepted connection is without an owner.
-                    if not self._has_room():
+                    if not self._has_room() or listener not in self._listeners:
                         break
                     try:
                         link, peer = listener.try_accept()
@@ -340,13 +358,16 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
             if not isinstance(made, TcpSocket) or made.state() is not SocketState.UNCONNECTED or made._home is not None:
                 raise TypeError(f"a socket factory must make new TcpSockets without a parent, not {made!r}")
             sock = cast("SocketT", made)
+            assert self._nursery is not None
+            sock._accepted(link, self._nursery, self)
         except BaseException:
             link.close(reset=True)
             raise
         self._connections[sock] = None
-        assert self._nursery is not None
-        sock._accepted(link, self._nursery, self)
-        self._give(sock)
+        if self._machine.state is SocketState.LISTENING:
+            self._give(sock)
+        else:
+            sock._close()  # the factory has closed the server
 
     def _give(self, sock: SocketT) -> None:
         """To a handler if there are any, else to the pending queue."""
@@ -361,6 +382,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
     def _forget(self, sock: Any) -> None:
         """A connection has ended: its slot is free."""
         del self._connections[sock]
+        self._ended.add(sock)
         self._lot.unpark_all()
 
     async def _accept_failed(self, exc: OSError) -> None:
@@ -379,6 +401,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
 
     # -- serving ----------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def serve(
         self,
         handler: Callable[[SocketT], Awaitable[object]],
@@ -406,9 +429,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         """
         if not callable(handler):
             raise TypeError(f"a handler is an async function, not {type(handler).__name__}")
-        self._begin_taking("serve")
-        stopped = self._stopped
-        assert stopped is not None
+        stopped = self._begin_taking("serve")
         try:
             async with trio.open_nursery() as handlers:
                 service = _Service(self, handler, isolate, handlers)
@@ -429,6 +450,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
 
     # -- taking pending connections ---------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def accept(self) -> SocketT:
         """Wait for a connection and take it.
 
@@ -439,10 +461,10 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         Cancelled: no connection was taken.
         Qt: waitForNewConnection + nextPendingConnection.
         """
-        self._begin_taking("accept")
+        stopped = self._begin_taking("accept")
         try:
             await trio.lowlevel.checkpoint()
-            await self._until_pending()
+            await self._until_pending(stopped, "accept")
             return self._take()
         finally:
             self._taking = False
@@ -457,9 +479,10 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         Cancelled: nothing has happened.
         Qt: waitForNewConnection().  There, it waits for a further one.
         """
+        attempted = "wait for a connection"
+        stopped = self._check_listening(attempted)
         await trio.lowlevel.checkpoint()
-        self._check_listening("wait for a connection")
-        await self._until_pending()
+        await self._until_pending(stopped, attempted)
 
     def has_pending_connections(self) -> bool:
         """Is there a connection that nobody has taken?  Qt: hasPendingConnections()."""
@@ -477,11 +500,13 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
     def add_pending_connection(self, sock: SocketT) -> None:
         """Put ``sock`` with the pending ones, or give it to ``serve``.  The limits are not asked.
 
-        Raises: TypeError if it is no TcpSocket.
+        Raises: TypeError if it is no TcpSocket; trio.ClosedResourceError if the server is closed.
         Qt: addPendingConnection().
         """
         if not isinstance(sock, TcpSocket):
             raise TypeError(f"a connection is a TcpSocket, not {type(sock).__name__}")
+        if self._closed:
+            raise trio.ClosedResourceError("cannot add a connection: the server is closed")
         self._give(sock)
 
     def max_pending_connections(self) -> int:
@@ -510,22 +535,26 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         self._lot.unpark_all()
         return sock
 
-    async def _until_pending(self) -> None:
-        while not self._pending:
-            self._check_listening("accept")
+    async def _until_pending(self, stopped: trio.Event, attempted: str) -> None:
+        while not self._pending and not stopped.is_set():
             await self._lot.park()
+        if stopped.is_set():  # also if it listens again by now
+            raise trio.ClosedResourceError(f"cannot {attempted}: the server has stopped listening")
 
-    def _begin_taking(self, attempted: str) -> None:
-        self._check_listening(attempted)
+    def _begin_taking(self, attempted: str) -> trio.Event:
+        stopped = self._check_listening(attempted)
         if self._taking:
             raise trio.BusyResourceError("another task accepts or serves on this server")
         self._taking = True
+        return stopped
 
-    def _check_listening(self, attempted: str) -> None:
-        if self._machine.state is not SocketState.LISTENING:
-            if self._closed or self._stopped is not None:
-                raise trio.ClosedResourceError(f"cannot {attempted}: the server has stopped listening")
+    def _check_listening(self, attempted: str) -> trio.Event:
+        """The event that will tell the end of this listening."""
+        if self._closed or (self._stopped is not None and self._stopped.is_set()):
+            raise trio.ClosedResourceError(f"cannot {attempted}: the server has stopped listening")
+        if self._stopped is None:
             raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} while not listening")
+        return self._stopped
 
     # -- what it says of itself -------------------------------------------------------------
 
@@ -606,12 +635,23 @@ class _Service(Generic[SocketT]):
         if self._server._subscriptions:
             address, port = (HostAddress.NULL, 0) if peer is None else (from_sockaddr(peer), peer[1])
             self._server._post(ConnectionFinished(address, port, error))
-        if error is None or _peer_vanished(error):
+        if error is None:
             return True
-        if self._isolate and isinstance(error, Exception):
-            logger.error("a handler failed", exc_info=error)
-            return True
+        if isinstance(error, Exception):
+            return self._stays_here(error)
+        if isinstance(error, BaseExceptionGroup):
+            # A handler with a nursery of its own may end by cancellation and by other things at once.
+            others, goes_out = error.split(Exception)
+            if others is not None and goes_out is not None and self._stays_here(others):
+                raise goes_out from None
         return False
+
+    def _stays_here(self, error: Exception) -> bool:
+        if _peer_vanished(error):
+            return True
+        if self._isolate:
+            logger.error("a handler failed", exc_info=error)
+        return self._isolate
 
 
 class _Connections(AsyncIterator[SocketT], Generic[SocketT]):
@@ -659,6 +699,7 @@ def _open_listener(descriptor: int) -> KernelSocket:
             raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise OSError(errno.EINVAL, "it does not listen")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits it
     except OSError as exc:
         sock.detach()
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc

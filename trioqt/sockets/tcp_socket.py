@@ -230,10 +230,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         Cancelled: as ``abort()``.
         Qt: disconnectFromHost + waitForDisconnected.  There, while connecting, it connects first.
         """
-        link = self._link
-        await self._disconnect(math.inf)
-        if link is not None and self._aborted:
+        ended = await self._disconnect(math.inf, keep=True)
+        if ended and self._aborted:
             raise trio.ClosedResourceError("cannot disconnect: another task aborted the connection")
+        self._check_sent(again=ended)
 
     async def aclose(self) -> None:
         """``disconnect_from_host``, and every later call raises ``trio.ClosedResourceError``.
@@ -243,29 +243,15 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         Qt: close().
         """
         try:
-            await self._disconnect(math.inf)
+            self._check_sent(again=await self._disconnect(math.inf))
         finally:
             self._close()
 
     async def _leave(self) -> None:
         await self._disconnect(self._flush_timeout)
+        self._check_sent(again=False)
 
     def set_socket_descriptor(self, descriptor: int, state: SocketState = SocketState.CONNECTED) -> None:
-        """Adopt an open OS socket (from another process, a supervisor, a test).
-
-        The descriptor is the socket's from now on, and is closed with it.  A connection that this socket has is
-        replaced, and its unread and unsent bytes are dropped.
-
-        Args:
-          state: CONNECTED or BOUND, what the OS socket is.
-
-        Raises:
-          SocketError: UNSUPPORTED_SOCKET_OPERATION if it is no open TCP socket in that state, or this socket's own;
-            OPERATION while looking up, connecting or closing, and for BOUND while bound or connected.  The descriptor
-            is still yours.
-          TypeError, ValueError: The descriptor is no int, or the state is none of the two.
-        Qt: setSocketDescriptor().  There, what is no TCP socket is accepted.
-        """
         descriptor = operator.index(descriptor)
         if state not in (CONNECTED, SocketState.BOUND):
             raise ValueError(f"a descriptor is adopted CONNECTED or BOUND, not {state}")
@@ -360,6 +346,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         Raises:
           SocketError: OPERATION in a transaction.
           TypeError, ValueError: Not one byte.
+          trio.BusyResourceError: A task is in a ``receive_...``: it would not hear of the byte.
           trio.ClosedResourceError: The socket is closed.
         Qt: ungetChar().
         """
@@ -367,6 +354,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         self._check_readable("unget")
         if self._read_buffer.in_transaction:
             raise SocketError(ErrorKind.OPERATION, "cannot unget in a transaction")
+        self._check_nobody_receives()
         self._read_buffer.unget(char)
         self._update_direct()
 
@@ -388,14 +376,26 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         self._transaction_over()
 
     def rollback_transaction(self) -> None:
-        """What was read is there again.  Raises: SocketError(OPERATION) outside one.  Qt: rollbackTransaction()."""
+        """What was read is there again.
+
+        Raises:
+          SocketError: OPERATION outside of a transaction.
+          trio.BusyResourceError: A task is in a ``receive_...``: it would not hear of the bytes.
+          trio.ClosedResourceError: The socket is closed.
+        Qt: rollbackTransaction().
+        """
         self._check_transaction("roll back")
+        self._check_nobody_receives()
         self._read_buffer.rollback()
         self._transaction_over()
 
     def _transaction_over(self) -> None:
         self._update_direct()
         self._changed()
+
+    def _check_nobody_receives(self) -> None:
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving on this socket")
 
     def _check_transaction(self, attempted: str) -> None:
         self._check_readable(f"{attempted} a transaction")
@@ -417,7 +417,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
 
     def _arrived(self, wanted: int) -> int:
         """How many bytes are there, after a look at the system if ``wanted`` are not."""
-        if self._closed:
+        if self._closed or (self._parent is not None and not self._in_scope()):
             raise trio.ClosedResourceError("cannot read: the socket is closed")
         if len(self._read_buffer) < wanted:
             self._pull(wanted)
@@ -459,13 +459,20 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         Cancelled: nothing was taken.
         Qt: waitForReadyRead + read.
         """
-        limit = RECEIVE_SIZE if max_bytes is None else check_size(max_bytes, "max_bytes", least=1)
+        if self._parent is not None:
+            self._in_scope()  # which closes it, if that nursery has ended
+        if max_bytes is None:
+            limit, link = RECEIVE_SIZE, self._direct
+        else:
+            # Of a smaller piece the rest belongs in the buffer, where the other verbs look for it; a larger one than
+            # this is never there at once, and would cost its memory.
+            limit = min(check_size(max_bytes, "max_bytes", least=1), BLOCK_SIZE * BLOCKS_AT_ONCE)
+            link = self._direct if limit >= BLOCK_SIZE else None
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
         self._waited = False
         try:
-            link = self._direct
             if link is not None and not self._read_buffer:
                 # Nothing is buffered and nobody watches: the bytes need not pass through the buffer.
                 self._waited = True
@@ -489,7 +496,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             while not self._read_buffer:
                 if self._peer_finished:
                     return self._tell_finish()
-                await self._fill(limit)
+                await self._fill_up_to(limit)
             return self._take(limit)
         finally:
             self._receiving = False
@@ -573,11 +580,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint()
             while not (self._unseen and self._read_buffer):
                 if self._peer_finished:
-                    return False
-                room = self._room()
-                if room <= 0:
+                    return self._tell_finish() != b""
+                if self._room() <= 0:
                     raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"the read buffer is full: {self._read_buffer_size} bytes")
-                await self._fill(min(room, BLOCK_SIZE))
+                await self._fill(None)
             self._unseen = False
             return True
         finally:
@@ -630,6 +636,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 self._lot.unpark_all()
 
     def _begin_receiving(self) -> None:
+        if self._parent is not None:
+            self._in_scope()
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
@@ -675,6 +683,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
 
     def _refuse_rest(self, message: str) -> NoReturn:
         """The peer finished, or was lost, in the middle."""
+        if self._closed or self._aborted:
+            self._refuse("receive")
         if self._failure is not None and self._half_open:
             self._raise_failure()
         raise SocketError(ErrorKind.REMOTE_HOST_CLOSED, message)
@@ -786,8 +796,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 # Look for cancellation, send, then let others run, in this order: the peer works on it while they do,
                 # and nothing after the write can raise Cancelled.
                 await trio.lowlevel.checkpoint_if_cancelled()
-                self.write(data)
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                try:
+                    self.write(data)
+                finally:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 self._look_again()
         finally:
             self._sending = False
@@ -824,7 +836,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         while self._queue:
             await self._wait_changed()
             waited = True
-        if self._link is None:
+        if self._link is None and (self._unsent or not waited):
             self._refuse("wait for bytes to be written", waited=waited)
 
     @trio.lowlevel.enable_ki_protection
@@ -887,27 +899,6 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         if self._send_finished and self._machine.state is CONNECTED:
             raise trio.ClosedResourceError(f"cannot {attempted}: sending is finished")
         self._refuse(attempted, waited=waited)
-
-    # -- waiting ----------------------------------------------------------------------------
-
-    async def wait_for_disconnected(self) -> None:
-        """Wait until UNCONNECTED, whatever the reason; ``error()`` tells it.  Returns at once if it is.
-
-        Reads ahead while it waits, up to ``read_buffer_size``: a peer that ends behind more unread bytes than that is
-        noticed once they are read.  With ``half_open`` the peer's end alone is not it.
-
-        Cancelled: nothing has happened.
-        Qt: waitForDisconnected().  There, False if it was unconnected already.
-        """
-        await trio.lowlevel.checkpoint()
-        self._watching += 1
-        self._update_watcher()
-        try:
-            while self._machine.state is not SocketState.UNCONNECTED:
-                await self._wait_changed()
-        finally:
-            self._watching -= 1
-            self._update_watcher()
 
 
 class _Lines(AsyncIterator[bytes]):

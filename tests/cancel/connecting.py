@@ -1,0 +1,405 @@
+"""A connect that was cancelled leaves nothing behind: the socket is UNCONNECTED, without a descriptor, and can begin anew.
+
+A bind that was cancelled took no address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from tests.cancel.kit import Case, KernelPeer, Play, Seen, Situation, Trial, read_to_end, turn
+from trioqt import Connected, HostAddress, SocketError, SocketState, StateChanged, TcpSocket
+
+__all__ = ["CASES", "Resolver"]
+
+
+@attrs.define(eq=False)
+class Resolver(trio.abc.HostnameResolver):
+    """Answers after a turn, with these addresses in this order."""
+
+    addresses: tuple[str, ...]
+
+    async def getaddrinfo(
+        self, host: bytes | None, port: bytes | str | int | None, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> list[Any]:
+        await turn()
+        if not self.addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "no such host")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in self.addresses]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+GOOD, REFUSING, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+
+
+@attrs.define(eq=False)
+class Hosts:
+    """Three hosts with one port: one that listens, one that refuses, one whose queue is full, so that it is silent."""
+
+    trial: Trial
+    port: int
+    listener: trio.socket.SocketType
+    served: list[Seen] = attrs.Factory(list)
+
+    async def serve(self) -> None:
+        """Read each connection to its end, and answer that."""
+        async with trio.open_nursery() as nursery:
+            with contextlib.suppress(trio.ClosedResourceError):
+                while True:
+                    sock, _ = await self.listener.accept()
+                    self.served.append(Seen())
+                    nursery.start_soon(functools.partial(read_to_end, KernelPeer(sock), self.served[-1], then=b"bye"))
+
+
+@asynccontextmanager
+async def hosts(trial: Trial) -> AsyncIterator[Hosts]:
+    with contextlib.ExitStack() as stack:
+        good = stack.enter_context(socket.socket())
+        good.setblocking(False)
+        good.bind((GOOD, 0))
+        good.listen(10)
+        port = good.getsockname()[1]
+        silent = stack.enter_context(socket.socket())
+        silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        silent.bind((SILENT, port))
+        silent.listen(0)
+        filler = stack.enter_context(socket.socket())
+        filler.connect((SILENT, port))
+        listener = trio.socket.from_stdlib_socket(good.dup())
+        world = Hosts(trial, port, listener)
+        trial.nursery.start_soon(world.serve)
+        try:
+            yield world
+        finally:
+            await turn()
+            listener.close()
+
+
+async def must_work(sock: TcpSocket, port: int) -> None:
+    """Say something, hear the answer."""
+    if sock.state() is not SocketState.CONNECTED:
+        await sock.connect_to_host(GOOD, port)
+    await sock.send_all(b"hello")
+    await sock.send_eof()
+    assert await sock.receive_exactly(3) == b"bye"
+    await sock.disconnect_from_host()
+
+
+def check_dropped(trial: Trial, sock: TcpSocket) -> None:
+    trial.equal("state after a cancelled connect", sock.state(), SocketState.UNCONNECTED)
+    trial.equal("descriptor after a cancelled connect", sock.socket_descriptor(), -1)
+    trial.equal("local port after a cancelled connect", sock.local_port(), 0)
+
+
+def connect(
+    host: str,
+    addresses: tuple[str, ...] = (),
+    *,
+    bound: bool = False,
+    beside: Callable[[Trial, TcpSocket], Awaitable[None]] | None = None,
+    may_end: bool = False,
+) -> Play:
+    """Connect; if that was cancelled, connect again.  Either way it works then.
+
+    Args:
+      addresses: What the name is found to be.
+      beside: What another task does meanwhile.
+      may_end: and it ends the attempt.
+    """
+
+    async def play(trial: Trial) -> None:
+        trio.socket.set_custom_hostname_resolver(Resolver(addresses))
+        ended = False
+        async with hosts(trial) as world, trial.socket() as sock:
+            if bound:
+                await sock.bind(GOOD)
+            async with trio.open_nursery() as nursery:
+                if beside is not None:
+                    nursery.start_soon(beside, trial, sock)
+                    await turn()
+                try:
+                    await trial.call(sock.connect_to_host, host, world.port)
+                except trio.ClosedResourceError:
+                    ended = True
+                if trial.cancelled or ended:
+                    check_dropped(trial, sock)
+                nursery.cancel_scope.cancel()
+            if trial.cancelled or ended:
+                check_dropped(trial, sock)
+            else:
+                trial.equal("state", sock.state(), SocketState.CONNECTED)
+            trial.expect(may_end or not ended, "nobody else ends it")
+            await must_work(sock, world.port)
+        good = [seen for seen in world.served if seen.data]
+        trial.equal("what was said", [(bytes(seen.data), seen.end) for seen in good], [(b"hello", "clean")])
+        trial.expect(all(seen.over.is_set() for seen in world.served), "every other connection has ended")
+
+    return play
+
+
+def connect_in_vain(host: str, addresses: tuple[str, ...], kind: str) -> Play:
+    async def play(trial: Trial) -> None:
+        trio.socket.set_custom_hostname_resolver(Resolver(addresses))
+        async with hosts(trial) as world, trial.socket() as sock:
+            try:
+                await trial.call(sock.connect_to_host, host, world.port)
+            except SocketError as error:
+                trial.equal("kind", error.kind.name, kind)
+                trial.equal("error()", sock.error(), error.kind)
+                trial.equal("state after a failed connect", sock.state(), SocketState.UNCONNECTED)
+                trial.equal("descriptor", sock.socket_descriptor(), -1)
+            else:
+                trial.expect(trial.cancelled, "it fails")
+                check_dropped(trial, sock)
+            await must_work(sock, world.port)
+
+    return play
+
+
+def peer_ends(*, reset: bool) -> Play:
+    """The peer accepts and ends it at once, which is no failure of the connect."""
+
+    async def play(trial: Trial) -> None:
+        async def accept_and_end() -> None:
+            sock, _ = await listener.accept()
+            peer = KernelPeer(sock)
+            if reset:
+                peer.reset()
+            else:
+                peer.close()
+
+        with trio.socket.socket() as listener:
+            await listener.bind((GOOD, 0))
+            listener.listen(1)
+            trial.nursery.start_soon(accept_and_end)
+            async with trial.socket() as sock:
+                try:
+                    await trial.call(sock.connect_to_host, GOOD, listener.getsockname()[1])
+                except SocketError as error:
+                    # The reset may be there before the connect has returned.
+                    trial.equal("kind", (reset, error.kind.name), (True, "REMOTE_HOST_CLOSED"))
+                    check_dropped(trial, sock)
+                    return
+                if trial.cancelled:
+                    check_dropped(trial, sock)
+                    with contextlib.suppress(SocketError):
+                        # The first attempt may have been the one that is accepted.
+                        with trio.move_on_after(1):
+                            await sock.connect_to_host(GOOD, listener.getsockname()[1])
+                            await sock.receive_some()
+                else:
+                    trial.equal("state", sock.state(), SocketState.CONNECTED)
+                    with contextlib.suppress(SocketError):
+                        trial.equal("received", await sock.receive_some(), b"")
+            await turn()
+
+    return play
+
+
+async def abort_it(trial: Trial, sock: TcpSocket) -> None:
+    await turn(2)
+    sock.abort()
+
+
+async def disconnect_it(trial: Trial, sock: TcpSocket) -> None:
+    await turn(2)
+    if sock.state() is not SocketState.CONNECTED:
+        await sock.disconnect_from_host()
+
+
+async def abort_while_connecting(trial: Trial, sock: TcpSocket) -> None:
+    async with sock.events(StateChanged) as events:
+        async for event in events:
+            if event.state is SocketState.CONNECTING:
+                return sock.abort()
+
+
+async def connect_it_too(trial: Trial, sock: TcpSocket) -> None:
+    """A second call is refused while the first runs, and disturbs nothing."""
+    while sock.state() is SocketState.UNCONNECTED:
+        await turn()
+    try:
+        await sock.connect_to_host(GOOD, 1)
+    except SocketError as error:
+        trial.equal("the second call", error.kind.name, "OPERATION")
+
+
+async def wait_for_it(trial: Trial, sock: TcpSocket) -> None:
+    """Two that only look: a subscriber, and one in wait_for_connected, which starts when the attempt has begun."""
+    async with sock.events(StateChanged, Connected) as events:
+        async for event in events:
+            if event == StateChanged(SocketState.HOST_LOOKUP):
+                break
+        try:
+            await sock.wait_for_connected()
+        except trio.ClosedResourceError:
+            pass  # the attempt was cancelled meanwhile
+        except SocketError as error:
+            trial.equal("wait_for_connected after a cancelled attempt", error.kind.name, "OPERATION")
+
+
+def wait_for_connected(host: str, addresses: tuple[str, ...], *, abort: bool = False, end: str = "") -> Play:
+    """The attempt of another task goes on, whether anybody waits for it or not."""
+
+    async def play(trial: Trial) -> None:
+        trio.socket.set_custom_hostname_resolver(Resolver(addresses))
+        attempts: list[str] = []
+
+        async def attempt() -> None:
+            try:
+                await sock.connect_to_host(host, world.port)
+            except (SocketError, trio.ClosedResourceError) as exc:
+                attempts.append(getattr(exc, "kind", type(exc)).__class__.__name__)
+            else:
+                attempts.append("connected")
+
+        async def wait() -> None:
+            try:
+                await trial.call(sock.wait_for_connected)
+                if trial.cancelled:
+                    await sock.wait_for_connected()
+            except SocketError as error:
+                trial.equal("wait_for_connected", error.kind.name, end)
+            except trio.ClosedResourceError:
+                trial.equal("wait_for_connected", "closed", end)
+            else:
+                trial.equal("wait_for_connected", "", end)
+                trial.equal("state", sock.state(), SocketState.CONNECTED)
+
+        async with hosts(trial) as world, trial.socket() as sock:
+            trial.nursery.start_soon(attempt)
+            while sock.state() is SocketState.UNCONNECTED:
+                await trio.lowlevel.checkpoint()
+            if abort:
+                trial.nursery.start_soon(abort_it, trial, sock)
+            await wait()
+            await turn(2)
+            trial.equal("attempts", len(attempts), 1)
+            await must_work(sock, world.port)
+
+    return play
+
+
+async def connected_at_once(trial: Trial) -> None:
+    async with trial.pair() as (sock, peer):
+        await trial.call(sock.wait_for_connected)
+        trial.equal("state", sock.state(), SocketState.CONNECTED)
+        peer.close()
+
+
+def peer_ends_connected(*, reset: bool) -> Play:
+    """The connection is lost while a task looks whether there is one."""
+
+    async def play(trial: Trial) -> None:
+        async def end() -> None:
+            if reset:
+                peer.reset()
+            else:
+                peer.finish()
+
+        async with trial.pair() as (sock, peer), sock.events() as _:
+            trial.nursery.start_soon(end)
+            for _turn in range(5):
+                try:
+                    await trial.call(sock.wait_for_connected)
+                except SocketError as error:
+                    trial.equal("wait_for_connected", error.kind.name, "REMOTE_HOST_CLOSED")
+                    trial.equal("state", sock.state(), SocketState.UNCONNECTED)
+                    break
+            else:
+                trial.expect(not reset, "the reset is noticed")
+            peer.close()
+
+    return play
+
+
+def bind(
+    host: str, addresses: tuple[str, ...] = (), *, beside: Callable[[Trial, TcpSocket], Awaitable[None]] | None = None
+) -> Play:
+    async def play(trial: Trial) -> None:
+        trio.socket.set_custom_hostname_resolver(Resolver(addresses))
+        async with trio.open_nursery() as nursery, trial.socket() as sock:
+            if beside is not None:
+                nursery.start_soon(beside, trial, sock)
+            await trial.call(sock.bind, host)
+            if trial.cancelled:
+                check_dropped(trial, sock)
+                await sock.bind(host)
+            trial.equal("state", sock.state(), SocketState.BOUND)
+            trial.expect(sock.local_port() > 0, "a bound socket has a port")
+
+    return play
+
+
+async def bind_in_use(trial: Trial) -> None:
+    with socket.socket() as taken:
+        taken.bind((GOOD, 0))
+        taken.listen(1)
+        async with trial.socket() as sock:
+            try:
+                await trial.call(sock.bind, GOOD, taken.getsockname()[1])
+            except SocketError as error:
+                trial.equal("kind", error.kind.name, "ADDRESS_IN_USE")
+            else:
+                trial.expect(trial.cancelled, "the address is in use")
+            trial.equal("state", sock.state(), SocketState.UNCONNECTED)
+            trial.equal("descriptor", sock.socket_descriptor(), -1)
+            await sock.bind(GOOD)
+
+
+async def watch(trial: Trial, sock: TcpSocket) -> None:
+    """A subscriber is told BOUND once, at the end of the bind that was not cancelled."""
+    async with sock.events(StateChanged) as events:
+        told = [event.state async for event in events]
+    trial.equal("told", told, [SocketState.BOUND, SocketState.CLOSING, SocketState.UNCONNECTED])
+
+
+# fmt: off
+CONNECTS: tuple[tuple[Situation, str, Play], ...] = (
+    ("answered at once", "address",            connect(GOOD)),
+    ("answered at once", "bound",              connect(GOOD, bound=True)),
+    ("has to wait",      "name",               connect("some.host", (GOOD,))),
+    ("has to wait",      "name, bound",        connect("some.host", (REFUSING, GOOD), bound=True)),
+    ("has to wait",      "losers",             connect("some.host", (SILENT, REFUSING, GOOD, GOOD))),
+    ("has to wait",      "no such name",       connect_in_vain("some.host", (), "HOST_NOT_FOUND")),
+    ("has to wait",      "all refuse",         connect_in_vain("some.host", (REFUSING, REFUSING), "CONNECTION_REFUSED")),
+    ("peer resets",      "refuses",            connect_in_vain(REFUSING, (), "CONNECTION_REFUSED")),
+    ("peer finishes",    "",                   peer_ends(reset=False)),
+    ("peer resets",      "after it accepted",  peer_ends(reset=True)),
+    ("second task",      "aborted in look-up", connect("some.host", (SILENT,), beside=abort_it, may_end=True)),
+    ("second task",      "aborted",            connect("some.host", (SILENT, GOOD), beside=abort_while_connecting, may_end=True)),
+    ("second task",      "disconnected",       connect("some.host", (SILENT,), beside=disconnect_it, may_end=True)),
+    ("second task",      "another connect",    connect("some.host", (SILENT, GOOD), beside=connect_it_too)),
+    ("second task",      "watched",            connect("some.host", (SILENT, GOOD), beside=wait_for_it)),
+)
+WAITS: tuple[tuple[Situation, str, Play], ...] = (
+    ("answered at once", "",                   connected_at_once),
+    ("has to wait",      "",                   wait_for_connected("some.host", (SILENT, GOOD))),
+    ("peer resets",      "refuses",            wait_for_connected("some.host", (REFUSING,), end="CONNECTION_REFUSED")),
+    ("peer finishes",    "",                   peer_ends_connected(reset=False)),
+    ("peer resets",      "connected",          peer_ends_connected(reset=True)),
+    ("second task",      "aborted",            wait_for_connected("some.host", (SILENT,), abort=True, end="closed")),
+)
+BINDS: tuple[tuple[Situation, str, Play], ...] = (
+    ("answered at once", "address",            bind(GOOD)),
+    ("answered at once", "in use",             bind_in_use),
+    ("has to wait",      "name",               bind("some.host", (GOOD,))),
+    ("second task",      "watched",            bind("some.host", (GOOD,), beside=watch)),
+)
+# fmt: on
+
+CASES = [
+    *(Case("TcpSocket.connect_to_host", situation, play, "loopback", variant) for situation, variant, play in CONNECTS),
+    *(Case("TcpSocket.wait_for_connected", situation, play, "loopback", variant) for situation, variant, play in WAITS),
+    *(Case("TcpSocket.bind", situation, play, "loopback", variant) for situation, variant, play in BINDS),
+]

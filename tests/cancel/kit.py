@@ -1,0 +1,319 @@
+"""What scenarios are made of: a socket under test, the other end, and what must hold when the run is over."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, Literal, TypeVar, TypeVarTuple
+
+import attrs
+import trio
+import trio.testing
+
+from tests.cancel.pipes import PipeEnd, pipe_pair
+from trioqt import SocketState, TcpServer, TcpSocket
+from trioqt.core.states import Told
+from trioqt.testing import Probe
+
+__all__ = [
+    "Case",
+    "KernelPeer",
+    "Medium",
+    "Peer",
+    "PipePeer",
+    "Play",
+    "Seen",
+    "Situation",
+    "Trial",
+    "adopt",
+    "read_to_end",
+    "turn",
+]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+Medium = Literal["loopback", "memory"]
+End = Literal["clean", "reset"]
+Situation = Literal[
+    "answered at once",
+    "has to wait",
+    "peer finishes",
+    "peer resets",
+    "full queue",
+    "second task",
+]
+
+# What the kernel holds between two sockets of this size is 10 KiB on Linux 6, and reading makes room at once.  With
+# larger ones the tests would move megabytes, and wait for acknowledgements that Linux delays by 40 ms.
+SMALL_BUFFER = 4096
+
+# What a pipe holds.
+CAPACITY = 64
+
+
+@attrs.frozen
+class KernelPeer:
+    """The other end of a kernel connection."""
+
+    sock: trio.socket.SocketType
+    raw: socket.socket | None = None
+    """What is below, where it is known."""
+
+    def send_now(self, data: bytes) -> None:
+        """Without a step."""
+        assert self.raw is not None
+        assert self.raw.send(data) == len(data)
+
+    async def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[await self.sock.send(view) :]
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Raises: OSError at a reset."""
+        if hasattr(socket, "TCP_QUICKACK"):
+            # Linux delays acknowledgements by 40 ms of real time, in which virtual time would jump.
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        data: bytes = await self.sock.recv(max_bytes)
+        if hasattr(socket, "TCP_QUICKACK"):
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return data
+
+    def finish(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@attrs.frozen
+class PipePeer:
+    """The other end of a pipe."""
+
+    stream: PipeEnd
+
+    def send_now(self, data: bytes) -> None:
+        """Without a step."""
+        self.stream.put(data)
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Raises: trio.BrokenResourceError at a reset."""
+        return await self.stream.receive_some(max_bytes)
+
+    def finish(self) -> None:
+        self.stream.finish()
+
+    def reset(self) -> None:
+        self.stream.close(reset=True)
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+Peer = KernelPeer | PipePeer
+
+
+@attrs.define(eq=False)
+class Seen:
+    """What the other end has received, and how it ended; None: it has not."""
+
+    data: bytearray = attrs.Factory(bytearray)
+    end: End | None = None
+    over: trio.Event = attrs.Factory(trio.Event)
+
+
+async def turn(count: int = 1) -> None:
+    """Wait until everybody else waits, ``count`` times: this paces a scenario, and costs no time on any clock."""
+    for _ in range(count):
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def read_to_end(peer: Peer, seen: Seen, *, pause: int = 0, then: bytes = b"", stay: int = 0) -> None:
+    """Receive until the end, resting ``pause`` turns before each piece.
+
+    Args:
+      then: What it says to a clean end.
+      stay: Seconds until it closes its side.
+    """
+    try:
+        while True:
+            await turn(pause)
+            piece = await peer.receive()
+            if not piece:
+                break
+            seen.data += piece
+        seen.end = "clean"
+        if then:
+            await peer.send(then)
+        await trio.sleep(stay)
+    except (OSError, trio.BrokenResourceError):
+        seen.end = "reset"
+    except trio.ClosedResourceError:
+        pass  # the scenario closed it
+    finally:
+        peer.close()
+        seen.over.set()
+
+
+class _Recording:
+    """A socket that keeps what it tells, without being subscribed to: that would make it read ahead."""
+
+    options: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.told: list[Told] = []
+        super().__init__(*args, **{**self.options, **options})
+
+    def _tell(self, thing: Told) -> None:
+        self.told.append(thing)
+        super()._tell(thing)  # type: ignore[misc]
+
+
+def recording(socket_class: type[TcpSocket], **options: Any) -> type[TcpSocket]:
+    """``socket_class``, keeping what it tells, with these options: ``from_stream`` takes none."""
+    return type(socket_class.__name__, (_Recording, socket_class), {"options": options})
+
+
+@attrs.define(eq=False)
+class Trial:
+    """One run of a scenario."""
+
+    probe: Probe
+    nursery: trio.Nursery
+    """For what the other side does; it ends by itself, or the run hangs and fails."""
+    medium: Medium
+    socket_class: type[TcpSocket]
+    server_class: type[TcpServer[Any]]
+    sockets: list[Any] = attrs.Factory(list)
+    called: set[str] = attrs.Factory(set)
+    cancelled: bool = False
+    """The last call was cancelled."""
+
+    async def call(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T | None:
+        """``probe.subject``; and every async method looks for cancellation."""
+        name = _name_of(fn)
+        self.called.add(name.rpartition(".")[2])
+        before = self.probe._walker.hit
+        try:
+            return await self.probe.subject(fn, *args)
+        finally:
+            self.cancelled = self.probe.cancelled
+            hit = self.probe._walker.hit
+            if before is None and hit is not None and hit.kind == "start" and name.endswith(hit.subject):
+                self.expect(self.cancelled, f"{name} looks for cancellation at its start")
+
+    def expect(self, condition: object, message: str) -> None:
+        self.probe.expect(condition, message)
+
+    def equal(self, what: str, found: object, wanted: object) -> None:
+        self.expect(found == wanted, f"{what}: {found!r}, not {wanted!r}")
+
+    def socket(self, parent: trio.Nursery | None = None, **options: Any) -> TcpSocket:
+        """A socket under test."""
+        sock = recording(self.socket_class)(parent, **options)
+        self.sockets.append(sock)
+        return sock
+
+    def server(self, **options: Any) -> TcpServer[TcpSocket]:
+        """A server under test."""
+        return self.server_class(self.socket, **options)
+
+    @asynccontextmanager
+    async def pair(self, **options: Any) -> AsyncIterator[tuple[TcpSocket, Peer]]:
+        """A connected socket in a block of its own, and the other end."""
+        if self.medium == "memory":
+            sock, peer = self.stream_pair(**options)
+            async with sock:
+                yield sock, peer
+            return
+        async with self.socket(**options) as sock:
+            yield sock, adopt(sock)
+
+    def child_pair(self, parent: trio.Nursery, **options: Any) -> tuple[TcpSocket, Peer]:
+        """A connected socket whose tasks are in ``parent``, and the other end."""
+        if self.medium == "memory":
+            return self.stream_pair(parent, **options)
+        sock = self.socket(parent, **options)
+        return sock, adopt(sock)
+
+    def stream_pair(self, parent: trio.Nursery | None = None, **options: Any) -> tuple[TcpSocket, PipePeer]:
+        """A socket over a stream, not entered, and the other end."""
+        ours, theirs = pipe_pair(CAPACITY)
+        sock = recording(self.socket_class, **options).from_stream(ours, parent)
+        self.sockets.append(sock)
+        return sock, PipePeer(theirs)
+
+    def finish(self) -> None:
+        """What must hold at the end of every run."""
+        for sock in self.sockets:
+            told = [thing for thing in sock.told if isinstance(thing, SocketState)]
+            self.equal("the last state told", told[-1] if told else SocketState.UNCONNECTED, sock.state())
+            self.equal("the state at the end", sock.state(), SocketState.UNCONNECTED)
+            self.equal("the descriptor at the end", sock.socket_descriptor(), -1)
+        self.equal("tasks left", len(self.nursery.child_tasks), 0)
+
+
+Play = Callable[[Trial], Awaitable[None]]
+
+
+def adopt(sock: TcpSocket) -> KernelPeer:
+    """Connect ``sock`` through the kernel, without a step of trio; what it gives is the other end."""
+    with socket.socket() as listener, socket.socket() as ours:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ours.connect(listener.getsockname())
+        theirs, _ = listener.accept()
+        sock.set_socket_descriptor(ours.detach())
+    return KernelPeer(trio.socket.from_stdlib_socket(theirs), theirs)
+
+
+@attrs.frozen
+class Case:
+    """One scenario: a coroutine in a situation."""
+
+    coroutine: str
+    situation: Situation
+    play: Play
+    medium: Medium = "loopback"
+    variant: str = ""
+    through: str = ""
+    """What is called, if it is not named as the coroutine."""
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, (self.coroutine, self.situation, self.variant, self.medium)))
+
+    def scenario(
+        self, socket_class: type[TcpSocket] = TcpSocket, server_class: type[TcpServer[Any]] = TcpServer
+    ) -> Callable[[Probe], Awaitable[None]]:
+        """What ``cancel_everywhere`` wants, with these classes under test."""
+
+        async def run(probe: Probe) -> None:
+            async with trio.open_nursery() as nursery:
+                trial = Trial(probe, nursery, self.medium, socket_class, server_class)
+                await self.play(trial)
+            trial.finish()
+            called = self.through or self.coroutine.rpartition(".")[2]
+            trial.expect(called in trial.called, f"{called} is called, not only {sorted(trial.called)}")
+
+        run.__name__ = str(self)
+        return run
+
+
+def _name_of(fn: Callable[..., object]) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return str(getattr(fn, "__qualname__", ""))

@@ -1,0 +1,831 @@
+"""What the documentation says is so: its links, its names, its code, and its tables, which are played row by row."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import inspect
+import operator
+import re
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+import trioqt
+import trioqt.testing
+from tests.networks import Loopback, RawPeer
+from trioqt import (
+    BytesWritten,
+    ErrorKind,
+    NewConnection,
+    ReadyRead,
+    SocketError,
+    SocketOption,
+    SocketState,
+    StateChanged,
+    TcpServer,
+    TcpSocket,
+)
+from trioqt.links import connect
+from trioqt.sockets import abstract_socket, connection, subscription, tcp_server, tcp_socket
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
+PROSE = [ROOT / "README.md", *(page for page in PAGES if page.parent.name != "newsfragments")]
+TOPICS = ROOT / "docs" / "topics"
+
+MANY = 20_000_000
+"""More bytes than the kernel takes for a peer that does not read."""
+
+
+def names_of(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def code_blocks(markdown: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL)
+
+
+def table(page: Path, first_head: str, *, number: int = 0) -> list[list[str]]:
+    """The rows of the table whose first column has that head, below the head; the first such table, or a later one."""
+    tables: list[list[list[str]]] = []
+    lines = iter(page.read_text().splitlines())
+    for line in lines:
+        if line.startswith(f"| {first_head} |"):
+            assert set(next(lines)) == set("| -")
+            rows = []
+            for row in lines:
+                if not row.startswith("|"):
+                    break
+                rows.append(row)
+            tables.append([[cell.strip() for cell in row.strip("|").split("|")] for row in rows])
+    return tables[number]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+# ---- links and names ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PROSE, ids=names_of(PROSE))
+def test_every_link_to_a_file_resolves(page: Path) -> None:
+    """Links into the repository name a file or a folder that is there."""
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    inside = [link.partition("#")[0] for link in links if not link.startswith(("http:", "https:", "#"))]
+    included = re.findall(r"\{literalinclude\} (\S+)", page.read_text())
+
+    assert [link for link in [*inside, *included] if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PROSE, ids=names_of(PROSE))
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    """``sockets/connection.py`` and its like are files of the repository or of the package."""
+    named = [name for name in quoted(page.read_text()) if re.fullmatch(r"[\w/.]+\.(py|md|toml)|\w+/", name)]
+    places = (ROOT, ROOT / "trioqt", ROOT / "docs")
+
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
+
+
+def test_the_code_that_the_architecture_walks_through_exists() -> None:
+    """``Connection._fill`` and its like are still called so."""
+    modules = [abstract_socket, connection, subscription, tcp_server, tcp_socket, connect]
+    others = ("links.native", "links.stream", "core.states", "core.buffers")
+    modules += [importlib.import_module(f"trioqt.{name}") for name in others]
+    text = (ROOT / "docs" / "architecture.md").read_text()
+
+    missing = []
+    for owner, member in re.findall(r"`(_?[A-Z]\w+)\.(\w+)[`(]", text):
+        classes = [vars(module)[owner] for module in modules if owner in vars(module)]
+        if not classes or not hasattr(classes[0], member):
+            missing.append(f"{owner}.{member}")
+    methods = {name for cls in (connection.Connection, TcpSocket) for name in dir(cls)}
+    missing += [name for name in re.findall(r"`(_\w+)`", text) if name not in methods]
+    assert missing == []
+
+
+def test_the_readme_shows_the_echo_server_of_the_examples() -> None:
+    """Letter for letter, below the example's docstring."""
+    text = (ROOT / "examples" / "echo_server.py").read_text()
+    docstring_end = ast.parse(text).body[0].end_lineno or 0
+
+    assert (
+        code_blocks((ROOT / "README.md").read_text())[0].strip() == "\n".join(text.split("\n")[docstring_end:]).strip()
+    )
+
+
+def test_the_reference_has_every_public_name_once() -> None:
+    """What ``trioqt`` and ``trioqt.testing`` export is documented, and nothing twice."""
+    text = "\n".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    documented = [name.rpartition(".")[2] for name in re.findall(r"auto(?:class|exception|function):: (\S+)", text)]
+    returned = ["Report", "Failure", "Boundary", "Problem"]  # what cancel_everywhere returns
+
+    assert sorted(documented) == sorted([*trioqt.__all__, *trioqt.testing.__all__, *returned])
+
+
+# ---- from Qt to trioqt -------------------------------------------------------------------------
+
+FROM_QT = TOPICS / "from-qt.md"
+
+# The methods, signals and enumerations that PySide6 6.12 has in the three classes.
+QT_NAMES = set(
+    re.findall(
+        r"\w+",
+        """
+abort bind bytesAvailable bytesToWrite close connectToHost disconnectFromHost error flush isSequential isValid
+localAddress localPort pauseMode peerAddress peerName peerPort protocolTag proxy readBufferSize readData readLineData
+resume setLocalAddress setLocalPort setPauseMode setPeerAddress setPeerName setPeerPort setProtocolTag setProxy
+setReadBufferSize setSocketDescriptor setSocketError setSocketOption setSocketState skipData socketDescriptor
+socketOption socketType state waitForBytesWritten waitForConnected waitForDisconnected waitForReadyRead writeData
+connected disconnected errorOccurred hostFound proxyAuthenticationRequired stateChanged
+BindFlag NetworkLayerProtocol PauseMode SocketError SocketOption SocketState SocketType
+addPendingConnection errorString hasPendingConnections incomingConnection isListening listen listenBacklogSize
+maxPendingConnections nextPendingConnection pauseAccepting resumeAccepting serverAddress serverError serverPort
+setListenBacklogSize setMaxPendingConnections waitForNewConnection
+acceptError newConnection pendingConnectionAvailable
+""",
+    )
+)
+
+
+def from_qt_rows() -> list[list[str]]:
+    return [row for number in range(5) for row in table(FROM_QT, "Qt", number=number)]
+
+
+def test_every_qt_member_has_a_row() -> None:
+    """All members of QAbstractSocket, QTcpSocket and QTcpServer are spoken of, those without a counterpart too."""
+    told = {name for qt, _, _ in from_qt_rows() for name in quoted(qt)}
+
+    assert QT_NAMES - told == set()
+
+
+def test_every_counterpart_exists_and_waits_as_the_row_says() -> None:
+    """A name in the middle column is an attribute of a class or of trioqt, and ``await`` stands before coroutines."""
+    wrong = []
+    for _, ours, _ in from_qt_rows():
+        for cell in quoted(ours):
+            waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
+            found = [getattr(owner, name) for owner in (TcpSocket, TcpServer, trioqt) if hasattr(owner, name)]
+            if not found or (waits and not inspect.iscoroutinefunction(inspect.unwrap(found[0]))):
+                wrong.append(cell)
+            if not waits and "(" not in cell and any(inspect.iscoroutinefunction(inspect.unwrap(one)) for one in found):
+                wrong.append(cell)
+    assert wrong == []
+
+
+# ---- limits ------------------------------------------------------------------------------------
+
+
+def default_of(function: Callable[..., Any], parameter: str) -> object:
+    return inspect.signature(function).parameters[parameter].default
+
+
+DEFAULTS: dict[str, object] = {
+    "`TcpSocket(read_buffer_size)`": default_of(TcpSocket, "read_buffer_size"),
+    "`TcpSocket(write_buffer_size)`": default_of(TcpSocket, "write_buffer_size"),
+    "`receive_line(max_bytes)`": default_of(TcpSocket.receive_line, "max_bytes"),
+    "`receive_until(max_bytes)`": default_of(TcpSocket.receive_until, "max_bytes"),
+    "`lines(max_bytes)`": default_of(TcpSocket.lines, "max_bytes"),
+    "`read_line(max_bytes)`": default_of(TcpSocket.read_line, "max_bytes"),
+    "`TcpSocket(flush_timeout)`": default_of(TcpSocket, "flush_timeout"),
+    "the wait for a peer whose bytes we did not read": connection.LINGER,
+    "facts in a subscription": subscription.FACT_LIMIT,
+    "nudges in a subscription": "1 of each kind",
+    "`TcpServer(max_connections)`": default_of(TcpServer, "max_connections"),
+    "`max_pending_connections()`": tcp_server.MAX_PENDING_CONNECTIONS,
+    "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
+    "`receive_some()` that is not told how much": tcp_socket.RECEIVE_SIZE,
+    "short answers that `write` collects": tcp_socket.CORK_SIZE,
+    "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
+    "answers from the buffer before other tasks get their turn": tcp_socket.ANSWERS,
+    "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
+    "the start that one address has over the next": connect.ATTEMPT_DELAY,
+    "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
+}
+
+
+def test_the_table_of_limits_has_the_defaults_of_the_code() -> None:
+    """Each bound with its default, all of them and no others."""
+    told = {row[0]: row[1] for row in table(TOPICS / "limits.md", "bound")}
+
+    assert told == {name: str(value) for name, value in DEFAULTS.items()}
+
+
+# ---- a socket in any state ---------------------------------------------------------------------
+
+
+class SilentResolver(trio.abc.HostnameResolver):
+    """Never answers."""
+
+    async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
+        await trio.sleep_forever()
+
+    async def getnameinfo(self, *args: Any, **options: Any) -> Any:
+        await trio.sleep_forever()
+
+
+class SilentSocket:
+    """A socket of trio's whose attempts to connect are never answered."""
+
+    def __init__(self, *args: int) -> None:
+        self._sock = trio.socket.from_stdlib_socket(socket.socket(*args))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    async def connect(self, address: object) -> None:
+        await trio.sleep_forever()
+
+
+class SilentNetwork(trio.abc.SocketFactory):
+    def socket(self, *args: Any, **options: Any) -> Any:
+        return SilentSocket(*args)
+
+
+@asynccontextmanager
+async def nobody_answers() -> AsyncIterator[None]:
+    """Neither the resolver nor any host."""
+    resolver = trio.socket.set_custom_hostname_resolver(SilentResolver())
+    factory = trio.socket.set_custom_socket_factory(SilentNetwork())
+    try:
+        yield
+    finally:
+        trio.socket.set_custom_hostname_resolver(resolver)
+        trio.socket.set_custom_socket_factory(factory)
+
+
+async def quietly(call: Callable[[], Awaitable[object]]) -> None:
+    """A call that the test ends."""
+    try:
+        await call()
+    except (SocketError, trio.ClosedResourceError):
+        pass
+
+
+@asynccontextmanager
+async def socket_in(state: str, network: Loopback) -> AsyncIterator[TcpSocket]:
+    """A socket in a state of the tables, with a peer that never reads."""
+    async with trio.open_nursery() as nursery:
+        sock = TcpSocket(nursery)
+        if state in ("HOST_LOOKUP", "CONNECTING"):
+            async with nobody_answers():
+                host = "a.test" if state == "HOST_LOOKUP" else "192.0.2.1"
+                nursery.start_soon(quietly, partial(sock.connect_to_host, host, 1))
+                await trio.testing.wait_all_tasks_blocked()
+        elif state == "BOUND":
+            await sock.bind("127.0.0.1")
+        elif state != "UNCONNECTED":
+            with await network.raw_listener() as listener:
+                await sock.connect_to_host(network.host, listener.port)
+                peer = await listener.accept()
+            if state == "CLOSING":
+                sock.write(bytes(MANY))
+                nursery.start_soon(quietly, sock.disconnect_from_host)
+                await trio.testing.wait_all_tasks_blocked()
+            elif state == "lost":
+                peer.reset()
+                with pytest.raises(SocketError):
+                    await sock.receive_some()
+            elif state == "aborted here":
+                sock.abort()
+            elif state == "disconnected here":
+                await sock.disconnect_from_host()
+            elif state == "closed":
+                await sock.aclose()
+            nursery.start_soon(hold, peer)
+            await trio.testing.wait_all_tasks_blocked()
+        expected = SocketState.__members__.get(state, SocketState.UNCONNECTED)
+        assert sock.state() is expected
+        yield sock
+        sock.abort()
+        nursery.cancel_scope.cancel()
+
+
+async def hold(peer: RawPeer) -> None:
+    with peer:
+        await trio.sleep_forever()
+
+
+def adopt(sock: TcpSocket) -> socket.socket:
+    """Give it a connected descriptor; the other end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    try:
+        sock.set_socket_descriptor(ours.fileno())
+    except BaseException:
+        theirs.close()
+        ours.close()
+        raise
+    ours.detach()
+    return theirs
+
+
+CALLS: dict[str, Callable[[TcpSocket], object]] = {
+    "connect_to_host": lambda sock: sock.connect_to_host("127.0.0.1", 1),
+    "bind": lambda sock: sock.bind("127.0.0.1"),
+    "set_socket_descriptor": lambda sock: adopt(sock).close(),
+    "receive_until": lambda sock: sock.receive_until(b"x"),
+    "receive_exactly": lambda sock: sock.receive_exactly(1),
+    "write": lambda sock: sock.write(b"x"),
+    "put_char": lambda sock: sock.put_char(b"x"),
+    "send_all": lambda sock: sock.send_all(b"x"),
+    "read": lambda sock: sock.read(1),
+    "peek": lambda sock: sock.peek(1),
+    "skip": lambda sock: sock.skip(1),
+    "unget_char": lambda sock: sock.unget_char(b"x"),
+    "set_socket_option": lambda sock: sock.set_socket_option(SocketOption.KEEP_ALIVE, 1),
+    "socket_option": lambda sock: sock.socket_option(SocketOption.KEEP_ALIVE),
+}
+
+
+async def outcome_of(name: str, sock: TcpSocket) -> str:
+    """What a call gets, in the words of the tables."""
+    call: Callable[[TcpSocket], object] = CALLS.get(name, operator.methodcaller(name))
+    connects = name == "connect_to_host"
+    outcome = "yes"  # it waits, until it can
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_when_all_wait, scope)
+            try:
+                result = call(sock)
+                if inspect.isawaitable(result):
+                    await result
+            except SocketError as error:
+                if not connects or error.kind is not ErrorKind.CONNECTION_REFUSED:
+                    outcome = "the failure" if error.kind is ErrorKind.REMOTE_HOST_CLOSED else error.kind.name
+            except trio.ClosedResourceError:
+                outcome = "closed"
+            scope.cancel()
+    return outcome
+
+
+async def cancel_when_all_wait(scope: trio.CancelScope) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    scope.cancel()
+
+
+def call_rows(number: int) -> list[Any]:
+    heads, *_ = re.findall(r"^\| call \|(.*)\|$", (TOPICS / "states.md").read_text(), re.MULTILINE)[number:]
+    states = [head.strip() for head in heads.split("|")]
+    return [
+        pytest.param(
+            name, dict(zip(states, row[1:], strict=True)), id=f"{name}-{'after-the-end' if number else 'states'}"
+        )
+        for row in table(TOPICS / "states.md", "call", number=number)
+        for name in quoted(row[0])
+    ]
+
+
+@pytest.mark.parametrize(("name", "told"), [*call_rows(0), *call_rows(1)])
+async def test_a_call_gets_in_each_state_what_the_page_on_states_says(
+    name: str, told: dict[str, str], network: Loopback
+) -> None:
+    """One row of the two tables: the call is made on a new socket in each of the states."""
+    outcomes = {}
+    for state in told:
+        async with socket_in(state, network) as sock:
+            outcomes[state] = await outcome_of(name, sock)
+
+    assert outcomes == told
+
+
+# ---- what is told in what order ----------------------------------------------------------------
+
+
+class Story:
+    """One row of the table of orders: a socket, whoever it talks to, and what is told."""
+
+    def __init__(self, network: Loopback) -> None:
+        self.network = network
+        self.peers: list[RawPeer | socket.socket] = []  # closed when all is told
+
+    async def connected(self, sock: TcpSocket) -> RawPeer:
+        with await self.network.raw_listener() as listener:
+            await sock.connect_to_host(self.network.host, listener.port)
+            peer = await listener.accept()
+        self.peers.append(peer)
+        return peer
+
+    async def connect_to_host_succeeds(self, sock: TcpSocket) -> None:
+        await self.connected(sock)
+
+    async def it_is_refused(self, sock: TcpSocket) -> None:
+        with pytest.raises(SocketError):
+            await sock.connect_to_host(self.network.host, await self.network.unused_port())
+
+    async def the_name_is_not_found(self, sock: TcpSocket) -> None:
+        with pytest.raises(SocketError) as caught:
+            await sock.connect_to_host("", 1)
+        assert caught.value.kind is ErrorKind.HOST_NOT_FOUND
+
+    async def it_is_cancelled(self, sock: TcpSocket) -> None:
+        async with nobody_answers():
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(cancel_when_all_wait, scope)
+                    await sock.connect_to_host("192.0.2.1", 1)
+
+    async def abort_while_connecting(self, sock: TcpSocket) -> None:
+        async with nobody_answers(), trio.open_nursery() as nursery:
+            nursery.start_soon(quietly, partial(sock.connect_to_host, "192.0.2.1", 1))
+            await trio.testing.wait_all_tasks_blocked()
+            sock.abort()
+
+    async def connect_to_host_while_connected(self, sock: TcpSocket) -> None:
+        with pytest.raises(SocketError):
+            await sock.connect_to_host(self.network.host, 1)
+
+    async def disconnect_from_host(self, sock: TcpSocket) -> None:
+        await sock.disconnect_from_host()
+
+    async def abort(self, sock: TcpSocket) -> None:
+        sock.abort()
+
+    async def the_peer_finishes(self, sock: TcpSocket, peer: RawPeer) -> None:
+        peer.finish()
+        assert await sock.receive_some() == b""
+
+    async def the_peer_finishes_then_disconnect_from_host(self, sock: TcpSocket, peer: RawPeer) -> None:
+        await self.the_peer_finishes(sock, peer)
+        await sock.disconnect_from_host()
+
+    async def the_peer_finishes_half_openFalse(self, sock: TcpSocket, peer: RawPeer) -> None:
+        peer.finish()
+        await sock.wait_for_disconnected()
+
+    async def the_peer_resets_found_by_reading(self, sock: TcpSocket, peer: RawPeer) -> None:
+        peer.reset()
+        with pytest.raises(SocketError):
+            await sock.receive_some()
+
+    async def the_peer_resets_found_by_write(self, sock: TcpSocket, peer: RawPeer) -> None:
+        peer.reset()
+        assert sock.state() is SocketState.CONNECTED  # the watcher has not run yet
+        with pytest.raises(SocketError):
+            while True:
+                sock.write(b"x")
+
+    async def bind(self, sock: TcpSocket) -> None:
+        await sock.bind("127.0.0.1")
+
+    async def bind_to_a_port_in_use(self, sock: TcpSocket) -> None:
+        with await self.network.raw_listener() as listener:
+            with pytest.raises(SocketError) as caught:
+                await sock.bind("127.0.0.1", listener.port)
+        assert caught.value.kind is ErrorKind.ADDRESS_IN_USE
+
+    async def bind_then_disconnect_from_host(self, sock: TcpSocket) -> None:
+        await sock.bind("127.0.0.1")
+        await sock.disconnect_from_host()
+
+    async def bind_then_abort(self, sock: TcpSocket) -> None:
+        await sock.bind("127.0.0.1")
+        sock.abort()
+
+    async def a_connected_descriptor_is_adopted(self, sock: TcpSocket) -> None:
+        self.peers.append(adopt(sock))
+
+
+ORDERS = [
+    pytest.param(re.sub(r"\W+", "_", re.sub(r"[`=,]", "", what)), told.split(", "), id=what)
+    for what, told in table(TOPICS / "events.md", "what happens")
+]
+BEGIN_CONNECTED = {
+    "connect_to_host_while_connected",
+    "disconnect_from_host",
+    "abort",
+}
+
+
+@pytest.mark.parametrize(("name", "told"), ORDERS)
+async def test_a_story_is_told_in_the_order_that_the_page_on_events_says(
+    name: str, told: list[str], network: Loopback
+) -> None:
+    """One row of the table: it happens to a new socket, and a subscriber of everything writes down what it hears."""
+    story = Story(network)
+    play = getattr(story, name)
+    wants_peer = "peer" in inspect.signature(play).parameters
+    begins_connected = wants_peer or name in BEGIN_CONNECTED
+    heard: list[str] = []
+
+    async with trio.open_nursery() as nursery:
+        sock = TcpSocket(nursery, half_open="half_openFalse" not in name)
+        peer = await story.connected(sock) if begins_connected else None
+        async with sock.events() as events:
+            await (play(sock, peer) if wants_peer else play(sock))
+            with trio.CancelScope() as scope:
+                nursery.start_soon(cancel_when_all_wait, scope)
+                async for event in events:
+                    if not isinstance(event, (ReadyRead, BytesWritten, NewConnection)):
+                        heard.append(event.state.name if isinstance(event, StateChanged) else type(event).__name__)
+        sock.abort()
+        for one in story.peers:
+            one.close()
+
+    assert heard == told
+
+
+# ---- what the peer sees ------------------------------------------------------------------------
+
+
+class BugError(Exception):
+    """Raised in a block to see how that ends it."""
+
+
+class Ending:
+    """What is done to a socket at the end of its block; ``scope`` is around the block."""
+
+    def __init__(self, sock: TcpSocket, scope: trio.CancelScope) -> None:
+        self.sock = sock
+        self.scope = scope
+
+    async def disconnect_from_host(self) -> None:
+        await self.sock.disconnect_from_host()
+
+    async def aclose(self) -> None:
+        await self.sock.aclose()
+
+    async def leave(self) -> None:
+        pass
+
+    async def send_eof(self) -> None:
+        await self.sock.send_eof()
+        assert await self.sock.receive_some() == b"still"
+
+    async def abort(self) -> None:
+        self.sock.abort()
+
+    async def fail(self) -> None:
+        raise BugError
+
+    async def disconnect_cancelled(self) -> None:
+        self.scope.cancel()
+        await self.sock.disconnect_from_host()
+
+    async def aclose_cancelled(self) -> None:
+        self.scope.cancel()
+        await self.sock.aclose()
+
+    async def leave_cancelled(self) -> None:
+        self.scope.cancel()
+
+
+ENDINGS: dict[str, list[Callable[[Ending], Awaitable[object]]]] = {
+    "`disconnect_from_host`, `aclose`, the block after a normal body": [
+        Ending.disconnect_from_host,
+        Ending.aclose,
+        Ending.leave,
+    ],
+    "`send_eof`": [Ending.send_eof],
+    "`abort`": [Ending.abort],
+    "an exception out of the block": [Ending.fail],
+    "`disconnect_from_host`, `aclose` or the block's exit cancelled": [
+        Ending.disconnect_cancelled,
+        Ending.aclose_cancelled,
+        Ending.leave_cancelled,
+    ],
+    "`flush_timeout` has passed": [Ending.leave],
+}
+SEEN = {row[0]: row[1:] for row in table(TOPICS / "cancellation.md", "how it ends here")}
+CELLS = [
+    pytest.param(end, queued, SEEN[row][queued > 0])
+    for row, ends in ENDINGS.items()
+    for end in ends
+    for queued in (0, MANY)
+    if SEEN[row][queued > 0]
+]
+
+
+def test_every_row_of_the_table_of_endings_is_played() -> None:
+    """The table and the tests below have the same rows."""
+    assert list(SEEN) == list(ENDINGS)
+
+
+@pytest.mark.parametrize(("end", "queued", "told"), CELLS)
+async def test_the_peer_sees_what_the_page_on_cancellation_says(
+    end: Callable[[Ending], Awaitable[object]],
+    queued: int,
+    told: str,
+    network: Loopback,
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    """One cell of the table: a connection ends so, with an empty or a long queue, and a plain peer reads."""
+    ended = trio.Event()
+
+    async def use_socket(port: int) -> None:
+        with trio.CancelScope() as scope:
+            async with TcpSocket() as sock:
+                await sock.connect_to_host(network.host, port)
+                sock.write(bytes(queued))
+                assert (sock.bytes_to_write() > 0) == (queued > 0)
+                await end(Ending(sock, scope))
+
+    async def use_socket_whatever_comes_out(port: int) -> None:
+        with contextlib.suppress(BugError, SocketError):
+            await use_socket(port)
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        with await network.raw_listener() as listener:
+            nursery.start_soon(use_socket_whatever_comes_out, listener.port)
+            peer = await listener.accept()
+        with peer:
+            if told == "reset":  # the peer reads when all is over, so that nothing leaves the queue before
+                await trio.testing.wait_all_tasks_blocked()
+                mock_clock.jump(10)
+                await ended.wait()
+            seen = await what_is_seen(peer, queued)
+            if "still" in told:
+                await peer.send(b"still")
+                seen += ", and it can still send"
+
+    assert seen == told
+
+
+async def what_is_seen(peer: RawPeer, count: int) -> str:
+    try:
+        received = await peer.receive_to_end()
+    except ConnectionResetError:
+        return "reset"
+    assert len(received) == count
+    return "all bytes, then the end" if count else "end"
+
+
+# ---- code --------------------------------------------------------------------------------------
+
+
+async def echo(sock: TcpSocket) -> None:
+    async for chunk in sock:
+        await sock.send_all(chunk)
+
+
+async def run_blocks(page: str, network: Loopback) -> int:
+    """Run the code of a page, block after block, with the names that it may use; how many blocks there were.
+
+    ``sock`` and ``peer`` are connected, an echo server listens where a block says 4000, and nobody on ``unused_port``.
+    """
+    blocks = code_blocks((TOPICS / page).read_text())
+    async with TcpServer() as server, TcpSocket() as sock, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        await nursery.start(server.serve, echo)
+        with await network.raw_listener() as listener:
+            await sock.connect_to_host(network.host, listener.port)
+            peer = await listener.accept()
+
+        class Redirected(TcpSocket):
+            async def connect_to_host(self, host: Any, port: int, **options: Any) -> None:
+                await super().connect_to_host(host, server.server_port() if port == 4000 else port, **options)
+
+        names = {name: getattr(trioqt, name) for name in trioqt.__all__}
+        names |= {"trio": trio, "TcpSocket": Redirected}
+        names["unused_port"] = await network.unused_port()
+        with peer:
+            for block in blocks:
+                names |= {"sock": sock, "peer": peer}  # a block may have a sock of its own
+                code = compile(block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                result = eval(code, names)
+                if inspect.iscoroutine(result):
+                    await result
+        nursery.cancel_scope.cancel()
+    return len(blocks)
+
+
+@pytest.mark.parametrize(("page", "count"), [("scopes.md", 4), ("events.md", 2), ("errors.md", 2)])
+async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
+    """Every block of Python runs to its end, its assertions included."""
+    assert await run_blocks(page, network) == count
+
+
+async def test_the_code_with_a_time_limit_runs(network: Loopback, mock_clock: trio.testing.MockClock) -> None:
+    """The time passes whenever nobody can go on."""
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            assert await run_blocks("cancellation.md", network) == 1
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(run)
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(0.02)
+
+
+def test_all_pages_with_code_are_run() -> None:
+    """A page that gets its first block of Python has to be added above."""
+    with_code = [page.name for page in PAGES if code_blocks(page.read_text())]
+
+    assert with_code == ["cancellation.md", "errors.md", "events.md", "scopes.md"]
+
+
+# ---- the tutorial ------------------------------------------------------------------------------
+
+TUTORIAL = ROOT / "docs" / "tutorial"
+
+
+@pytest.fixture
+def tutorial(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """Imports a program of the tutorial, whose programs import each other."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(TUTORIAL))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if (TUTORIAL / f"{name}.py").exists():
+            del sys.modules[name]
+
+
+@asynccontextmanager
+async def conversation(handler: Callable[[TcpSocket], Awaitable[object]], network: Loopback) -> AsyncIterator[RawPeer]:
+    """A peer that talks to a handler."""
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        await nursery.start(server.serve, handler)
+        with await network.raw_connect(server.server_port()) as peer:
+            yield peer
+        nursery.cancel_scope.cancel()
+
+
+def test_the_tutorial_shows_all_of_its_programs() -> None:
+    """Each program beside the tutorial is in it."""
+    shown = re.findall(r"\{literalinclude\} tutorial/(\S+)", (ROOT / "docs" / "tutorial.md").read_text())
+
+    assert sorted(shown) == sorted(path.name for path in TUTORIAL.glob("*.py"))
+
+
+async def test_the_tutorials_line_server_counts(tutorial: Callable[[str], Any], network: Loopback) -> None:
+    """Step 2: an answer to each line, the unended last one too."""
+    async with conversation(tutorial("lines").count, network) as peer:
+        await peer.send(b"hello\nyou")
+        peer.finish()
+
+        assert await peer.receive_to_end() == b"5 bytes\n3 bytes\n"
+
+
+async def test_the_tutorials_store_remembers(tutorial: Callable[[str], Any], network: Loopback) -> None:
+    """Step 3: what was set can be asked for, and nonsense is answered."""
+    async with conversation(tutorial("store").talk, network) as peer:
+        await peer.send(b"SET colour dark green\nGET colour\nGET shape\nhm\n\n")
+        peer.finish()
+
+        answers = [b"OK", b"VALUE dark green", b"NONE", b"ERROR what is that?", b"ERROR what is that?", b""]
+        assert await peer.receive_to_end() == b"\n".join(answers)
+
+
+async def test_the_tutorials_careful_store_refuses_a_long_line(
+    tutorial: Callable[[str], Any], network: Loopback
+) -> None:
+    """Step 4: it says why, and hangs up."""
+    async with conversation(tutorial("careful_store").talk, network) as peer:
+        await peer.send(b"GET x\n" + b"x" * 1000)
+        peer.finish()
+
+        assert await peer.receive_to_end() == b"NONE\nERROR that line is too long\n"
+
+
+async def test_the_tutorials_careful_store_says_bye_to_the_silent(
+    tutorial: Callable[[str], Any], network: Loopback, mock_clock: trio.testing.MockClock
+) -> None:
+    """Step 4: after a minute in which no line came."""
+    async with conversation(tutorial("careful_store").talk, network) as peer:
+        await peer.send(b"GET x\n")
+        assert await peer.receive(5) == b"NONE\n"
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(60)
+
+        assert await peer.receive_to_end() == b"BYE\n"
+
+
+async def test_the_tutorials_client_asks_the_store(
+    tutorial: Callable[[str], Any], network: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Step 5, with step 3 at the other end."""
+    client = tutorial("store_client")
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        await nursery.start(server.serve, tutorial("store").talk)
+
+        class Redirected(TcpSocket):
+            async def connect_to_host(self, host: Any, port: int, **options: Any) -> None:
+                await super().connect_to_host(host, server.server_port(), **options)
+
+        client.TcpSocket = Redirected
+        await client.main()
+        nursery.cancel_scope.cancel()
+
+    assert capsys.readouterr().out == "b'OK\\n'\nb'VALUE green\\n'\n"
+
+
+def test_the_tutorials_test_passes(tutorial: Callable[[str], Any]) -> None:
+    """Step 6: no place of the conversation loses anything."""
+    tutorial("test_store").test_no_cancellation_breaks_the_conversation()

@@ -1,0 +1,430 @@
+"""Every example runs, and does what its docstring says one will see.
+
+An example is run as a user runs it, from its text and without arguments, except that its server listens on a free port
+instead of the one it names, and that its client is sent there.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests.networks import Loopback
+from tests.peers import peer_command
+from trioqt import ErrorKind, SocketError, TcpServer, TcpSocket
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+Main = Callable[[], Awaitable[None]]
+
+
+class Program:
+    """A program's text, executed up to where it calls ``trio.run(main)``."""
+
+    def __init__(self, text: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        runs: list[tuple[Main, tuple[Any, ...]]] = []
+        self.names: dict[str, Any] = {"__name__": "__main__"}
+        with monkeypatch.context() as patch:
+            patch.setattr(trio, "run", lambda main, *args: runs.append((main, args)))
+            exec(compile(text, name, "exec"), self.names)
+        ((self.main, args),) = runs
+        assert args == ()
+
+
+class Stage:
+    """Runs servers in the background, and clients that find them."""
+
+    def __init__(self, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.nursery = nursery
+        self.monkeypatch = monkeypatch
+        self.port = 0
+        self.server: TcpServer[TcpSocket]
+
+    def load(self, name: str) -> Program:
+        path = ROOT / "examples" / f"{name}.py"
+        return Program(path.read_text(), str(path), self.monkeypatch)
+
+    async def serve(self, program: Program) -> int:
+        """Start a server; its port, once it listens."""
+        stage, listening = self, trio.Event()
+
+        class Anywhere(TcpServer[TcpSocket]):
+            async def listen(self, host: Any = "", port: int = 0, *, backlog: int | None = None) -> None:
+                assert host == "127.0.0.1"
+                await super().listen(host, 0, backlog=backlog)
+                stage.server, stage.port = self, self.server_port()
+                listening.set()
+
+        program.names["TcpServer"] = Anywhere
+        self.nursery.start_soon(program.main)
+        await listening.wait()
+        return self.port
+
+    async def run(self, program: Program) -> None:
+        """Run a client to its end."""
+        stage = self
+
+        class There(TcpSocket):
+            async def connect_to_host(self, host: Any, port: int, **options: Any) -> None:
+                assert (host, port) == ("127.0.0.1", 4000)
+                await super().connect_to_host(host, stage.port, **options)
+
+        program.names["TcpSocket"] = There
+        await program.main()
+
+
+@pytest.fixture
+async def stage(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Where examples are run; what still runs at the end of the test is cancelled."""
+    return Stage(nursery, monkeypatch)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[TcpSocket]:
+    """A socket of ours for the test itself."""
+    async with TcpSocket() as sock:
+        yield sock
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the other tasks run until it holds."""
+    while not condition():
+        await trio.lowlevel.checkpoint()
+
+
+def code_blocks(markdown: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL)
+
+
+# ---- what all examples have in common ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_says_what_one_will_see_and_has_main_last(path: Path) -> None:
+    """Under 60 lines, a docstring with "will see" or "comes back", ``main`` as the last function, and a test here."""
+    text = path.read_text()
+    module = ast.parse(text)
+    functions = [node.name for node in module.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+    assert text.count("\n") < 60
+    assert re.search(r"will\s+see|comes\s+back", ast.get_docstring(module) or "")
+    assert functions[-1] == "main"
+    assert re.search(rf'"{path.stem}(\.py)?"', Path(__file__).read_text())
+
+
+def test_the_echo_server_has_ten_lines() -> None:
+    """Blank ones and its docstring aside; that the README shows the same ten is for test_docs.py."""
+    text = (ROOT / "examples" / "echo_server.py").read_text()
+    module = ast.parse(text)
+    code = "\n".join(text.split("\n")[module.body[0].end_lineno or 0 :])
+
+    assert len([line for line in code.split("\n") if line]) == 10
+
+
+# ---- servers and clients -----------------------------------------------------------------------
+
+
+async def test_the_echo_server_of_the_readme_echoes(
+    stage: Stage, client: TcpSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's own text is run, not a copy of it."""
+    (text, *_) = code_blocks((ROOT / "README.md").read_text())
+
+    await client.connect_to_host("127.0.0.1", await stage.serve(Program(text, "README.md", monkeypatch)))
+    await client.send_all(b"hello\n")
+
+    assert await client.receive_line() == b"hello\n"
+
+
+async def test_the_echo_client_prints_what_comes_back(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three lines, and the end, from the server of the example beside it."""
+    await stage.serve(stage.load("echo_server"))
+
+    await stage.run(stage.load("echo_client"))
+
+    assert capsys.readouterr().out == "line 1\nline 2\nline 3\n"
+
+
+async def test_the_line_client_prints_hello(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """It asks, waits for one line, and leaves."""
+    await stage.serve(stage.load("echo_server"))
+
+    await stage.run(stage.load("line_client"))
+
+    assert capsys.readouterr().out == "hello\n"
+
+
+async def test_the_line_client_without_a_server_ends_with_a_refusal(stage: Stage, network: Loopback) -> None:
+    """The error is the one its docstring promises."""
+    stage.port = await network.unused_port()
+
+    with pytest.raises(SocketError) as caught:
+        await stage.run(stage.load("line_client"))
+
+    assert caught.value.kind is ErrorKind.CONNECTION_REFUSED
+
+
+async def test_the_line_client_gives_a_silent_server_five_seconds(
+    stage: Stage, network: Loopback, mock_clock: trio.testing.MockClock
+) -> None:
+    """Then its time limit ends it."""
+    with await network.raw_listener() as listener:
+        stage.port = listener.port
+
+        async def run() -> None:
+            with pytest.raises(trio.TooSlowError):
+                await stage.run(stage.load("line_client"))
+            assert trio.current_time() - started == 5
+
+        started = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            with await listener.accept() as peer:
+                assert await peer.receive(6) == b"hello\n"
+                await trio.testing.wait_all_tasks_blocked()
+                mock_clock.jump(5)
+                assert await peer.receive_to_end() == b""
+
+
+async def test_the_line_client_with_signals_shows_the_five_states(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The states of one connection in Qt's order, and the answer in between."""
+    await stage.serve(stage.load("echo_server"))
+
+    await stage.run(stage.load("line_client_with_signals"))
+
+    states = ["HOST_LOOKUP", "CONNECTING", "CONNECTED", "hello", "CLOSING", "UNCONNECTED"]
+    assert capsys.readouterr().out.replace("now ", "").split() == states
+
+
+async def test_the_line_client_with_signals_tells_a_refusal(
+    stage: Stage, network: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends, with the error's kind as its last line and no traceback."""
+    stage.port = await network.unused_port()
+
+    await stage.run(stage.load("line_client_with_signals"))
+
+    *states, last = capsys.readouterr().out.splitlines()
+    assert states == ["now HOST_LOOKUP", "now CONNECTING", "now UNCONNECTED"]
+    assert last.startswith("CONNECTION_REFUSED - ")
+
+
+async def test_pending_style_greets_each_client_by_number(stage: Stage, network: Loopback) -> None:
+    """Connections are taken in the order in which they came, and each ends after its greeting."""
+    port = await stage.serve(stage.load("pending_style"))
+
+    greetings = []
+    for _ in range(3):
+        with await network.raw_connect(port) as peer:
+            greetings.append(await peer.receive_to_end())
+
+    assert greetings == [b"You are number 1.\n", b"You are number 2.\n", b"You are number 3.\n"]
+
+
+async def test_isolate_and_limit_survives_its_bug(
+    stage: Stage, network: Loopback, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A division by zero ends one connection, is logged with its traceback and reported; the next client is served."""
+    port = await stage.serve(stage.load("isolate_and_limit"))
+
+    with await network.raw_connect(port) as peer:
+        await peer.send(b"7\n")
+        assert await peer.receive(3) == b"14\n"
+        await peer.send(b"0\n")
+        assert await peer.receive_to_end() == b""
+        unlucky = peer.sock.getsockname()[1]
+    with await network.raw_connect(port) as peer:
+        await peer.send(b"50\n")
+        assert await peer.receive(2) == b"2\n"
+        peer.finish()
+        assert await peer.receive_to_end() == b""
+        lucky = peer.sock.getsockname()[1]
+    await trio.testing.wait_all_tasks_blocked()
+
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("trioqt.server", logging.ERROR)
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+    assert capsys.readouterr().out.splitlines() == [
+        f"port {unlucky} ended: ZeroDivisionError('integer division or modulo by zero')",
+        f"port {lucky} ended: well",
+    ]
+
+
+async def test_isolate_and_limit_answers_a_third_client_once_one_has_left(stage: Stage, network: Loopback) -> None:
+    """Two are served, and the third waits in the kernel's queue."""
+    port = await stage.serve(stage.load("isolate_and_limit"))
+
+    with (
+        await network.raw_connect(port) as first,
+        await network.raw_connect(port) as second,
+        await network.raw_connect(port) as third,
+    ):
+        for peer in (first, second, third):
+            await peer.send(b"5\n")
+        assert await first.receive(3) == b"20\n"
+        assert await second.receive(3) == b"20\n"
+        await trio.testing.wait_all_tasks_blocked()
+        assert stage.server.connection_count() == 2
+        first.finish()
+
+        assert await third.receive(3) == b"20\n"
+
+
+async def test_half_close_sorts_what_it_got_before_the_end(stage: Stage, network: Loopback) -> None:
+    """The answer comes after the client has finished sending, on the same connection."""
+    port = await stage.serve(stage.load("half_close"))
+
+    with await network.raw_connect(port) as peer:
+        await peer.send(b"pear\napple\nfig\n")
+        peer.finish()
+
+        assert await peer.receive_to_end() == b"apple\nfig\npear\n"
+
+
+async def test_are_you_there_asks_and_loses_nothing(
+    stage: Stage, network: Loopback, mock_clock: trio.testing.MockClock
+) -> None:
+    """A receive is cancelled with half a line there; the line is whole afterwards."""
+    port = await stage.serve(stage.load("are_you_there"))
+
+    with await network.raw_connect(port) as peer:
+        await peer.send(b"one\nhel")
+        assert await peer.receive(4) == b"ONE\n"
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(5)
+        assert await peer.receive(15) == b"are you there?\n"
+        await peer.send(b"lo\n")
+        assert await peer.receive(6) == b"HELLO\n"
+        peer.finish()
+
+        assert await peer.receive_to_end() == b""
+
+
+async def test_the_chat_server_tells_the_others(stage: Stage, network: Loopback) -> None:
+    """What one member says is heard by the other two and not by itself."""
+    program = stage.load("chat_server")
+    port = await stage.serve(program)
+
+    with (
+        await network.raw_connect(port) as ann,
+        await network.raw_connect(port) as bob,
+        await network.raw_connect(port) as eve,
+    ):
+        await until(lambda: len(program.names["members"]) == 3)
+        await ann.send(b"hi\n")
+        assert await bob.receive(3) == b"hi\n"
+        assert await eve.receive(3) == b"hi\n"
+        await bob.send(b"ho\n")
+
+        assert await ann.receive(3) == b"ho\n"
+
+
+async def test_the_chat_server_cuts_off_who_does_not_read(stage: Stage, network: Loopback) -> None:
+    """The others are served on, and the queue for the silent one never grows beyond its bound."""
+    program = stage.load("chat_server")
+    port = await stage.serve(program)
+
+    with await network.raw_connect(port) as speaker, await network.raw_connect(port):
+        members = program.names["members"]
+        await until(lambda: len(members) == 2)
+        line = b"x" * 999 + b"\n"
+        while len(members) == 2:
+            await speaker.send(line)
+        with await network.raw_connect(port) as third:
+            await until(lambda: len(members) == 2)
+            await speaker.send(b"still here\n")
+
+            heard = b""
+            while piece := await third.receive(1):
+                heard += piece
+                if heard.endswith(b"still here\n"):
+                    break
+            assert heard.replace(line, b"") == b"still here\n"
+
+
+async def test_tls_from_stream_answers_over_tls(stage: Stage, client: TcpSocket) -> None:
+    """A TLS client of trio's talks to it; both ends say goodbye."""
+    port = await stage.serve(stage.load("tls_from_stream"))
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    await client.connect_to_host("127.0.0.1", port)
+    tls = trio.SSLStream(client, context)
+    await tls.send_all(b"hello\n")
+
+    assert await tls.receive_some() == b"HELLO\n"
+    await tls.aclose()
+
+
+async def curl(port: int, *arguments: str) -> str:
+    command = [peer_command("curl"), "--silent", "--show-error", "--max-time", "30", *arguments]
+    done = await trio.run_process([*command, f"http://127.0.0.1:{port}/any/path"], capture_stdout=True)
+    output: bytes = done.stdout
+    return output.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        pytest.param([], "GET /any/path 0 bytes: \n", id="get"),
+        pytest.param(["-d", "hello"], "POST /any/path 5 bytes: hello\n", id="post"),
+        pytest.param(["--head", "-o", "/dev/null", "-w", "%{http_code}"], "200", id="head"),
+        pytest.param(["-H", "Transfer-Encoding: chunked", "-d", "a=b"], "POST /any/path 3 bytes: a=b\n", id="chunked"),
+        pytest.param(
+            ["-H", "Expect: 100-continue", "-d", "a=b"], "POST /any/path 3 bytes: a=b\n", id="expect-100-continue"
+        ),
+        pytest.param(["-H", "Content-Length: x", "-o", "/dev/null", "-w", "%{http_code}"], "400", id="bad-request"),
+    ],
+)
+async def test_curl_is_answered_by_http_with_h11(stage: Stage, arguments: list[str], answer: str) -> None:
+    """The methods and the transfers that a client like curl uses, each on a connection of its own."""
+    port = await stage.serve(stage.load("http_with_h11"))
+
+    assert await curl(port, *arguments) == answer
+
+
+async def test_http_with_h11_answers_many_requests_on_one_connection(stage: Stage, network: Loopback) -> None:
+    """Two requests in one packet give two answers, in order, and the end after "close"."""
+    port = await stage.serve(stage.load("http_with_h11"))
+
+    with await network.raw_connect(port) as peer:
+        await peer.send(
+            b"GET /one HTTP/1.1\r\nHost: x\r\n\r\nGET /two HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        answers = await peer.receive_to_end()
+
+    assert re.findall(rb"GET /(\w+) 0 bytes", answers) == [b"one", b"two"]
+
+
+def test_find_lost_bytes_finds_them_in_the_naive_reader_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report names the line of the example at which a cancellation loses bytes."""
+    path = ROOT / "examples" / "find_lost_bytes.py"
+    monkeypatch.chdir(ROOT)
+
+    exec(compile(path.read_text(), str(path), "exec"), {"__name__": "__main__"})
+
+    naive, failed, first, problem, ours = capsys.readouterr().out.splitlines()
+    lines = path.read_text().splitlines()
+    (wait,) = [number for number, line in enumerate(lines, 1) if "await sock.receive_some(1)" in line]
+    assert naive.startswith("naive: ")
+    assert "FAILED" in failed
+    assert f"examples/find_lost_bytes.py:{wait} in take_line" in first
+    assert problem.strip().startswith("expect: a whole line, not b'")
+    assert ours.startswith("ours: ")
+    assert ours.endswith(": ok")
