@@ -1,12 +1,14 @@
-"""What the documentation takes from the code itself, so that it cannot fall behind: tables, and one drawing.
+"""What the documentation takes from the code itself, so that it cannot fall behind: tables, a drawing, an output.
 
-Each directive takes no argument and writes Markdown, which the page that holds it goes on to parse.
+The directives for tables take no argument and write Markdown, which the page that holds them goes on to parse.
 """
 
 from __future__ import annotations
 
 import ast
 import errno
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,10 +214,29 @@ class Files(FromCode):
                 yield f"| `{path.relative_to(PACKAGE)}` | {first} |"
 
 
+# ---- output ------------------------------------------------------------------------------------
+
+
+class OutputOf(SphinxDirective):
+    """What a program of the repository prints, run as from its root."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        root = Path(__file__).parents[1]
+        self.env.note_dependency(__file__)
+        self.env.note_dependency(str(root / self.arguments[0]))
+        done = subprocess.run(
+            [sys.executable, self.arguments[0]], cwd=root, check=True, stdout=subprocess.PIPE, text=True
+        )
+        return [nodes.literal_block(done.stdout, done.stdout, language="text")]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("transition-table", TransitionTable)
     app.add_directive("transition-drawing", TransitionDrawing)
     app.add_directive("error-kinds", ErrorKinds)
     app.add_directive("event-classes", Events)
     app.add_directive("files", Files)
+    app.add_directive("output-of", OutputOf)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,7 @@
 
 Start it.  In a second terminal type ``curl -d hello http://127.0.0.1:8000/any/path``.  You will see
 ``POST /any/path 5 bytes: hello``.  One connection serves as many requests as the client likes.
+It needs ``pip install h11``.
 """
 
 import h11

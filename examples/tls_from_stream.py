@@ -2,7 +2,7 @@
 
 Start it.  In a second terminal type ``openssl s_client -quiet -connect 127.0.0.1:4000``.  You will see your lines come
 back in capitals, encrypted on the way.  The certificate is made up at each start, so openssl says that it cannot verify
-it.
+it.  It needs ``pip install trustme``.
 """
 
 import ssl

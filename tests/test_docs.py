@@ -84,8 +84,10 @@ def test_every_link_to_a_file_resolves(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
     inside = [link.partition("#")[0] for link in links if not link.startswith(("http:", "https:", "#"))]
     included = re.findall(r"\{literalinclude\} (\S+)", page.read_text())
+    run = re.findall(r"\{output-of\} (\S+)", page.read_text())
 
     assert [link for link in [*inside, *included] if not (page.parent / link).exists()] == []
+    assert [program for program in run if not (ROOT / program).exists()] == []
 
 
 @pytest.mark.parametrize("page", PROSE, ids=names_of(PROSE))

@@ -34,7 +34,7 @@ class Flow:
 class PipeEnd(trio.abc.HalfCloseableStream):
     """One end; the other is its mirror.
 
-    Bytes that were sent before a reset arrive before it; a close in front of unread bytes is a reset, as on Linux.
+    Bytes that were sent before a reset arrive before it.
     """
 
     inward: Flow
@@ -92,7 +92,7 @@ class PipeEnd(trio.abc.HalfCloseableStream):
         if self.closed:
             return
         self.closed = True
-        self.outward.end(reset=reset or len(self.inward.data) > 0)
+        self.outward.end(reset=reset)
         self.inward.end(reset=True)
 
     async def _until(self, happened: Callable[[], bool], flow: Flow) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -182,17 +184,9 @@ async def test_answers_that_never_come_end_the_demo_all_the_same(mock_clock: tri
         await trio.sleep_forever()
 
     clients = clients_that("talks", "is cut short", "gets reset", seed=7)
-    reports: list[Report] = []
-    async with trio.open_nursery() as nursery:
+    report = await run_until_patience_ends(clients, say_nothing, mock_clock)
 
-        async def run() -> None:
-            reports.append(await run_demo(clients, 0, handler=say_nothing))
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(run)
-        await lose_patience(mock_clock)
-
-    assert [problem.partition(" (")[0] for problem in reports[0].problems()] == [
+    assert [problem.partition(" (")[0] for problem in report.problems()] == [
         *(f"#{client.number} {client.kind}: it did not come to an end" for client in clients),
         "still open: 3 connections",
     ]
@@ -223,6 +217,70 @@ async def test_a_connection_that_is_left_open_is_counted(mock_clock: trio.testin
         await lose_patience(mock_clock)
 
     assert reports[0].problems() == ["still open: 1 connection"]
+
+
+async def test_a_descriptor_that_is_left_is_counted() -> None:
+    """Whatever the run opened and did not close, a file too."""
+    left: list[int] = []
+
+    async def keep_one(sock: TcpSocket) -> None:
+        left.append(os.open(os.devnull, os.O_RDONLY))
+        await echo(sock)
+
+    report = await run_demo(clients_that("talks", seed=9), 0, handler=keep_one)
+    os.close(left[0])
+
+    assert report.problems() == ["left: 1 descriptor"]
+
+
+async def send_and_be_cancelled(self: TcpSocket, data: bytes) -> None:
+    """What ``send_all`` must not be: sent, and cancelled all the same."""
+    self.write(data)
+    await trio.lowlevel.checkpoint()
+
+
+async def receive_and_be_cancelled(self: TcpSocket, max_bytes: int | None = None) -> bytes:
+    """What ``receive_some`` must not be: the bytes are taken, and it is cancelled all the same."""
+    if await self.wait_for_ready_read():
+        data = self.read(max_bytes or 65536)
+        await trio.lowlevel.checkpoint()
+        return data
+    return b""
+
+
+@pytest.mark.parametrize(
+    ("call", "broken"), [("send_all", send_and_be_cancelled), ("receive_some", receive_and_be_cancelled)]
+)
+async def test_a_cancelled_call_that_happened_is_seen(
+    call: str, broken: Callable[..., object], monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
+) -> None:
+    """Were a cancelled send sent, or did a cancelled receive take bytes, the demo would fail."""
+    clients = tuple(client for seed in range(5) for client in clients_that("is cut short", seed=seed))
+    monkeypatch.setattr(TcpSocket, call, broken)
+
+    report = await run_until_patience_ends(clients, echo, mock_clock)
+
+    assert len(report.problems()) > 0
+    for problem in report.problems():
+        assert re.search("came back wrong|did not come to an end", problem)
+
+
+async def run_until_patience_ends(
+    clients: tuple[Client, ...],
+    handler: Callable[[TcpSocket], Awaitable[object]],
+    clock: trio.testing.MockClock,
+) -> Report:
+    """Run the demo; whenever nothing can happen any more, let the time go by that it waits for something."""
+    reports: list[Report] = []
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            reports.append(await run_demo(clients, 0, handler=handler))
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(run)
+        await lose_patience(clock)
+    return reports[0]
 
 
 async def lose_patience(clock: trio.testing.MockClock) -> None:

@@ -25,8 +25,8 @@ MUCH_TRIED = settings(
 text = st.text("ab\n", max_size=12).map(str.encode)
 lines = text.map(lambda piece: piece.replace(b"\n", b"") + b"\n")
 blocks = text | st.builds(operator.mul, text, st.integers(1, 40))
-delimiters = st.text("ab\n", min_size=1, max_size=4).map(str.encode)
-counts = st.integers(0, 60) | st.just(NO_LIMIT)
+delimiters = st.sampled_from([b"\n", b"ab", b"aab"]) | st.text("ab\n", min_size=1, max_size=4).map(str.encode)
+counts = st.integers(0, 8) | st.integers(0, 60) | st.just(NO_LIMIT)
 
 
 def filled(*pieces: bytes) -> ReadBuffer:
@@ -48,6 +48,7 @@ class ReadBufferComparison(RuleBasedStateMachine):
         self.buffer = ReadBuffer()
         self.unread = b""
         self.taken: bytes | None = None  # what a rollback would bring back, in a transaction
+        self.sought = b"\n"  # the last delimiter
 
     def model_take(self, count: int) -> bytes:
         piece, self.unread = self.unread[:count], self.unread[count:]
@@ -70,6 +71,7 @@ class ReadBufferComparison(RuleBasedStateMachine):
 
     @rule(delimiter=delimiters, max_bytes=counts)
     def take_through(self, delimiter: bytes, max_bytes: int) -> None:
+        self.sought = delimiter
         piece = self.buffer.take_through(delimiter, max_bytes)
 
         end = self.unread.find(delimiter) + len(delimiter)
@@ -86,6 +88,11 @@ class ReadBufferComparison(RuleBasedStateMachine):
     @rule()
     def take_line(self) -> None:
         self.take_through(b"\n", NO_LIMIT)
+
+    @rule(max_bytes=counts)
+    def seek_on(self, max_bytes: int) -> None:
+        """The same delimiter again: the search goes on where the last one ended."""
+        self.take_through(self.sought, max_bytes)
 
     @rule(count=counts)
     def peek(self, count: int) -> None:
@@ -196,13 +203,23 @@ def test_a_search_for_something_else_begins_anew() -> None:
     assert buffer.take_through(b"u", NO_LIMIT) == b"valu"
 
 
+def test_a_line_is_there_though_a_search_for_something_else_went_past_it() -> None:
+    """A question for a line does not trust what a search for another delimiter has seen."""
+    buffer = filled(b"a\nb")
+    assert buffer.take_through(b"--", NO_LIMIT) is None
+
+    assert buffer.has_line()
+    assert buffer.take_through(b"\n", NO_LIMIT) == b"a\n"
+
+
 @pytest.mark.parametrize(("max_bytes", "line"), [(5, None), (6, b"hello\n")])
 def test_the_limit_counts_the_delimiter(max_bytes: int, line: bytes | None) -> None:
     """A line of six bytes with its newline needs six; a refused one stays, whole, for a larger limit."""
     buffer = filled(b"hello\nworld")
 
     assert buffer.take_through(b"\n", max_bytes) == line
-    assert buffer.take(NO_LIMIT) == (b"hello\nworld" if line is None else b"world")
+    assert buffer.take_through(b"\n", NO_LIMIT) == (b"hello\n" if line is None else None)
+    assert buffer.take(NO_LIMIT) == b"world"
 
 
 def test_a_byte_put_back_can_end_a_line() -> None:
@@ -403,11 +420,14 @@ class WriteBufferComparison(RuleBasedStateMachine):
         self.sent = 0
         self.pieces: list[int] = []  # the sizes of what is queued; the first may be partly sent
 
-    @rule(size=st.integers(1, 200) | st.integers(BLOCK_SIZE - 200, BLOCK_SIZE + 200) | st.integers(1, 2 * BLOCK_SIZE))
-    def append(self, size: int) -> None:
+    @rule(
+        size=st.integers(1, 200) | st.integers(BLOCK_SIZE - 200, BLOCK_SIZE + 200) | st.integers(1, 2 * BLOCK_SIZE),
+        view=st.booleans(),
+    )
+    def append(self, size: int, view: bool) -> None:
         piece = stream_of_bytes(self.sent + sum(self.pieces), size)
 
-        self.buffer.append(memoryview(piece))
+        self.buffer.append(memoryview(piece) if view else piece)
 
         self.pieces.append(size)
 
@@ -468,7 +488,7 @@ def queued(*pieces: bytes) -> WriteBuffer:
     """A queue of these."""
     buffer = WriteBuffer()
     for piece in pieces:
-        buffer.append(memoryview(piece))
+        buffer.append(piece)
     return buffer
 
 
@@ -488,11 +508,14 @@ def test_a_long_piece_is_handed_on_uncopied() -> None:
     whole = buffer.block()
     buffer.advance(3)
     rest = buffer.block()
+    buffer.advance(3)
+    less = buffer.block()
 
-    assert isinstance(whole, memoryview)
+    assert whole is message
     assert isinstance(rest, memoryview)
-    assert whole.obj is rest.obj is message
-    assert (len(whole), len(rest)) == (len(message), len(message) - 3)
+    assert isinstance(less, memoryview)
+    assert rest.obj is less.obj is message
+    assert (len(rest), len(less)) == (len(message) - 3, len(message) - 6)
 
 
 @pytest.mark.parametrize(
@@ -501,6 +524,8 @@ def test_a_long_piece_is_handed_on_uncopied() -> None:
         ([BLOCK_SIZE - 1, 1], BLOCK_SIZE),
         ([BLOCK_SIZE - 1, 2], BLOCK_SIZE - 1),
         ([1, 1, BLOCK_SIZE], 2),
+        ([BLOCK_SIZE - 2, 1, 2], BLOCK_SIZE - 1),
+        ([BLOCK_SIZE - 2, 1, 1], BLOCK_SIZE),
         ([BLOCK_SIZE + 1, 1], BLOCK_SIZE + 1),
         ([1, BLOCK_SIZE], 1),
     ],
@@ -525,6 +550,6 @@ def test_a_queue_that_was_sent_can_be_filled_again() -> None:
     buffer = queued(b"one")
     buffer.advance(3)
 
-    buffer.append(memoryview(b"two"))
+    buffer.append(memoryview(b"two"))  # a view, as the rest of a message that is partly sent
 
     assert bytes(buffer.block()) == b"two"

@@ -10,7 +10,9 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+import trio.testing
 import trustme
+from trio.testing import MockClock
 
 from tests.peers import peer_command
 from tests.real_peers.programs import Program, random_bytes, running
@@ -231,6 +233,91 @@ async def test_s_client_talks_to_a_bare_ssl_stream_over_our_socket(openssl: Open
 
     assert (answer, finals, error, status) == ("HELLO", [b""], None, 0)
     assert "sent" in openssl.goodbyes()
+
+
+async def test_an_abort_over_tls_says_no_goodbye(openssl: OpenSsl) -> None:
+    """What is queued is dropped, so s_client must not take what it got for the whole: it hears no close_notify."""
+    dropped: list[int] = []
+
+    async def give_up(sock: TcpSocket) -> None:
+        async with TcpSocket.from_stream(openssl.server_side(sock)) as secure:
+            await secure.receive_line()
+            secure.write(bytes(32_000_000))
+            dropped.append(secure.bytes_to_write())
+            secure.abort()
+
+    with trio.fail_after(20):
+        async with served(give_up) as server:
+            async with openssl.client(server.server_port()) as client:
+                await client.say("hello")
+                answer = await client.out.everything()
+                await client.process.wait()
+
+    assert dropped == [32_000_000]
+    assert len(answer) < 32_000_000
+    assert "received" not in openssl.goodbyes()
+
+
+# ---- a peer that takes nothing -----------------------------------------------------------------
+
+
+async def fill(secure: TcpSocket, sock: TcpSocket) -> None:
+    """Send until the system takes no more, so that TLS has taken everything and the socket below holds some back."""
+    while not sock.bytes_to_write():
+        await secure.send_all(bytes(16384))
+        await secure.wait_for_bytes_written()
+
+
+async def test_leaving_a_block_over_tls_does_not_wait_for_ever(openssl: OpenSsl, mock_clock: MockClock) -> None:
+    """TLS had taken all, so nothing was queued in the outer socket; the goodbye behind that waited without a limit."""
+    full = trio.Event()
+
+    async def send(sock: TcpSocket) -> None:
+        async with TcpSocket.from_stream(openssl.server_side(sock)) as secure:
+            await fill(secure, sock)
+            assert (secure.bytes_to_write(), sock.bytes_to_write() > 0) == (0, True)
+            full.set()
+
+    async with served(send) as server, server.events(ConnectionFinished) as finished:
+        async with openssl.client(server.server_port()) as client:  # nobody reads what it says, so it is stuck
+            await full.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(10)
+            await trio.testing.wait_all_tasks_blocked()
+            client.kill()  # whatever waits for it still, ends otherwise
+            error = (await anext(finished)).error
+
+    assert isinstance(error, SocketError)
+    assert error.kind is ErrorKind.SOCKET_TIMEOUT
+
+
+async def test_abort_ends_a_goodbye_that_another_task_waits_for(openssl: OpenSsl) -> None:
+    """abort() works at any time: the goodbye over TLS went on behind its back, and so did the connection below."""
+    outcomes: list[str] = []
+
+    async def leave(secure: TcpSocket) -> None:
+        try:
+            await secure.disconnect_from_host()
+        except trio.ClosedResourceError as exc:
+            outcomes.append(str(exc))
+
+    with trio.fail_after(20):
+        async with TcpServer() as server:
+            await server.listen(HOST)
+            async with openssl.client(server.server_port()) as client, await server.accept() as sock:
+                async with TcpSocket.from_stream(openssl.server_side(sock)) as secure, trio.open_nursery() as nursery:
+                    await fill(secure, sock)
+                    nursery.start_soon(leave, secure)
+                    await trio.testing.wait_all_tasks_blocked()
+                    before = (secure.state(), sock.state(), outcomes[:])
+                    secure.abort()
+                    await trio.testing.wait_all_tasks_blocked()
+                    after = (secure.state(), sock.state(), outcomes[:])
+                    client.kill()
+
+    assert before == (SocketState.CLOSING, SocketState.CLOSING, [])
+    assert after[:2] == (SocketState.UNCONNECTED, SocketState.UNCONNECTED)
+    assert len(after[2]) == 1
 
 
 # ---- we are the client -------------------------------------------------------------------------

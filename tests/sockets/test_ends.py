@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -80,7 +81,7 @@ async def failure(call: Callable[[], object]) -> SocketError:
     return raised.value
 
 
-def reason(error: SocketError) -> tuple[ErrorKind, int | None, type[BaseException]]:
+def reason(error: SocketError) -> tuple[ErrorKind, int | None, object]:
     """What an error says of its cause."""
     return error.kind, error.errno, type(error.__cause__)
 
@@ -208,7 +209,9 @@ async def test_both_ends_may_finish_in_either_order(network: Loopback) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-async def test_a_reset_in_an_idle_moment_is_raised_by_the_next_call(network: Loopback, call: Callable[..., object]) -> None:
+async def test_a_reset_in_an_idle_moment_is_raised_by_the_next_call(
+    network: Loopback, call: Callable[..., object]
+) -> None:
     """Nobody watches, so nobody knows; the first call that needs the connection finds it, and so do all after."""
     async with connection(network) as pair:
         pair.peer.reset()
@@ -305,7 +308,7 @@ async def test_after_a_broken_pipe_there_are_bytes_the_end_and_then_the_error(ne
         sent = await failure(lambda: pair.sock.write(b"x"))
 
         got = [await pair.sock.receive_line(), await pair.sock.receive_line(), await pair.sock.receive_line()]
-        refused = [await failure(lambda: CALLS[call](pair.sock)) for call in CALLS]
+        refused = [await failure(functools.partial(call, pair.sock)) for call in CALLS.values()]
 
         assert got == [b"one\n", b"two", b""]
         assert [reason(error) for error in (sent, *refused)] == [BROKEN_PIPE] * (1 + len(CALLS))
@@ -355,7 +358,7 @@ async def test_an_error_is_told_once_to_each_subscriber(network: Loopback) -> No
             pair.peer.reset()
             await pair.sock.wait_for_disconnected()
             for call in CALLS.values():
-                await failure(lambda: call(pair.sock))  # noqa: B023
+                await failure(functools.partial(call, pair.sock))
             await pair.sock.disconnect_from_host()
             told = lost(pair.sock)
 
@@ -452,9 +455,10 @@ async def test_abort_works_when_cancelled_and_again_and_again(network: Loopback)
             pair.sock.abort()
             pair.sock.abort()
             state = pair.sock.state()
-        TcpSocket().abort()
+            TcpSocket().abort()
+            await trio.lowlevel.checkpoint()
 
-        assert (state, scope.cancelled_caught) == (SocketState.UNCONNECTED, False)
+        assert (state, scope.cancelled_caught) == (SocketState.UNCONNECTED, True)
         assert await pair.peer.receive_to_end() == b""
 
 
@@ -554,28 +558,67 @@ async def test_without_unread_bytes_there_is_no_lingering(
         assert await pair.peer.receive_to_end() == b""
 
 
-async def test_bytes_that_come_to_a_waiting_task_count_as_unread(
-    network: Loopback, mock_clock: trio.testing.MockClock
+@pytest.mark.parametrize("waiting", [False, True])
+async def test_bytes_that_come_while_the_queue_goes_out_count_as_unread(
+    network: Loopback, mock_clock: trio.testing.MockClock, waiting: bool
 ) -> None:
-    """They came as we ended it: half a line for the task that waited, so the end is an orderly one."""
+    """Half a line for a task that waited, or bytes for nobody: closing over them would reset the connection."""
     async with connection(network) as pair, trio.open_nursery() as nursery:
+        accepted = await fill(pair.sock)
 
-        @nursery.start_soon
-        async def _() -> None:
+        async def wait() -> None:
             with pytest.raises(trio.ClosedResourceError):
                 await pair.sock.receive_line()
 
-        await trio.testing.wait_all_tasks_blocked()
-        await pair.sock.send_all(b"answer")
-        await pair.arrive(b"half a line")
+        if waiting:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(pair.sock.disconnect_from_host)
         await trio.testing.wait_all_tasks_blocked()
-        state = pair.sock.state()
+        await pair.peer.send(b"half a line")
+        await trio.testing.wait_all_tasks_blocked()
         received = await pair.peer.receive_to_end()
+        state = pair.sock.state()
         pair.peer.finish()
         await pair.sock.wait_for_disconnected()
 
-        assert (state, received, pair.sock.read_all()) == (SocketState.CLOSING, b"answer", b"half a line")
+        assert (received, state) == (bytes(accepted), SocketState.CLOSING)
+        assert pair.sock.read_all() == (b"half a line" if waiting else b"")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("receive_some", "receive_line", "receive_exactly", "wait_for_ready_read"),
+        *("send_all", "wait_send_all_might_not_block", "send_eof"),
+    ],
+)
+@pytest.mark.parametrize("end", ["disconnect_from_host", "abort"])
+async def test_a_call_that_began_before_the_end_was_no_mistake(network: Loopback, call: str, end: str) -> None:
+    """Another task ends the connection while the call takes its first turn: that is ClosedResourceError, not OPERATION,
+    which would be a bug of the program."""
+    for _ in range(8):  # whoever comes to its turn first
+        async with connection(network) as pair, trio.open_nursery() as nursery:
+            if call in ("send_all", "wait_send_all_might_not_block", "send_eof"):
+                await fill(pair.sock)
+            nursery.start_soon(in_the_next_turn, pair.sock, end)
+            await trio.lowlevel.checkpoint()
+            assert pair.sock.state() is SocketState.CONNECTED
+
+            with pytest.raises(trio.ClosedResourceError):
+                await CALLS[call](pair.sock)  # type: ignore[misc]
+
+            if end != "abort":
+                await pair.peer.receive_to_end()
+
+
+async def in_the_next_turn(sock: TcpSocket, end: str) -> None:
+    """End the connection, a turn after this was called."""
+    if end == "abort":
+        await trio.lowlevel.checkpoint()
+        sock.abort()
+    else:
+        await sock.disconnect_from_host()
 
 
 async def test_a_second_disconnect_joins_the_first(network: Loopback) -> None:
@@ -657,12 +700,31 @@ async def test_a_disconnect_that_loses_queued_bytes_raises(network: Loopback) ->
                 nursery.start_soon(wait, pair.sock.disconnect_from_host)
                 await trio.testing.wait_all_tasks_blocked()
                 nursery.start_soon(wait, pair.sock.disconnect_from_host)
-                nursery.start_soon(wait, pair.sock.aclose)
                 await trio.testing.wait_all_tasks_blocked()
                 pair.peer.reset()
 
-            assert [reason(error) for error in errors] == [RESET] * 4
-            await pair.sock.aclose()
+            assert [reason(error) for error in errors] == [RESET] * 3
+            await pair.sock.aclose()  # has no more to say
+
+
+async def test_a_close_that_loses_queued_bytes_raises_and_closes(network: Loopback) -> None:
+    """Somebody must be told, and the socket is closed all the same."""
+    async with connection(network) as pair:
+        await fill(pair.sock)
+        errors = []
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def _() -> None:
+                errors.append(await failure(pair.sock.aclose))
+
+            await trio.testing.wait_all_tasks_blocked()
+            pair.peer.reset()
+
+        assert [reason(error) for error in errors] == [RESET]
+        with pytest.raises(trio.ClosedResourceError):
+            pair.sock.write(b"x")
+        await pair.sock.aclose()
 
 
 async def test_a_disconnect_of_a_lost_connection_has_nothing_to_say(network: Loopback) -> None:

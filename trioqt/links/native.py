@@ -101,11 +101,17 @@ class NativeLink(Link):
             return 0
 
     async def send(self, data: Bytes) -> int:
-        while not self._closed:
+        while True:
+            self._check_open()
             await self._sock.wait_writable()
-            if not self._closed and (sent := self.try_send(data)):  # it may have been closed after the wait had ended
+            self._check_open()  # it may have been closed after the wait had ended
+            sent = self.try_send(data)
+            if sent:
                 return sent
-        raise trio.ClosedResourceError("the link is closed")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("the link is closed")
 
     async def finish_sending(self) -> None:
         self._sock.shutdown(socket.SHUT_WR)

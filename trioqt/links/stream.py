@@ -16,12 +16,13 @@ __all__ = ["StreamLink"]
 class StreamLink(Link):
     """A trio stream."""
 
-    __slots__ = ("_arrived", "_closed", "_stream", "home")
+    __slots__ = ("_arrived", "_closed", "_goodbye", "_stream", "home")
 
     def __init__(self, stream: trio.abc.Stream, home: trio.Nursery | None = None) -> None:
         self._stream = stream
         self.home = home  # where the closing task runs; None: nobody has entered the socket yet
         self._closed = False
+        self._goodbye = trio.CancelScope()  # of aclose()
         self._arrived: bytes | None = None  # what a wait brought and nobody has taken; b"" is the peer's end
 
     def is_drained(self) -> bool:
@@ -60,6 +61,8 @@ class StreamLink(Link):
 
     def close(self, *, reset: bool = False) -> None:
         if self._closed:
+            # To abort what still says goodbye, which may take for ever: a cancelled aclose closes forcefully.
+            self._goodbye.cancel(reason="the link was closed")
             return
         self._closed = True
         # A trio stream has no sync close.  A task does it, which ends within a step or two, as a forceful close never
@@ -75,7 +78,8 @@ class StreamLink(Link):
     async def aclose(self) -> None:
         if not self._closed:
             self._closed = True
-            await self._stream.aclose()
+            with self._goodbye:
+                await self._stream.aclose()
 
     def local_address(self) -> Sockaddr | None:
         return None

@@ -114,7 +114,7 @@ class Connection(AbstractSocket):
         self._send_finished = False
         self._receiving = False  # a task is in a receive_... or in wait_for_ready_read
         self._parked = False  # and waits for what the watcher brings, not on the link
-        self._waited = False  # and has waited, so that an end that it meets was somebody else's doing
+        self._waited = False  # and began before the end that it meets, which was somebody else's doing
         self._sending = False  # a task is in send_all, wait_send_all_might_not_block or send_eof
         self._watching = 0  # tasks in wait_for_disconnected
         self._watch_scope: trio.CancelScope | None = None  # of the watcher
@@ -402,7 +402,8 @@ class Connection(AbstractSocket):
         """A wait on ``link`` ended in ``exc``: act on it, unless that link has ended already."""
         if self._link is link:
             if isinstance(exc, trio.ClosedResourceError):
-                self.abort()  # somebody closed what is below us
+                if self._machine.state is not CLOSING or self._queue:  # else we do, in order
+                    self.abort()  # somebody closed what is below us
             else:
                 self._fail(exc, found)
 
@@ -527,8 +528,11 @@ class Connection(AbstractSocket):
                     await self._end_in_order(link, flush_timeout, keep)
                 if self._machine.state is CLOSING and self._link is link:  # another task, or half_open=False, is at it
                     await self._flush(link, flush_timeout)
-                    while self._machine.state is CLOSING and self._link is link:
-                        await self._wait_changed()
+                    with trio.move_on_after(flush_timeout) as scope:
+                        while self._machine.state is CLOSING and self._link is link:
+                            await self._wait_changed()
+                    if scope.cancelled_caught and self._link is link:
+                        self._goodbye_failed(flush_timeout)
         except BaseException:
             self.abort()
             raise
@@ -551,6 +555,7 @@ class Connection(AbstractSocket):
         # Then the kernel may hold more, or more is under way; and closing would reset the connection, which may cost
         # the peer the last thing we said.
         unread = len(self._read_buffer) > 0
+        self._waited = True  # who is in a receive_... now began it rightly
         self._machine.feed(Input.DISCONNECT, self._tell)
         self._update_direct()
         self._update_watcher()
@@ -561,17 +566,39 @@ class Connection(AbstractSocket):
             # the system is asked for it, in the second it has taken them.
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
-            unread = unread or not self._receiving
         if self._link is not link:
             return
+        unread = unread or len(self._read_buffer) > 0 or self._drop_some(link)
         if unread and not self._peer_finished:
             await self._linger(link)
-        try:
-            await link.aclose()
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # over TLS the goodbye may fail; everything queued had been sent
+        with trio.move_on_after(flush_timeout) as scope:
+            try:
+                await link.aclose()
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # over TLS the goodbye may fail; everything queued had been sent
         if self._link is link:
-            self._end_link(Input.FLUSHED)
+            if scope.cancelled_caught:
+                self._goodbye_failed(flush_timeout)
+            else:
+                self._end_link(Input.FLUSHED)
+
+    def _goodbye_failed(self, timeout: float) -> None:
+        """The stream below took everything and then did not end: what it may hold back, as TLS does, is lost."""
+        reason = f"the stream did not end within {timeout:g} s, not all may have been sent"
+        exc = TimeoutError(errno.ETIMEDOUT, reason)
+        self._set_failure(kind_of(exc), f"the connection was lost: {reason}", exc)
+        self._end_link(Input.WRITE_FAILED, reset=True)
+        self._unsent = True
+
+    def _drop_some(self, link: Link) -> bool:
+        """Has something come that nobody will read?  A part of it is gone then."""
+        if self._receiving and not self._parked:
+            return False
+        try:
+            data = link.try_receive(BLOCK_SIZE)
+        except OSError:
+            return False  # a reset: lingering is of no use, and everything queued had been sent
+        return bool(data)
 
     async def _flush(self, link: Link, timeout: float) -> None:
         """Wait until the queue is sent or the connection has ended; fail if the peer takes nothing for so long."""

@@ -582,7 +582,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 if self._peer_finished:
                     return self._tell_finish() != b""
                 if self._room() <= 0:
-                    raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"the read buffer is full: {self._read_buffer_size} bytes")
+                    message = f"the read buffer is full: {self._read_buffer_size} bytes"
+                    raise SocketError(ErrorKind.LIMIT_EXCEEDED, message)
                 await self._fill(None)
             self._unseen = False
             return True
@@ -599,6 +600,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """
         if type(max_bytes) is not int or max_bytes < len(delimiter):
             max_bytes = check_size(max_bytes, "max_bytes", least=len(delimiter))
+        if self._parent is not None:
+            self._in_scope()
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
@@ -789,8 +792,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         try:
             self._uncork()
             if self._queue or self._link is None:
-                await trio.lowlevel.checkpoint()
-                await self._room_to_send("send")
+                await self._room_to_send()
                 self.write(data)
             else:
                 # Look for cancellation, send, then let others run, in this order: the peer works on it while they do,
@@ -817,8 +819,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """
         self._begin_sending()
         try:
-            await trio.lowlevel.checkpoint()
-            await self._room_to_send("send")
+            await self._room_to_send()
         finally:
             self._sending = False
 
@@ -831,11 +832,12 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         Cancelled: nothing has happened; the queue goes on.
         Qt: waitForBytesWritten().  There, some bytes are enough, and an empty queue is a failure.
         """
+        if self._parent is not None:
+            self._in_scope()
+        waited = self._link is not None
         await trio.lowlevel.checkpoint()
-        waited = False
         while self._queue:
             await self._wait_changed()
-            waited = True
         if self._link is None and (self._unsent or not waited):
             self._refuse("wait for bytes to be written", waited=waited)
 
@@ -852,10 +854,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """
         self._begin_sending()
         try:
+            waited = self._machine.state is CONNECTED
             await trio.lowlevel.checkpoint()
             if self._send_finished and self._machine.state is CONNECTED:
                 return
-            waited = False
             while True:
                 link = self._link
                 if link is None or self._machine.state is not CONNECTED:
@@ -863,7 +865,6 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 if not self._queue:
                     break
                 await self._wait_changed()
-                waited = True
             await self._finish_sending(link)
         finally:
             self._sending = False
@@ -881,19 +882,22 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             self._refuse("finish sending")
 
     def _begin_sending(self) -> None:
+        if self._parent is not None:
+            self._in_scope()
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this socket")
         self._sending = True
 
-    async def _room_to_send(self, attempted: str) -> None:
-        waited = False
+    async def _room_to_send(self) -> None:
+        # It could send when it was called; if that is not so any more later, it is no mistake of the caller's.
+        waited = self._link is not None and self._machine.state is CONNECTED
+        await trio.lowlevel.checkpoint()
         while True:
             if self._link is None or self._machine.state is not CONNECTED or self._send_finished:
-                self._refuse_sending(attempted, waited=waited)
+                self._refuse_sending("send", waited=waited)
             if len(self._queue) < self._write_buffer_size:
                 return
             await self._wait_changed()
-            waited = True
 
     def _refuse_sending(self, attempted: str, *, waited: bool = False) -> NoReturn:
         if self._send_finished and self._machine.state is CONNECTED:
