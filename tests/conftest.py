@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.networks import Loopback
-from tests.peers import pytest_runtest_makereport as pytest_runtest_makereport
-from tests.peers import pytest_terminal_summary as pytest_terminal_summary
+from tests.peers import (
+    pytest_runtest_makereport as pytest_runtest_makereport,
+    pytest_terminal_summary as pytest_terminal_summary,
+)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 import struct
@@ -84,7 +85,8 @@ class KernelPeer:
         return data
 
     def finish(self) -> None:
-        self.sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it has been reset already
+            self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -17,7 +17,16 @@ import trio
 
 from trioqt import TcpSocket
 
-__all__ = ["bytes_arrived", "finish_arrived", "fill", "reset_arrived", "unread_bytes", "until"]
+__all__ = [
+    "TCP_CLOSE",
+    "bytes_arrived",
+    "fill",
+    "finish_arrived",
+    "reset_arrived",
+    "tcp_state",
+    "unread_bytes",
+    "until",
+]
 
 # The first byte of struct tcp_info: include/net/tcp_states.h.
 TCP_CLOSE = 7

@@ -851,20 +851,36 @@ def test_slots_are_what_a_list_of_clients_says(limit: int, steps: list[tuple[str
     trio.run(run_model, limit, steps)
 
 
+class Client:
+    """A scripted client of the model."""
+
+    def __init__(self, peer: RawPeer) -> None:
+        self.peer = peer
+        self.port: int = peer.sock.getsockname()[1]
+        self._is_reset = False
+
+    def reset(self) -> None:
+        """End it with a reset, once."""
+        if not self._is_reset:
+            self._is_reset = True
+            self.peer.reset()
+
+
 async def run_model(limit: int, steps: list[tuple[str, int]]) -> None:
     """Three queues: clients in the kernel's, clients pending, and clients taken, each with its socket."""
     network = Loopback()
-    kernel: list[RawPeer] = []
-    pending: list[RawPeer] = []
-    taken: list[tuple[RawPeer, TcpSocket]] = []
-    gone: list[RawPeer] = []
+    clients: list[Client] = []
+    kernel: list[Client] = []
+    pending: list[Client] = []
+    taken: list[tuple[Client, TcpSocket]] = []
     paused, max_pending = False, 30
     async with TcpServer(max_connections=limit) as server:
         await server.listen(network.host)
         for step, number in steps:
             match step:
                 case "connect":
-                    kernel.append(await network.raw_connect(server.server_port()))
+                    clients.append(Client(await network.raw_connect(server.server_port())))
+                    kernel.append(clients[-1])
                 case "pause":
                     server.pause_accepting()
                     paused = True
@@ -879,14 +895,10 @@ async def run_model(limit: int, steps: list[tuple[str, int]]) -> None:
                     assert (sock is not None) == bool(pending)
                     if sock is not None:
                         taken.append((pending.pop(0), sock))
-                        assert sock.peer_port() == taken[-1][0].sock.getsockname()[1]
-                case "pending reset":  # nobody looks, so it stays
+                        assert sock.peer_port() == taken[-1][0].port
+                case "pending reset":
                     if pending:
-                        gone.append(pending[number % len(pending)])
-                        port = gone[-1].sock.getsockname()[1]
-                        gone[-1].reset()
-                        at = pending.index(gone[-1])
-                        pending[at] = RawPeer(_Name(port))  # type: ignore[arg-type]
+                        pending[number % len(pending)].reset()  # nobody looks, so it stays
                 case way if taken:
                     client, sock = taken.pop(number % len(taken))
                     if way == "abort":
@@ -901,7 +913,6 @@ async def run_model(limit: int, steps: list[tuple[str, int]]) -> None:
                         with trio.CancelScope() as scope:
                             scope.cancel()
                             await sock.aclose()
-                    client.close()
             while kernel and not paused and len(pending) + len(taken) < limit and len(pending) < max_pending:
                 pending.append(kernel.pop(0))
             expected = (len(pending) + len(taken), len(kernel))
@@ -910,21 +921,8 @@ async def run_model(limit: int, steps: list[tuple[str, int]]) -> None:
 
             assert (server.connection_count(), kernel_queue(server)) == expected
             assert server.has_pending_connections() == bool(pending)
-    for client in [*kernel, *pending, *gone, *(client for client, _ in taken)]:
-        client.close()
-
-
-class _Name:
-    """What is left of a client that has reset its connection: the port that it had."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    def getsockname(self) -> tuple[str, int]:
-        return "127.0.0.1", self._port
-
-    def close(self) -> None:
-        """It is."""
+    for client in clients:
+        client.peer.close()
 
 
 # ---- With trio's own server loop -----------------------------------------------------------------

@@ -757,7 +757,13 @@ async def test_without_a_scope_a_socket_does_not_connect(network: Loopback) -> N
 
 
 async def end_by_disconnecting(sock: TcpSocket, peer: RawPeer) -> None:
-    await sock.disconnect_from_host()
+    async def follow() -> None:
+        assert await peer.receive_to_end() == b""
+        peer.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        await sock.disconnect_from_host()  # which waits for the peer's end, because of the bytes that are unread
 
 
 async def end_by_aborting(sock: TcpSocket, peer: RawPeer) -> None:
@@ -844,6 +850,7 @@ async def test_an_attempt_that_fails_has_dropped_the_old_bytes_too(network: Loop
         sock, old = await network.connected(nursery)
         with old:
             await old.send(b"old")
+            old.finish()
             assert await sock.wait_for_ready_read()
             await sock.disconnect_from_host()
             kept = sock.peek(10)

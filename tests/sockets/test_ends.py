@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from tests.networks import Loopback, RawPeer
-from tests.sockets.arrivals import bytes_arrived, fill, finish_arrived, reset_arrived, until
+from tests.sockets.arrivals import TCP_CLOSE, bytes_arrived, fill, finish_arrived, reset_arrived, tcp_state, until
 from trioqt import (
     BytesWritten,
     Connected,
@@ -238,6 +238,20 @@ async def test_the_first_call_after_a_reset_finds_it_by_itself(network: Loopback
 
         assert reason(await failure(lambda: CALLS[call](pair.sock))) == RESET
         assert pair.sock.state() is SocketState.UNCONNECTED
+
+
+async def test_flush_raises_what_it_finds(network: Loopback) -> None:
+    """It asks the system, and the answer is that the connection is gone: the queue is dropped, and the call raises."""
+    async with connection(network) as pair:
+        await pair.arrive(b"last words")
+        await fill(pair.sock)
+        pair.peer.reset()
+        while tcp_state(pair.sock.socket_descriptor()) != TCP_CLOSE:
+            pass  # without a turn for the sending task, which would find it first
+        error = await failure(pair.sock.flush)
+
+        assert (reason(error), pair.sock.bytes_to_write(), pair.sock.flush()) == (RESET, 0, False)
+        assert pair.sock.read_all() == b"last words"
 
 
 async def test_a_reset_is_told_in_qts_order_when_it_is_found_while_reading(network: Loopback) -> None:
@@ -788,6 +802,62 @@ async def test_a_stream_whose_goodbye_fails_has_ended_all_the_same(end: str) -> 
             assert (sock.state(), sock.error(), stream.said) == (SocketState.UNCONNECTED, None, 1)
             assert await theirs.receive_some() == b"all of it"
             assert await all_of(events, sock) == [CLOSING, UNCONNECTED, ReadChannelFinished(), Disconnected()]
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_the_last_words_of_a_stream_that_takes_no_more_can_be_read(watched: bool) -> None:
+    """A stream cannot be asked what it has, so it is heard out: the bytes, the end, and then what the send found."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with TcpSocket.from_stream(ours) as sock, trio.open_nursery() as nursery:
+        if watched:
+            nursery.start_soon(sock.wait_for_disconnected)
+            await trio.testing.wait_all_tasks_blocked()
+        await theirs.send_all(b"last words")
+        await theirs.aclose()
+        await sock.send_all(b"for nobody")
+        error = await failure(sock.wait_for_bytes_written)
+        got = [await sock.receive_some(), await sock.receive_some()]
+        later = await failure(sock.receive_some)
+
+        assert (error.kind, error.message) == (later.kind, later.message)
+        assert (got, error.kind) == ([b"last words", b""], ErrorKind.REMOTE_HOST_CLOSED)
+        assert isinstance(error.__cause__, trio.BrokenResourceError)
+        assert sock.state() is SocketState.UNCONNECTED
+
+
+class Deaf(trio.abc.SendStream):
+    """The sending half of a stream that takes nothing any more."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        raise trio.BrokenResourceError("deaf")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_stream_is_not_heard_out_for_ever(autojump_clock: trio.testing.MockClock) -> None:
+    """A second at most, if it neither says anything nor ends; who waits to receive meanwhile is not disturbed."""
+    theirs, incoming = trio.testing.memory_stream_one_way_pair()
+    async with TcpSocket.from_stream(trio.StapledStream(Deaf(), incoming)) as sock, trio.open_nursery() as nursery:
+        lines = []
+
+        @nursery.start_soon
+        async def _() -> None:
+            lines.append(await sock.receive_line())
+            with pytest.raises(SocketError):
+                await sock.receive_line()
+
+        started = trio.current_time()
+        await sock.send_all(b"for nobody")
+        await theirs.send_all(b"a line\nand half")
+        error = await failure(sock.wait_for_bytes_written)
+
+        assert (error.kind, trio.current_time() - started) == (ErrorKind.REMOTE_HOST_CLOSED, 1.0)
+    assert lines == [b"a line\n"]
 
 
 async def test_a_whole_life_is_told_in_order(network: Loopback) -> None:

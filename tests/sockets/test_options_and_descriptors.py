@@ -460,6 +460,24 @@ async def test_adopting_over_a_connection_closes_the_old_one_without_a_word(netw
     assert (buffered, data) == (0, b"new")
 
 
+async def test_adopting_over_a_connection_whose_peer_had_finished(network: Loopback) -> None:
+    """The new peer's end is news again, although nothing was told when it took the old one's place."""
+    async with trio.open_nursery() as nursery:
+        sock, old = await network.connected(nursery)
+        async with raw_pair(network) as (theirs, new):
+            old.finish()
+            old_end = await sock.receive_some()
+            sock.set_socket_descriptor(theirs.detach())
+            async with told(sock) as events:
+                new.finish()
+                new_end = await sock.receive_some()
+            old.close()
+            await sock.aclose()
+
+    assert (old_end, new_end) == (b"", b"")
+    assert events == [ReadChannelFinished()]
+
+
 async def test_adopting_over_unsent_bytes_resets_the_old_connection(network: Loopback) -> None:
     """Bytes for the old peer are dropped, so it must not take what it has for the whole."""
     async with trio.open_nursery() as nursery:

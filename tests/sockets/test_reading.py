@@ -522,6 +522,33 @@ async def test_bytes_that_had_arrived_can_be_read_after_disconnecting(network: L
         assert await pair.peer.receive_to_end() == b""
 
 
+async def test_however_much_had_arrived_it_can_be_read_after_disconnecting(network: Loopback) -> None:
+    """Receiving fast has made the system's buffer large; what it holds when we stop is all there after our end."""
+    received = bytearray()
+    async with connection(network) as pair:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def _() -> None:
+                while True:
+                    await pair.peer.sock.send(bytes(range(250)) * 1000)
+
+            while len(received) < 30_000_000:
+                received += await pair.sock.receive_some()
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        pair.peer.finish()
+        held = unread_bytes(pair.sock.socket_descriptor())
+        before = len(received)
+
+        await pair.sock.disconnect_from_host()
+        received += pair.sock.read_all()
+
+        assert held > 65536
+        assert len(received) >= before + held
+        assert bytes(received) == (bytes(range(250)) * (len(received) // 250 + 1))[: len(received)]
+
+
 async def test_a_transaction_outlives_the_connection(network: Loopback) -> None:
     """What it read before the peer reset can be brought back after."""
     async with connection(network) as pair:
@@ -599,6 +626,23 @@ async def test_a_socket_whose_nursery_has_ended_gives_no_bytes(network: Loopback
         sock.read(3)
 
     assert sock.state() is SocketState.UNCONNECTED
+
+
+async def test_over_a_stream_there_is_what_has_been_received_so_far() -> None:
+    """A stream cannot be asked without waiting: reading sees what a wait, or a watcher, has brought."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with TcpSocket.from_stream(ours) as sock:
+        await theirs.send_all(b"abc\ndef")
+        unasked = (sock.bytes_available(), sock.read(1), sock.at_end())
+        line = await sock.receive_line()
+        after = (sock.bytes_available(), sock.read(1))
+        async with sock.events():
+            await theirs.send_all(b"ghi\n")
+            await trio.testing.wait_all_tasks_blocked()
+            watched = (sock.can_read_line(), sock.read_all())
+
+        assert (unasked, line, after, watched) == ((0, b"", True), b"abc\n", (3, b"d"), (True, b"efghi\n"))
+        sock.abort()
 
 
 async def test_a_socket_that_never_connected_has_nothing_to_read() -> None:

@@ -214,6 +214,23 @@ async def test_an_exception_during_an_outer_cancellation_is_not_replaced(
     assert ended[1] == ("reset" if tasks in (drained, watched_and_drained) else "end")
 
 
+async def test_an_exception_during_an_outer_cancellation_over_a_stream_is_not_replaced() -> None:
+    """Closing a stream takes a task, which the cancellation reaches as well: that is not the body's business."""
+    exc = KeyError("in a clean-up")
+    ours, theirs = trio.testing.memory_stream_pair()
+    with trio.CancelScope() as scope:
+        with raises_just(exc):
+            async with TcpSocket.from_stream(ours) as sock:
+                scope.cancel()
+                raise exc
+    end = await theirs.receive_some()
+
+    assert scope.cancel_called
+    assert not scope.cancelled_caught
+    assert sock.state() is UNCONNECTED
+    assert end == b""
+
+
 @pytest.mark.parametrize("tasks", TASKS)
 async def test_cancelling_the_body_aborts(network: Loopback, tasks: Callable[[TcpSocket], Awaitable[None]]) -> None:
     """The cancellation goes out bare, to the scope it is meant for; a peer that was robbed of bytes sees a reset."""

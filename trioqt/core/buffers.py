@@ -172,7 +172,7 @@ class WriteBuffer:
     def __init__(self) -> None:
         # An empty deque is 600 bytes, which every idle connection would carry; so there is none until there must be.
         self._pieces: deque[bytes | memoryview] | None = None
-        self.size = 0
+        self.size: int = 0
 
     def __len__(self) -> int:
         return self.size

@@ -133,7 +133,7 @@ class StateMachine:
     __slots__ = ("_finish_told", "state")
 
     def __init__(self) -> None:
-        self.state = UNCONNECTED
+        self.state: SocketState = UNCONNECTED
         self._finish_told = False
 
     def allows(self, happened: Input) -> bool:

@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import trio
 
@@ -21,14 +21,20 @@ __all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket"]
 # Windows.
 RESET_ON_CLOSE = struct.pack("HH" if hasattr(socket, "SIO_RCVALL") else "ii", 1, 0)
 
+
 class KernelSocket(socket.socket):
     """The kernel's socket, non-blocking, with the names that the native link uses."""
 
     __slots__ = ()
 
     # The C methods themselves: a Python method around each would cost a tenth of a microsecond an operation.
-    try_recv = socket.socket.recv
-    try_send = socket.socket.send
+    if TYPE_CHECKING:
+
+        def try_recv(self, max_bytes: int, /) -> bytes: ...
+        def try_send(self, data: Bytes, /) -> int: ...
+    else:
+        try_recv = socket.socket.recv
+        try_send = socket.socket.send
 
     @classmethod
     def adopt(cls, sock: socket.socket | trio.socket.SocketType) -> KernelSocket:
@@ -42,10 +48,10 @@ class KernelSocket(socket.socket):
         return self.adopt(sock), address
 
     def wait_readable(self) -> Awaitable[None]:
-        return trio.lowlevel.wait_readable(self.fileno())
+        return trio.lowlevel.wait_readable(self.fileno())  # noqa: ASYNC105  (the caller awaits it)
 
     def wait_writable(self) -> Awaitable[None]:
-        return trio.lowlevel.wait_writable(self.fileno())
+        return trio.lowlevel.wait_writable(self.fileno())  # noqa: ASYNC105
 
     def close(self) -> None:
         # Outside of trio.run, as when the interpreter sweeps up, there is nobody to wake.

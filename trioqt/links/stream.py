@@ -20,7 +20,7 @@ class StreamLink(Link):
 
     def __init__(self, stream: trio.abc.Stream, home: trio.Nursery | None = None) -> None:
         self._stream = stream
-        self.home = home  # where the closing task runs; None: nobody has entered the socket yet
+        self.home: trio.Nursery | None = home  # where the closing task runs; None: nobody has entered the socket yet
         self._closed = False
         self._goodbye = trio.CancelScope()  # of aclose()
         self._arrived: bytes | None = None  # what a wait brought and nobody has taken; b"" is the peer's end

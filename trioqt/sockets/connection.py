@@ -11,6 +11,7 @@ what that did not take.  Neither task exists unless it must.
 from __future__ import annotations
 
 import errno
+import socket
 from typing import Protocol
 
 import trio
@@ -118,7 +119,7 @@ class Connection(AbstractSocket):
         self._sending = False  # a task is in send_all, wait_send_all_might_not_block or send_eof
         self._watching = 0  # tasks in wait_for_disconnected
         self._watch_scope: trio.CancelScope | None = None  # of the watcher
-        self._watcher_waits = False  # the watcher waits on the link
+        self._watcher_waits = False  # the watcher waits on the link, or the drainer of a stream that takes no more
         self._drain_scope: trio.CancelScope | None = None  # of the drainer
         self._flush_scope: trio.CancelScope | None = None  # of the block exit that waits for the queue
         self._answers = 0  # how many more the buffer may give before other tasks get their turn ...
@@ -196,6 +197,15 @@ class Connection(AbstractSocket):
             self._absorb(data)
             if len(data) < room:
                 return
+
+    def _pull_all(self, link: Link) -> None:
+        """Take what the system holds, past the buffer's bound; but a peer that sends on cannot keep us here."""
+        native, before = link.native(), -1
+        most = BLOCK_SIZE if native is None else native.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        most += len(self._read_buffer)
+        while before < len(self._read_buffer) < most and self._link is link:
+            before = len(self._read_buffer)
+            self._pull(most, bounded=False)
 
     def _absorb(self, data: bytes) -> None:
         """What a link gave goes into the buffer; ``b""`` is the peer's end."""
@@ -303,7 +313,7 @@ class Connection(AbstractSocket):
             with scope:
                 while self._link is link and self._machine.state is CONNECTED and not self._peer_finished:
                     room = self._room()
-                    if room <= 0 or (self._receiving and not self._parked):
+                    if room <= 0 or self._watcher_waits or (self._receiving and not self._parked):
                         await self._wait_changed()
                         continue
                     self._watcher_waits = True
@@ -341,13 +351,20 @@ class Connection(AbstractSocket):
             with scope:
                 self._uncork()
                 while self._queue and self._link is link:
-                    sent = await self._send_block(link)
+                    try:
+                        sent = await self._send_block(link)
+                    except (OSError, trio.BrokenResourceError):
+                        await self._hear_out(link)
+                        raise
                     if sent and self._link is link:
                         self._queue.advance(sent)
                         self._sent(sent)
                 if self._ends_itself and self._link is link:
-                    await link.aclose()
-                    self._end_link(Input.FLUSHED)
+                    try:
+                        await link.aclose()
+                    finally:
+                        if self._link is link:
+                            self._end_link(Input.FLUSHED)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._link_failed(link, exc, Input.WRITE_FAILED)
         except BaseException:
@@ -368,6 +385,31 @@ class Connection(AbstractSocket):
         await native.wait_writable()
         # Only now is it known what is next: flush() may have sent meanwhile what was next before.
         return link.try_send(self._queue.block()) if self._queue and self._link is link else 0
+
+    async def _hear_out(self, link: Link) -> None:
+        """A stream takes no more: take what it has brought, which only waiting can tell.  A system tells it at once."""
+        if link.native() is not None:
+            return
+        before = len(self._read_buffer)
+        with trio.move_on_after(LINGER):
+            while self._link is link and self._machine.state is CONNECTED and not self._peer_finished:
+                if self._watcher_waits or (self._receiving and not self._parked):
+                    await self._wait_changed()  # who waits on the link hears of it
+                    continue
+                if len(self._read_buffer) - before > BLOCK_SIZE * BLOCKS_AT_ONCE:
+                    return  # a peer that is not gone at all
+                self._watcher_waits = True
+                try:
+                    data = await self._receive(link, BLOCK_SIZE)
+                except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                    return
+                finally:
+                    self._watcher_waits = False
+                    self._changed()
+                if data:
+                    self._absorb(data)
+                else:
+                    self._peer_finished = True
 
     def _uncork(self) -> None:
         """Ask the kernel to take what was collected."""
@@ -549,7 +591,9 @@ class Connection(AbstractSocket):
 
     async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool) -> None:
         # What arrived before this end can still be read, in our buffer or in the system's.
-        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE, bounded=not keep)
+        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
+        if keep:
+            self._pull_all(link)
         if self._link is not link or self._machine.state is not CONNECTED:
             return  # and the pull found that it had ended, or has begun to
         # Then the kernel may hold more, or more is under way; and closing would reset the connection, which may cost
@@ -600,16 +644,16 @@ class Connection(AbstractSocket):
             return False  # a reset: lingering is of no use, and everything queued had been sent
         return bool(data)
 
-    async def _flush(self, link: Link, timeout: float) -> None:
+    async def _flush(self, link: Link, flush_timeout: float) -> None:
         """Wait until the queue is sent or the connection has ended; fail if the peer takes nothing for so long."""
-        with trio.move_on_after(timeout) as scope:
-            if timeout == self._flush_timeout:
+        with trio.move_on_after(flush_timeout) as scope:
+            if flush_timeout == self._flush_timeout:
                 self._flush_scope = scope
             while self._queue and self._link is link:
                 await self._wait_changed()
         self._flush_scope = None
         if scope.cancelled_caught and self._link is link:
-            reason = f"the peer took nothing for {timeout:g} s, {len(self._queue)} bytes were not sent"
+            reason = f"the peer took nothing for {flush_timeout:g} s, {len(self._queue)} bytes were not sent"
             self._fail(TimeoutError(errno.ETIMEDOUT, reason), Input.WRITE_FAILED)
 
     async def _linger(self, link: Link) -> None:

@@ -38,7 +38,7 @@ __all__ = ["TcpServer"]
 
 SocketT = TypeVar("SocketT", bound=TcpSocket)
 
-logger = logging.getLogger("trioqt.server")
+logger: logging.Logger = logging.getLogger("trioqt.server")
 
 # Qt: "The default is 30."
 MAX_PENDING_CONNECTIONS = 30
@@ -58,13 +58,12 @@ ACCEPT_PAUSE = 0.1
 # What accept says of a connection that has ended already, or was refused on the way: Linux hands over the network's
 # errors of the new socket there (accept(2), "Error handling"), and BSDs and Windows have names of their own.  Such a
 # connection is nobody's business, and the next one may be fine.
-ENDED_BEFORE_ACCEPT = frozenset(
-    getattr(errno, name)
-    for name in (
-        "ECONNABORTED EPROTO ENETDOWN ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH EOPNOTSUPP ENETUNREACH EPERM ETIMEDOUT "
-        "ECONNRESET ENOTCONN WSAECONNRESET WSAECONNABORTED"
-    ).split()
-    if hasattr(errno, name)
+ENDED_BEFORE_ACCEPT_NAMES = (
+    "ECONNABORTED EPROTO ENETDOWN ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH EOPNOTSUPP ENETUNREACH EPERM ETIMEDOUT "
+    "ECONNRESET ENOTCONN WSAECONNRESET WSAECONNABORTED"
+)
+ENDED_BEFORE_ACCEPT: frozenset[int] = frozenset(
+    getattr(errno, name) for name in ENDED_BEFORE_ACCEPT_NAMES.split() if hasattr(errno, name)
 )
 
 NEW_CONNECTION = NewConnection()
@@ -73,13 +72,14 @@ NEW_CONNECTION = NewConnection()
 class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
     """Listens for TCP connections.  Qt: QTcpServer.
 
-    It is a ``trio.abc.Listener`` (``accept``, ``aclose``).  Use ``serve`` rather than ``trio.serve_listeners``: that one
-    closes each socket forcefully after its handler, which drops what is queued unless the handler awaited
+    It is a ``trio.abc.Listener`` (``accept``, ``aclose``).  Use ``serve`` rather than ``trio.serve_listeners``: that
+    one closes each socket forcefully after its handler, which drops what is queued unless the handler awaited
     ``wait_for_bytes_written``.  ``async for sock in server`` accepts until the server stops listening.
 
     From ``listen()`` on, a task in the server's scope accepts into the pending queue, at most
-    ``max_pending_connections``; ``accept`` and ``next_pending_connection`` take from it, and ``serve`` hands connections
-    straight to handlers.  A pending connection counts; a slot is free again when its socket is UNCONNECTED or closed.
+    ``max_pending_connections``; ``accept`` and ``next_pending_connection`` take from it, and ``serve`` hands
+    connections straight to handlers.  A pending connection counts; a slot is free again when its socket is UNCONNECTED
+    or closed.
     While paused or full the kernel's queue fills.
 
     ``close()`` and ``aclose()``: no new connections; pending ones are aborted, as Qt does; running handlers and sockets
@@ -197,7 +197,8 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
                 await trio.lowlevel.checkpoint()
             return
         manager, nursery, self._opener = self._manager, self._nursery, None
-        assert manager is not None and nursery is not None
+        assert manager is not None
+        assert nursery is not None
         try:
             if exc_type is None:
                 await trio.lowlevel.checkpoint()
