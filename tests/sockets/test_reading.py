@@ -531,7 +531,7 @@ async def test_however_much_had_arrived_it_can_be_read_after_disconnecting(netwo
             @nursery.start_soon
             async def _() -> None:
                 while True:
-                    await pair.peer.sock.send(bytes(range(250)) * 1000)
+                    await pair.peer.send(bytes(range(250)) * 1000)
 
             while len(received) < 30_000_000:
                 received += await pair.sock.receive_some()

@@ -6,6 +6,7 @@ import contextvars
 import functools
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -230,17 +231,25 @@ async def test_what_a_handler_queued_is_sent_after_it_returned(network: Loopback
     assert got == data
 
 
+def broken_by(cause: BaseException) -> trio.BrokenResourceError:
+    """What a trio stream raises that is laid over a socket."""
+    error = trio.BrokenResourceError("of a stream over the socket")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize("isolate", [False, True])
 @pytest.mark.parametrize(
     "error",
     [
+        broken_by(ssl.SSLEOFError(8, "no goodbye")),
         SocketError(ErrorKind.REMOTE_HOST_CLOSED, "gone"),
         SocketError(ErrorKind.LIMIT_EXCEEDED, "too long a line"),
         trio.ClosedResourceError("ended by a watchdog"),
         ExceptionGroup("of a nursery", [SocketError(ErrorKind.NETWORK, "gone"), trio.ClosedResourceError()]),
         ExceptionGroup("of two nurseries", [ExceptionGroup("inner", [SocketError(ErrorKind.NETWORK, "gone")])]),
     ],
-    ids=["socket error", "limit", "closed", "group", "nested group"],
+    ids=["broken TLS", "socket error", "limit", "closed", "group", "nested group"],
 )
 async def test_a_vanished_peer_is_no_bug(
     network: Loopback, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, error: Exception, isolate: bool
@@ -302,12 +311,22 @@ BUGS = [
     ValueError("a bug"),
     OSError("of a file"),
     trio.BrokenResourceError("of a memory channel"),
+    broken_by(SocketError(ErrorKind.OPERATION, "a mistake below TLS")),
     trio.BusyResourceError("two receivers"),
     SocketError(ErrorKind.OPERATION, "a mistake of the program's"),
     ExceptionGroup("mixed", [SocketError(ErrorKind.NETWORK, "gone"), ValueError("a bug")]),
     ExceptionGroup("nested", [ExceptionGroup("inner", [SocketError(ErrorKind.OPERATION, "a mistake")])]),
 ]
-BUG_NAMES = ["value", "os", "broken channel", "busy", "operation", "mixed group", "nested operation"]
+BUG_NAMES = [
+    "value",
+    "os",
+    "broken channel",
+    "broken by a mistake",
+    "busy",
+    "operation",
+    "mixed group",
+    "nested operation",
+]
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=BUG_NAMES)

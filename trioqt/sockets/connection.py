@@ -592,7 +592,7 @@ class Connection(AbstractSocket):
     async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool) -> None:
         # What arrived before this end can still be read, in our buffer or in the system's.
         self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
-        if keep:
+        if keep and self._link is link:
             self._pull_all(link)
         if self._link is not link or self._machine.state is not CONNECTED:
             return  # and the pull found that it had ended, or has begun to

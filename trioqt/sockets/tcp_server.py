@@ -413,8 +413,9 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         """Give each connection a child task that runs ``async with sock: await handler(sock)``.
 
         A handler that ends with ``SocketError`` (except OPERATION) or ``trio.ClosedResourceError``, of whatever socket,
-        or with a group of nothing else, has ended and no more: vanished peers are not bugs.  Any other ``Exception`` is
-        one, and goes out of ``serve`` in an ExceptionGroup; with ``isolate`` it is logged with its traceback, reported
+        or with a group of nothing else, has ended and no more: vanished peers are not bugs.  Nor is the
+        ``trio.BrokenResourceError`` of a stream that the handler laid over the socket, TLS for one, if a network error
+        is its cause.  Any other ``Exception`` is a bug, and goes out of ``serve`` in an ExceptionGroup; with ``isolate`` it is logged with its traceback, reported
         as ``ConnectionFinished``, and the server serves on.  KeyboardInterrupt, SystemExit and cancellation always go
         out.  Returns after ``close()`` once the last handler is done.
 
@@ -681,6 +682,10 @@ def _peer_vanished(exc: BaseException) -> bool:
         return all(_peer_vanished(inner) for inner in exc.exceptions)
     if isinstance(exc, SocketError):
         return exc.kind is not ErrorKind.OPERATION
+    if isinstance(exc, trio.BrokenResourceError):
+        # A stream over the socket: trio's TLS tells so that its client left without a goodbye, or in the handshake.
+        # Without a network error as its cause it is a broken channel, and a bug.
+        return isinstance(exc.__cause__, OSError) and getattr(exc.__cause__, "kind", None) is not ErrorKind.OPERATION
     return isinstance(exc, trio.ClosedResourceError)
 
 
