@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from tests.cancel.kit import Case, KernelPeer, Play, Seen, Situation, Trial, read_to_end, turn
-from trioqt import Connected, HostAddress, SocketError, SocketState, StateChanged, TcpSocket
+from trioqt import Connected, SocketError, SocketState, StateChanged, TcpSocket
 
 __all__ = ["CASES", "Resolver"]
 
@@ -28,7 +28,13 @@ class Resolver(trio.abc.HostnameResolver):
     addresses: tuple[str, ...]
 
     async def getaddrinfo(
-        self, host: bytes | None, port: bytes | str | int | None, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
     ) -> list[Any]:
         await turn()
         if not self.addresses:

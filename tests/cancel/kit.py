@@ -208,12 +208,13 @@ class Trial:
         self.called.add(name.rpartition(".")[2])
         before = self.probe._walker.hit
         try:
-            return await self.probe.subject(fn, *args)
+            result = await self.probe.subject(fn, *args)
         finally:
             self.cancelled = self.probe.cancelled
-            hit = self.probe._walker.hit
-            if before is None and hit is not None and hit.kind == "start" and name.endswith(hit.subject):
-                self.expect(self.cancelled, f"{name} looks for cancellation at its start")
+        hit = self.probe._walker.hit
+        if before is None and hit is not None and hit.kind == "start" and name.endswith(hit.subject):
+            self.expect(self.cancelled, f"{name} looks for cancellation at its start")
+        return result
 
     def expect(self, condition: object, message: str) -> None:
         self.probe.expect(condition, message)

@@ -304,7 +304,13 @@ def _cases() -> list[Case]:
         if not (name in THIN and variant not in ("", "watched"))
         and not (name == "wait_for_ready_read" and variant == "from the buffer")  # there, what is buffered is seen
     ] + [
-        Case("TcpSocket.receive_some", situation, make(Verb(lambda sock: functools.partial(sock.receive_some, 3))), medium, "3 bytes at most")
+        Case(
+            "TcpSocket.receive_some",
+            situation,
+            make(Verb(lambda sock: functools.partial(sock.receive_some, 3))),
+            medium,
+            "3 bytes at most",
+        )
         for situation, _, make in (PLAYS[0], PLAYS[2], PLAYS[4])
         for medium in media
     ]

@@ -47,6 +47,14 @@ class ScriptedSocket(trio.socket.SocketType):
         else:
             self.options.append((level, option, value))
 
+    def getsockopt(self, level: int, option: int, buffersize: int | None = None) -> Any:
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_RCVBUF):
+            return 65536
+        return {(level, option): value for level, option, value in self.options}.get((level, option), 0)
+
+    def shutdown(self, how: int) -> None:
+        """Nobody is there to hear of it."""
+
     async def connect(self, address: Any) -> None:
         self.connecting_to = address[0]
         answer = self.network.answers[address[0]]

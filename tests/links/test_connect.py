@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -343,8 +344,8 @@ async def test_trios_error_does_not_repeat_the_address(unused_port: int) -> None
 
 
 @pytest.fixture
-def unused_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def unused_port() -> Iterator[int]:
+    """A port of this machine at which nobody listens, and at which nobody can begin to: it is held."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]

@@ -294,7 +294,7 @@ async def test_addresses(network: Loopback) -> None:
 # ---- Sockets of the kernel and others ----------------------------------------------------------
 
 
-async def test_a_kernel_socket_leaves_trios_wrapper(network: Loopback) -> None:
+async def test_a_kernel_socket_leaves_trios_wrapper() -> None:
     """One descriptor has one owner: trio's object is empty afterwards, and closing it closes nothing."""
     sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     descriptor = sock.fileno()

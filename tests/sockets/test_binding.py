@@ -16,6 +16,7 @@ import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, ScriptedSocket, names
 from tests.networks import Loopback, RawListener
+from tests.sockets.ports import refusing_port
 from tests.sockets.telling import told
 from trioqt import (
     BindMode,
@@ -42,6 +43,9 @@ DEFAULT, SHARE, DONT_SHARE, HINT, REUSE_PORT = (
     BindMode.REUSE_ADDRESS_HINT,
     BindMode.REUSE_PORT,
 )
+
+# Where nobody else takes a port between two steps of a test: each of 127.0.0.0/8 has ports of its own.
+RARE_HOST = "127.83.17.59"
 
 
 async def listen_on(host: str, port: int = 0) -> RawListener:
@@ -98,7 +102,7 @@ async def test_an_address_of_this_machine(host: Any, address: HostAddress) -> No
         assert (sock.peer_address(), sock.peer_port(), sock.peer_name()) == (HostAddress.NULL, 0, "")
 
 
-async def test_every_address_is_the_default(network: Loopback) -> None:
+async def test_every_address_is_the_default() -> None:
     """``bind()`` with nothing said takes a free port of both families."""
     async with TcpSocket() as sock:
         await sock.bind()
@@ -112,12 +116,14 @@ async def test_every_address_is_the_default(network: Loopback) -> None:
     assert (four.value.errno, six.value.errno) == (errno.EADDRINUSE, errno.EADDRINUSE)
 
 
-async def test_a_port_that_is_asked_for(network: Loopback) -> None:
+async def test_a_port_that_is_asked_for() -> None:
     """It is the one that is got."""
-    port = await network.unused_port()
+    async with TcpSocket() as first:
+        await first.bind(RARE_HOST)
+        port = first.local_port()
 
     async with TcpSocket() as sock:
-        await sock.bind(network.host, port)
+        await sock.bind(RARE_HOST, port)
 
         assert sock.local_port() == port
 
@@ -410,10 +416,10 @@ async def test_who_may_have_the_same_address(first: BindMode, row: tuple[bool, .
         ("disconnect", [StateChanged(CLOSING), StateChanged(UNCONNECTED), ReadChannelFinished(), Disconnected()]),
     ],
 )
-async def test_ending_gives_the_address_back(network: Loopback, end: str, expected: list[Event]) -> None:
+async def test_ending_gives_the_address_back(end: str, expected: list[Event]) -> None:
     """The getters are empty, the port is free for others, and the socket may bind again."""
     async with TcpSocket() as sock:
-        await sock.bind(network.host)
+        await sock.bind(RARE_HOST)
         port = sock.local_port()
         async with told(sock) as events:
             if end == "abort":
@@ -421,7 +427,7 @@ async def test_ending_gives_the_address_back(network: Loopback, end: str, expect
             else:
                 await sock.disconnect_from_host()
         left = sock.state(), sock.is_valid(), sock.local_address(), sock.local_port(), sock.socket_descriptor()
-        await sock.bind(network.host, port)
+        await sock.bind(RARE_HOST, port)
         again = sock.state(), sock.local_port()
 
     assert events == expected
@@ -540,12 +546,11 @@ async def test_a_names_addresses_are_tried_one_after_the_other_from_the_same_por
 async def test_when_all_fail_the_address_is_given_back(network: Loopback) -> None:
     """One error for the call, one exception per attempt; B-022 differs: Qt goes on reporting the port."""
     names({"peer.example": ["::1", "127.0.0.1"]})
-    port = await network.unused_port()
     before = open_descriptors()
 
     async with TcpSocket() as sock:
         await sock.bind(network.host)
-        with pytest.raises(SocketError) as caught:
+        with refusing_port() as port, pytest.raises(SocketError) as caught:
             await sock.connect_to_host("peer.example", port)
 
         cause = caught.value.__cause__
@@ -569,7 +574,7 @@ def abort(sock: TcpSocket, scope: trio.CancelScope) -> None:
 
 @pytest.mark.parametrize("end", [cancel, abort])
 async def test_an_attempt_that_is_dropped_gives_the_address_back(
-    network: Loopback, end: Callable[[TcpSocket, trio.CancelScope], None]
+    end: Callable[[TcpSocket, trio.CancelScope], None],
 ) -> None:
     """Cancelled or aborted: a bind is gone either way, at once, and no descriptor stays."""
     names({"peer.example": ["127.0.0.1"]}, gate=trio.Event())
@@ -584,7 +589,7 @@ async def test_an_attempt_that_is_dropped_gives_the_address_back(
                 assert end is abort
 
     async with TcpSocket() as sock:
-        await sock.bind(network.host)
+        await sock.bind(RARE_HOST)
         port = sock.local_port()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connect)
@@ -593,7 +598,7 @@ async def test_an_attempt_that_is_dropped_gives_the_address_back(
             end(sock, scope)
         left = sock.state(), sock.local_port(), sock.socket_descriptor()
         descriptors = open_descriptors()
-        await sock.bind(network.host, port)
+        await sock.bind(RARE_HOST, port)
         again = sock.local_port()
 
     assert during == port

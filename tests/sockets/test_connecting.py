@@ -18,6 +18,7 @@ import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, names
 from tests.networks import Loopback, RawListener, RawPeer
+from tests.sockets.ports import be_refused, refusing_port
 from tests.sockets.telling import told
 from trioqt import (
     Connected,
@@ -51,9 +52,11 @@ def open_descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
 
-async def listen_on(host: str, port: int = 0) -> RawListener:
+async def listen_on(host: str) -> RawListener:
     sock = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    await sock.bind((host, port))
+    if ":" in host:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+    await sock.bind((host, 0))
     sock.listen()
     return RawListener(sock)
 
@@ -170,9 +173,9 @@ async def test_a_protocol_chooses_among_a_names_addresses(protocol: NetworkLayer
     """Both families listen, and the one asked for is used, wherever the resolver puts it."""
     names({"peer.example": ["127.0.0.1", "::1"]})
 
-    with await listen_on("::1") as six, await listen_on("127.0.0.1", six.port):
+    with await listen_on("::") as listener:  # for both families
         async with TcpSocket() as sock:
-            await sock.connect_to_host("peer.example", six.port, protocol=protocol)
+            await sock.connect_to_host("peer.example", listener.port, protocol=protocol)
 
             assert sock.peer_address() == HostAddress(peer)
 
@@ -266,25 +269,24 @@ async def test_an_option_set_during_the_race_is_on_the_connection(autojump_clock
 
 async def test_a_refused_connection(network: Loopback) -> None:
     """The state first, then the error, as in Qt; the error is raised, told once, and asked for afterwards."""
-    port = await network.unused_port()
-    message = f"cannot connect to 127.0.0.1 port {port}: Connection refused"
+    with refusing_port() as port:
+        message = f"cannot connect to 127.0.0.1 port {port}: Connection refused"
+        async with TcpSocket() as sock:
+            async with told(sock) as events:
+                with pytest.raises(SocketError) as caught:
+                    await sock.connect_to_host(network.host, port)
 
-    async with TcpSocket() as sock:
-        async with told(sock) as events:
-            with pytest.raises(SocketError) as caught:
-                await sock.connect_to_host(network.host, port)
-
-        assert events == [*TRYING, StateChanged(UNCONNECTED), ErrorOccurred(ErrorKind.CONNECTION_REFUSED, message)]
-        assert (caught.value.kind, caught.value.message, str(caught.value)) == (
-            ErrorKind.CONNECTION_REFUSED,
-            message,
-            message,
-        )
-        assert caught.value.errno == errno.ECONNREFUSED
-        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
-        assert (sock.error(), sock.error_string()) == (ErrorKind.CONNECTION_REFUSED, message)
-        assert (sock.state(), sock.is_valid(), sock.socket_descriptor()) == (UNCONNECTED, False, -1)
-        assert (sock.peer_name(), sock.peer_address(), sock.local_port()) == ("127.0.0.1", HostAddress.NULL, 0)
+            assert events == [*TRYING, StateChanged(UNCONNECTED), ErrorOccurred(ErrorKind.CONNECTION_REFUSED, message)]
+            assert (caught.value.kind, caught.value.message, str(caught.value)) == (
+                ErrorKind.CONNECTION_REFUSED,
+                message,
+                message,
+            )
+            assert caught.value.errno == errno.ECONNREFUSED
+            assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+            assert (sock.error(), sock.error_string()) == (ErrorKind.CONNECTION_REFUSED, message)
+            assert (sock.state(), sock.is_valid(), sock.socket_descriptor()) == (UNCONNECTED, False, -1)
+            assert (sock.peer_name(), sock.peer_address(), sock.local_port()) == ("127.0.0.1", HostAddress.NULL, 0)
 
 
 async def test_an_unknown_name() -> None:
@@ -402,12 +404,12 @@ LATER_CALLS: list[Callable[[TcpSocket], Awaitable[object]]] = [
 
 @pytest.mark.parametrize("call", LATER_CALLS)
 async def test_a_failed_attempt_is_raised_by_every_later_call(
-    network: Loopback, call: Callable[[TcpSocket], Awaitable[object]]
+    call: Callable[[TcpSocket], Awaitable[object]],
 ) -> None:
     """Law 4: the reason stays until ``connect_to_host`` starts anew, and is the same each time."""
     async with TcpSocket() as sock:
         with pytest.raises(SocketError) as first:
-            await sock.connect_to_host(network.host, await network.unused_port())
+            await be_refused(sock)
         with pytest.raises(SocketError) as later:
             await call(sock)
         with pytest.raises(SocketError) as written:
@@ -418,11 +420,11 @@ async def test_a_failed_attempt_is_raised_by_every_later_call(
     assert later.value is not first.value
 
 
-async def test_leaving_the_block_after_a_failed_attempt_raises_nothing(network: Loopback) -> None:
+async def test_leaving_the_block_after_a_failed_attempt_raises_nothing() -> None:
     """The call has raised it, and no byte was lost."""
     async with TcpSocket() as sock:
         with pytest.raises(SocketError):
-            await sock.connect_to_host(network.host, await network.unused_port())
+            await be_refused(sock)
 
     assert sock.error() is ErrorKind.CONNECTION_REFUSED
 
@@ -793,7 +795,7 @@ async def end_after_the_peer(sock: TcpSocket, peer: RawPeer) -> None:
 async def end_in_refusal(sock: TcpSocket, peer: RawPeer) -> None:
     sock.abort()
     with pytest.raises(SocketError):
-        await sock.connect_to_host("127.0.0.1", await Loopback().unused_port())
+        await be_refused(sock)
 
 
 ENDS = [
@@ -855,7 +857,7 @@ async def test_an_attempt_that_fails_has_dropped_the_old_bytes_too(network: Loop
             await sock.disconnect_from_host()
             kept = sock.peek(10)
             with pytest.raises(SocketError):
-                await sock.connect_to_host(network.host, await network.unused_port())
+                await be_refused(sock)
             await sock.aclose()
 
     assert kept == b"old"

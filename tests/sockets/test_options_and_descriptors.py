@@ -15,6 +15,7 @@ import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, names
 from tests.networks import Loopback, RawListener, RawPeer
+from tests.sockets.ports import be_refused
 from tests.sockets.telling import told
 from trioqt import (
     Disconnected,
@@ -516,7 +517,7 @@ async def test_adopting_clears_what_is_left_of_a_failure(network: Loopback) -> N
     """A new connection knows nothing of the old one's error."""
     async with TcpSocket() as sock:
         with pytest.raises(SocketError):
-            await sock.connect_to_host(network.host, await network.unused_port())
+            await be_refused(sock)
         async with raw_pair(network) as (theirs, peer):
             sock.set_socket_descriptor(theirs.detach())
             sock.write(b"works")

@@ -15,6 +15,7 @@ import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, ScriptedSocket
 from tests.networks import Loopback, RawPeer
+from tests.sockets.ports import be_refused
 from tests.sockets.telling import told
 from trioqt import (
     Disconnected,
@@ -988,19 +989,18 @@ async def test_no_descriptor_is_left_behind(network: Loopback) -> None:
             await trio.lowlevel.checkpoint()
     with pytest.raises(SocketError):
         async with TcpSocket() as sock:
-            await sock.connect_to_host(network.host, await network.unused_port())
+            await be_refused(sock)
 
     assert set(os.listdir("/proc/self/fd")) == before
 
 
-async def test_an_error_that_leaves_the_block_is_told_once(network: Loopback) -> None:
+async def test_an_error_that_leaves_the_block_is_told_once() -> None:
     """A refused connection that nobody handles: one event, one exception, and no group around it."""
-    port = await network.unused_port()
     sock = TcpSocket()
 
     with pytest.raises(SocketError) as caught:
         async with sock:
             subscription = await sock.events(ErrorOccurred).__aenter__()
-            await sock.connect_to_host(network.host, port)
+            await be_refused(sock)
 
     assert [event async for event in subscription] == [ErrorOccurred(caught.value.kind, caught.value.message)]

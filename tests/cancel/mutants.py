@@ -1,0 +1,90 @@
+"""Six ways to be wrong that look right.  Each must be caught by a scenario that the real classes pass."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import trio
+
+from trioqt import HostAddress, TcpServer, TcpSocket
+from trioqt.core.states import Told
+
+__all__ = ["MUTANTS"]
+
+
+class TakesFirst(TcpSocket):
+    """A take before a checkpoint: what was taken is lost if the checkpoint is cancelled."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data = await super().receive_some(max_bytes)
+        await trio.lowlevel.checkpoint()
+        return data
+
+
+class TellsLater(TcpSocket):
+    """A state change before an awaited event: cancelled in between, the state says what nobody was told."""
+
+    _later: list[Told] | None = None
+
+    def _tell(self, thing: Told) -> None:
+        if self._later is None:
+            super()._tell(thing)
+        else:
+            self._later.append(thing)
+
+    async def connect_to_host(self, host: Any, port: int, **options: Any) -> None:
+        self._later = []
+        await super().connect_to_host(host, port, **options)
+        await trio.lowlevel.checkpoint()
+        later, self._later = self._later, None
+        for thing in later:
+            self._tell(thing)
+
+
+class FreesTwice(TcpServer[TcpSocket]):
+    """A slot released twice: after the first connection has ended there is room for one too many."""
+
+    def _forget(self, sock: Any) -> None:
+        super()._forget(sock)
+        assert self._max_connections is not None
+        self._max_connections += 1
+
+
+class LeaksAttempts(TcpSocket):
+    """A leaked attempt: the socket of a connect that was cancelled stays open."""
+
+    async def connect_to_host(self, host: Any, port: int, **options: Any) -> None:
+        attempt = socket.socket().detach()
+        await super().connect_to_host(HostAddress(str(host)) if ":" in str(host) else host, port, **options)
+        os.close(attempt)
+
+
+class Tears(TcpSocket):
+    """A torn write: a cancelled send has sent the first half."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        half = len(data) // 2
+        await super().send_all(data[:half])
+        await super().send_all(data[half:])
+
+
+class DropsAccepted(TcpServer[TcpSocket]):
+    """An accepted socket dropped: a connection that was taken is lost if the checkpoint after it is cancelled."""
+
+    async def accept(self) -> TcpSocket:
+        sock = await super().accept()
+        await trio.lowlevel.checkpoint()
+        return sock
+
+
+MUTANTS: dict[type, tuple[str, str]] = {
+    TakesFirst: ("TcpSocket.receive_some, has to wait, loopback", "expect"),
+    TellsLater: ("TcpSocket.connect_to_host, answered at once, address, loopback", "expect"),
+    FreesTwice: ("TcpServer.serve, has to wait, loopback", "expect"),
+    LeaksAttempts: ("TcpSocket.connect_to_host, has to wait, name, loopback", "leak"),
+    Tears: ("TcpSocket.send_all, full queue, loopback", "expect"),
+    DropsAccepted: ("TcpServer.accept, has to wait, loopback", ""),
+}
+"""Each with the scenario that catches it, and the kind of problem that it is found by; empty: any."""

@@ -1,0 +1,571 @@
+"""A cancelled accept lost no connection, a cancelled ``serve`` leaves none behind, and slots are exact."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+import attrs
+import trio
+
+from tests.cancel.connecting import GOOD, REFUSING, Resolver
+from tests.cancel.kit import Case, KernelPeer, Play, Seen, Situation, Trial, read_to_end, turn
+from tests.cancel.watching import all_steps
+from trioqt import ConnectionFinished, NewConnection, SocketError, SocketState, TcpServer, TcpSocket
+
+__all__ = ["CASES"]
+
+NAMES = (b"alice", b"bob", b"carol", b"dave")
+
+Manner = Literal["asks", "finishes", "resets"]
+
+
+@attrs.define(eq=False)
+class Client:
+    """It connects, says its name, and reads to the end."""
+
+    name: bytes
+    seen: Seen = attrs.Factory(Seen)
+    port: int = 0
+
+    async def run(self, server_port: int, manner: Manner) -> None:
+        # Without a step: the kernel answers for a server that listens.
+        try:
+            raw = socket.create_connection((GOOD, server_port))
+        except ConnectionRefusedError:
+            return  # the server was closed meanwhile
+        self.port = raw.getsockname()[1]
+        raw.sendall(self.name)
+        peer = KernelPeer(trio.socket.from_stdlib_socket(raw))
+        if manner == "resets":
+            peer.reset()
+            self.seen.over.set()
+        else:
+            if manner == "finishes":
+                peer.finish()
+            await read_to_end(peer, self.seen)
+
+
+async def come(trial: Trial, port: int, clients: Sequence[Client], manner: Manner = "asks") -> None:
+    """One client a turn; two come together at last."""
+    for number, client in enumerate(clients):
+        if number < len(clients) - 1:
+            await turn()
+        trial.nursery.start_soon(client.run, port, manner)
+
+
+Step = Callable[[TcpServer[TcpSocket]], Callable[[], Awaitable[TcpSocket]]]
+
+
+def by_waiting(server: TcpServer[TcpSocket]) -> Callable[[], Awaitable[TcpSocket]]:
+    async def wait_for_new_connection() -> TcpSocket:
+        await server.wait_for_new_connection()
+        sock = server.next_pending_connection()
+        assert sock is not None
+        return sock
+
+    return wait_for_new_connection
+
+
+STEPS: dict[str, Step] = {
+    "accept": lambda server: server.accept,
+    "__aiter__": lambda server: aiter(server).__anext__,
+    "wait_for_new_connection": by_waiting,
+}
+
+Beside = Callable[[Trial, TcpServer[TcpSocket]], Awaitable[None]]
+
+
+def accepting(
+    step: Step,
+    *,
+    waiting: bool = False,
+    manner: Manner = "asks",
+    beside: Beside | None = None,
+    limit: int | None = None,
+) -> Play:
+    """Every client is served once, whatever was cancelled.
+
+    Args:
+      waiting: All of them are in the pending queue, or in the kernel's, when it begins.
+      beside: What another task does meanwhile.
+    """
+
+    async def play(trial: Trial) -> None:
+        clients = [Client(name) for name in NAMES]
+        served: list[bytes] = []
+        async with trial.server(max_connections=limit) as server:
+            server.set_max_pending_connections(2)
+            await server.listen(GOOD)
+            if waiting:
+                await come(trial, server.server_port(), clients, manner)
+                await turn()
+            else:
+                trial.nursery.start_soon(come, trial, server.server_port(), clients, manner)
+            if beside is not None:
+                trial.nursery.start_soon(beside, trial, server)
+            while len(served) < len(clients):
+                sock = await trial.call(step(server))
+                if sock is None:
+                    continue
+                try:
+                    async with sock:
+                        served.append(await sock.receive_exactly(1))
+                        await sock.send_all(b"welcome")
+                        served[-1] += sock.read_all()
+                except SocketError as error:
+                    trial.equal("kind", (manner, error.kind.name), ("resets", "REMOTE_HOST_CLOSED"))
+                trial.equal("slots taken", server.connection_count(), len(server._pending))
+            trial.equal("pending", server.has_pending_connections(), False)
+            trial.equal("connections", server.connection_count(), 0)
+        trial.equal("served", sorted(served), sorted(NAMES))
+        for client in clients:
+            await client.seen.over.wait()
+            if manner != "resets":
+                view = (bytes(client.seen.data), client.seen.end)
+                trial.equal(f"what {client.name.decode()} saw", view, (b"welcome", "clean"))
+
+    return play
+
+
+def stopped(step: Step, *, aclose: bool) -> Play:
+    """Another task stops listening while one waits for a connection: it is told, and the pending ones are aborted."""
+
+    async def play(trial: Trial) -> None:
+        client = Client(b"late")
+        ends: list[str] = []
+
+        async def stop() -> None:
+            await turn(2)
+            if aclose:
+                await server.aclose()
+            else:
+                server.close()
+
+        async with trial.server() as server:
+            await server.listen(GOOD)
+            trial.nursery.start_soon(stop)
+            while not ends:
+                try:
+                    await trial.call(step(server))
+                except (trio.ClosedResourceError, StopAsyncIteration):
+                    ends.append("told")
+            trial.equal("listening", server.is_listening(), False)
+            trial.equal("connections", server.connection_count(), 0)
+            if not aclose:
+                await server.listen(GOOD)
+                trial.nursery.start_soon(client.run, server.server_port(), "asks")
+                async with await server.accept() as sock:
+                    trial.equal("received", await sock.receive_exactly(4), b"late")
+
+    return play
+
+
+async def busy(trial: Trial, server: TcpServer[TcpSocket]) -> None:
+    """A second one is refused while one accepts, and disturbs nothing."""
+    try:
+        await server.serve(TcpSocket.aclose)
+    except trio.BusyResourceError:
+        return
+    trial.expect(False, "the second one is refused")
+
+
+async def watcher(trial: Trial, server: TcpServer[TcpSocket]) -> None:
+    """Others look on: a subscriber, and one who waits for a connection without taking it."""
+    trial.nursery.start_soon(server.wait_for_new_connection)
+    async with server.events() as events:
+        async for _ in events:
+            pass
+
+
+# ---- serve -------------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Echo:
+    """A handler, and what it knows of its connections by their ports."""
+
+    server: TcpServer[TcpSocket]
+    started: list[int] = attrs.Factory(list)
+    cut: list[int] = attrs.Factory(list)
+    running: int = 0
+    most: int = 0
+
+    async def __call__(self, sock: TcpSocket) -> None:
+        port = sock.peer_port()
+        self.started.append(port)
+        self.running += 1
+        self.most = max(self.most, self.running, self.server.connection_count())
+        try:
+            while data := await sock.receive_some():
+                await sock.send_all(data)
+                await sock.send_eof()
+        except trio.Cancelled:
+            self.cut.append(port)
+            raise
+        finally:
+            self.running -= 1
+
+
+def serving(
+    *, waiting: bool = False, manner: Manner = "asks", limit: int | None = None, beside: Beside | None = None
+) -> Play:
+    """Every connection has one handler; who was not cut off has been served; no slot is left taken."""
+
+    async def play(trial: Trial) -> None:
+        clients = [Client(name) for name in NAMES]
+        async with trial.server(max_connections=limit) as server:
+            echo = Echo(server)
+            server.set_max_pending_connections(2)
+            await server.listen(GOOD)
+            port = server.server_port()
+
+            async def close_at_last() -> None:
+                for client in clients:
+                    await client.seen.over.wait()
+                await turn()
+                server.close()
+
+            if waiting:
+                await come(trial, port, clients, manner)
+                await turn()
+            else:
+                trial.nursery.start_soon(come, trial, port, clients, manner)
+            trial.nursery.start_soon(close_at_last)
+            if beside is not None:
+                trial.nursery.start_soon(beside, trial, server)
+            await trial.call(server.serve, echo)
+            if trial.cancelled:
+                trial.equal("handlers after a cancelled serve", echo.running, 0)
+                trial.equal("connections after it", server.connection_count(), len(server._pending))
+                with contextlib.suppress(trio.ClosedResourceError):
+                    await server.serve(echo)
+            trial.equal("connections", server.connection_count(), 0)
+            trial.equal("listening", server.is_listening(), False)
+        trial.expect(limit is None or echo.most <= limit, f"{echo.most} at once are within the limit")
+        for client in clients:
+            await client.seen.over.wait()
+            if manner == "resets":
+                continue
+            trial.equal(f"handlers of {client.name.decode()}", echo.started.count(client.port), 1)
+            if client.port not in echo.cut:
+                view = (bytes(client.seen.data), client.seen.end)
+                trial.equal(f"what {client.name.decode()} saw", view, (client.name, "clean"))
+        trial.expect(trial.probe.injected or not echo.cut, "nobody is cut off without a cancellation")
+
+    return play
+
+
+async def finished_events(trial: Trial, server: TcpServer[TcpSocket]) -> None:
+    """A subscriber hears of the end of each handler."""
+    async with server.events(ConnectionFinished) as events:
+        finished = [event.peer_port async for event in events]
+    trial.equal("handlers told of, each once", (len(finished), len(set(finished))), (len(NAMES), len(NAMES)))
+
+
+async def close_early(trial: Trial, server: TcpServer[TcpSocket]) -> None:
+    """Stops listening while handlers run; ``serve`` returns when they are done."""
+    await turn(5)
+    if not server.has_pending_connections():
+        server.pause_accepting()
+        await turn()
+        server.resume_accepting()
+
+
+def stopped_serving(*, aclose: bool) -> Play:
+    """Another task stops the server: handlers go on, then ``serve`` returns."""
+
+    async def play(trial: Trial) -> None:
+        clients = [Client(b"alice")]
+
+        async def stop() -> None:
+            await turn(3)
+            if aclose:
+                await server.aclose()
+            else:
+                server.close()
+
+        async def handler(sock: TcpSocket) -> None:
+            await turn(6)
+            await sock.send_all(b"welcome")
+            await sock.receive_exactly(5)
+
+        async with trial.server() as server:
+            await server.listen(GOOD)
+            await come(trial, server.server_port(), clients)
+            trial.nursery.start_soon(stop)
+            await trial.call(server.serve, handler)
+            trial.equal("connections", server.connection_count(), len(server._pending))
+            trial.expect(trial.cancelled or not server.is_listening(), "it goes on until the server is stopped")
+        await clients[0].seen.over.wait()
+        if not trial.cancelled:
+            trial.equal("what alice saw", bytes(clients[0].seen.data), b"welcome")
+
+    return play
+
+
+# ---- listening and ending ----------------------------------------------------------------------------------------
+
+
+def listening(host: str, addresses: tuple[str, ...] = (), *, beside: Beside | None = None) -> Play:
+    """Cancelled: it does not listen, and can."""
+
+    async def play(trial: Trial) -> None:
+        trio.socket.set_custom_hostname_resolver(Resolver(addresses))
+        client = Client(b"alice")
+        async with trial.server() as server:
+            if beside is not None:
+                trial.nursery.start_soon(beside, trial, server)
+            try:
+                await trial.call(server.listen, host)
+            except (SocketError, trio.ClosedResourceError):
+                # Another task was faster, and listens, or has closed the server.
+                trial.expect(beside is not None, "nobody disturbs it")
+                return
+            if trial.cancelled and not server.is_listening():
+                trial.equal("port", server.server_port(), 0)
+                trial.equal("descriptor", server.socket_descriptor(), -1)
+                try:
+                    await server.listen(host)
+                except (SocketError, trio.ClosedResourceError):
+                    trial.expect(beside is not None, "nobody disturbs it")
+                    return
+            trial.nursery.start_soon(client.run, server.server_port(), "asks")
+            async with await server.accept() as sock:
+                trial.equal("received", await sock.receive_exactly(5), b"alice")
+
+    return play
+
+
+async def listen_in_use(trial: Trial) -> None:
+    with socket.socket() as taken:
+        taken.bind((GOOD, 0))
+        taken.listen(1)
+        async with trial.server() as server:
+            try:
+                await trial.call(server.listen, GOOD, taken.getsockname()[1])
+            except SocketError as error:
+                trial.equal("kind", error.kind.name, "ADDRESS_IN_USE")
+            else:
+                trial.expect(trial.cancelled, "the address is in use")
+            trial.equal("listening", server.is_listening(), False)
+            await server.listen(GOOD)
+
+
+async def listen_too(trial: Trial, server: TcpServer[TcpSocket]) -> None:
+    await turn()
+    try:
+        await server.listen(GOOD)
+    except SocketError as error:
+        trial.equal("kind", error.kind.name, "OPERATION")
+    except trio.ClosedResourceError:
+        pass  # the block was left meanwhile
+
+
+async def close_it(trial: Trial, server: TcpServer[TcpSocket]) -> None:
+    await server.aclose()
+
+
+def ending(
+    how: Literal["aclose", "block", "nested", "exception"], *, manner: Manner = "asks", serve: bool = False
+) -> Play:
+    """A server with a connection that was taken and two that are pending; or all in handlers, which never end.
+
+    ``aclose`` leaves the one that was taken alone, the block ends it.
+    """
+
+    async def play(trial: Trial) -> None:
+        clients = [Client(name) for name in NAMES]
+        taken: list[TcpSocket] = []
+
+        async def never_end(sock: TcpSocket) -> None:
+            taken.append(sock)
+            await trio.sleep_forever()
+
+        async def body(server: TcpServer[TcpSocket], nursery: trio.Nursery) -> None:
+            server.set_max_pending_connections(2)
+            await server.listen(GOOD)
+            if serve:
+                await nursery.start(server.serve, never_end)
+            await come(trial, server.server_port(), clients, manner)
+            if not serve:
+                taken.append(await server.accept())
+            await turn()
+
+        server = trial.server()
+        if how == "aclose":
+            async with server, trio.open_nursery() as nursery:
+                await body(server, nursery)
+                await trial.call(server.aclose)
+                trial.equal("listening", server.is_listening(), False)
+                trial.equal("pending", server.has_pending_connections(), False)
+                trial.equal("connections", server.connection_count(), sum(sock.is_valid() for sock in taken))
+                trial.expect(manner == "resets" or len(taken) == server.connection_count(), "who was taken goes on")
+                nursery.cancel_scope.cancel()
+        else:
+
+            async def block() -> None:
+                async with trio.open_nursery() as nursery:
+                    async with server:
+                        if how == "nested":
+                            async with server:
+                                await body(server, nursery)
+                            trial.equal("listening between the exits", server.is_listening(), False)
+                        else:
+                            await body(server, nursery)
+                        if how == "exception":
+                            raise ZeroDivisionError
+
+            with contextlib.suppress(ExceptionGroup) if how == "exception" else contextlib.nullcontext():
+                await trial.call(block)
+        trial.equal("listening", server.is_listening(), False)
+        trial.equal("connections", server.connection_count(), 0)
+        for sock in taken:
+            trial.equal("state of an accepted socket", sock.state(), SocketState.UNCONNECTED)
+        for client in clients:
+            if client.port:  # else it never came
+                await client.seen.over.wait()
+
+    return play
+
+
+def server_events(*, waiting: bool = False, manner: Manner = "asks", listeners: int = 1) -> Play:
+    """Each handler's end is told once to each listener, and a nudge for the connections."""
+
+    async def play(trial: Trial) -> None:
+        clients = [Client(name) for name in NAMES]
+        others: list[int] = []
+
+        async with trial.server() as server, trio.open_nursery() as nursery:
+            await server.listen(GOOD)
+            echo = Echo(server)
+
+            async def live() -> None:
+                trial.nursery.start_soon(come, trial, server.server_port(), clients, manner)
+                for client in clients:
+                    await client.seen.over.wait()
+                while len(echo.started) < len(clients):
+                    await turn()
+                await turn()
+                server.close()
+
+            async def listen() -> None:
+                async with server.events(ConnectionFinished) as events:
+                    async for _ in events:
+                        others.append(1)
+
+            for _ in range(listeners - 1):
+                nursery.start_soon(listen)
+            async with server.events() as subscription:
+                nursery.start_soon(server.serve, echo)
+                if waiting:
+                    await live()
+                else:
+                    nursery.start_soon(live)
+                events = []
+                while sum(isinstance(event, ConnectionFinished) for event in events) < len(clients):
+                    event = await trial.call(subscription.__anext__)
+                    if event is not None:
+                        events.append(event)
+            nursery.cancel_scope.cancel()
+        finished = sorted(event.peer_port for event in events if isinstance(event, ConnectionFinished))
+        trial.equal("handlers told of", finished, sorted(echo.started))
+        trial.expect(any(isinstance(event, NewConnection) for event in events), "connections are told of")
+
+    return play
+
+
+async def events_end(trial: Trial) -> None:
+    """The iteration ends with the server's block, after what was posted."""
+    client = Client(b"alice")
+    async with trial.server() as server:
+        await server.listen(GOOD)
+        cm = server.events(NewConnection)
+        subscription = await cm.__aenter__()
+        trial.nursery.start_soon(client.run, server.server_port(), "asks")
+        await turn()
+    trial.equal("events", await all_steps(trial, subscription), [NewConnection()])
+    await cm.__aexit__(None, None, None)
+
+
+# fmt: off
+ACCEPTS: tuple[tuple[Situation, str, Callable[[Step], Play]], ...] = (
+    ("answered at once", "",          functools.partial(accepting, waiting=True)),
+    ("has to wait",      "",          accepting),
+    ("has to wait",      "limit",     functools.partial(accepting, waiting=True, limit=1)),
+    ("peer finishes",    "",          functools.partial(accepting, manner="finishes")),
+    ("peer resets",      "",          functools.partial(accepting, manner="resets")),
+    ("second task",      "watched",   functools.partial(accepting, beside=watcher)),
+    ("second task",      "close()",   functools.partial(stopped, aclose=False)),
+    ("second task",      "aclose()",  functools.partial(stopped, aclose=True)),
+)
+SERVES: tuple[tuple[Situation, str, Play], ...] = (
+    ("answered at once", "",          serving(waiting=True)),
+    ("has to wait",      "",          serving()),
+    ("has to wait",      "limit",     serving(limit=1)),
+    ("has to wait",      "limit, all waiting", serving(limit=2, waiting=True)),
+    ("peer finishes",    "",          serving(manner="finishes")),
+    ("peer resets",      "",          serving(manner="resets")),
+    ("second task",      "busy",      serving(beside=busy)),
+    ("second task",      "watched",   serving(beside=finished_events)),
+    ("second task",      "paused",    serving(beside=close_early)),
+    ("second task",      "close()",   stopped_serving(aclose=False)),
+    ("second task",      "aclose()",  stopped_serving(aclose=True)),
+)
+LISTENS: tuple[tuple[Situation, str, Play], ...] = (
+    ("answered at once", "address",   listening(GOOD)),
+    ("answered at once", "in use",    listen_in_use),
+    ("has to wait",      "name",      listening("some.host", (GOOD, REFUSING))),
+    ("second task",      "listen()",  listening("some.host", (GOOD,), beside=listen_too)),
+    ("second task",      "aclose()",  listening("some.host", (GOOD,), beside=close_it)),
+)
+ENDS: tuple[tuple[str, Situation, str, Play], ...] = (
+    ("aclose",     "answered at once", "",          ending("aclose")),
+    ("aclose",     "peer finishes",    "",          ending("aclose", manner="finishes")),
+    ("aclose",     "peer resets",      "",          ending("aclose", manner="resets")),
+    ("aclose",     "second task",      "serving",   ending("aclose", serve=True)),
+    ("__aenter__", "answered at once", "",          ending("block")),
+    ("__aexit__",  "answered at once", "",          ending("block")),
+    ("__aexit__",  "answered at once", "nested",    ending("nested")),
+    ("__aexit__",  "answered at once", "exception", ending("exception")),
+    ("__aexit__",  "peer finishes",    "",          ending("block", manner="finishes")),
+    ("__aexit__",  "peer resets",      "",          ending("block", manner="resets")),
+    ("__aexit__",  "second task",      "serving",   ending("block", serve=True)),
+)
+EVENTS: tuple[tuple[Situation, str, Play], ...] = (
+    ("answered at once", "",          server_events(waiting=True)),
+    ("answered at once", "end",       events_end),
+    ("has to wait",      "",          server_events()),
+    ("peer finishes",    "",          server_events(manner="finishes")),
+    ("peer resets",      "",          server_events(manner="resets")),
+    ("second task",      "listeners", server_events(listeners=3)),
+)
+# fmt: on
+
+CASES = [
+    *(
+        Case(
+            f"TcpServer.{name}",
+            situation,
+            make(step),
+            variant=variant,
+            through="__anext__" if name == "__aiter__" else "",
+        )
+        for name, step in STEPS.items()
+        for situation, variant, make in ACCEPTS
+    ),
+    Case("TcpServer.accept", "second task", accepting(STEPS["accept"], beside=busy), variant="busy"),
+    *(Case("TcpServer.serve", situation, play, variant=variant) for situation, variant, play in SERVES),
+    *(Case("TcpServer.listen", situation, play, variant=variant) for situation, variant, play in LISTENS),
+    *(
+        Case(f"TcpServer.{name}", situation, play, variant=variant, through="" if name == "aclose" else "block")
+        for name, situation, variant, play in ENDS
+    ),
+    *(
+        Case("TcpServer.events", situation, play, variant=variant, through="__anext__")
+        for situation, variant, play in EVENTS
+    ),
+]

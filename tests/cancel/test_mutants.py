@@ -1,0 +1,27 @@
+"""The scenarios can fail: six mutants of the real classes are each caught."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cancel.mutants import MUTANTS
+from tests.cancel.test_every_coroutine import CASES
+from trioqt import TcpServer, TcpSocket
+from trioqt.testing import cancel_everywhere
+
+BY_NAME = {str(case): case for case in CASES}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_mutant_is_caught_by_a_scenario_that_the_real_class_passes(mutant: type) -> None:
+    """A scenario that never fails shows nothing; this one fails as soon as the mistake is there."""
+    name, kind = MUTANTS[mutant]
+    case = BY_NAME[name]
+    mutated = case.scenario(mutant, TcpServer) if issubclass(mutant, TcpSocket) else case.scenario(TcpSocket, mutant)
+
+    report, real = cancel_everywhere(mutated, seeds=(0,)), cancel_everywhere(case.scenario(), seeds=(0,))
+
+    assert real.ok, str(real)
+    assert not report.ok
+    assert all(failure.boundary is not None for failure in report.failures), "the mutant works when nobody cancels"
+    assert kind == "" or report.count_problems()[kind] > 0, str(report)
