@@ -1,4 +1,4 @@
-"""A connect that was cancelled leaves nothing behind: the socket is UNCONNECTED, without a descriptor, and can begin anew.
+"""A connect that was cancelled leaves nothing behind: UNCONNECTED, without a descriptor, and it can begin anew.
 
 A bind that was cancelled took no address.
 """
@@ -44,6 +44,8 @@ class Resolver(trio.abc.HostnameResolver):
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
         raise NotImplementedError
 
+
+REFUSED = "CONNECTION_REFUSED"
 
 GOOD, REFUSING, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
@@ -113,14 +115,12 @@ def connect(
     *,
     bound: bool = False,
     beside: Callable[[Trial, TcpSocket], Awaitable[None]] | None = None,
-    may_end: bool = False,
 ) -> Play:
     """Connect; if that was cancelled, connect again.  Either way it works then.
 
     Args:
       addresses: What the name is found to be.
-      beside: What another task does meanwhile.
-      may_end: and it ends the attempt.
+      beside: What another task does meanwhile; those in ENDING end the attempt.
     """
 
     async def play(trial: Trial) -> None:
@@ -144,7 +144,7 @@ def connect(
                 check_dropped(trial, sock)
             else:
                 trial.equal("state", sock.state(), SocketState.CONNECTED)
-            trial.expect(may_end or not ended, "nobody else ends it")
+            trial.expect(beside in ENDING or not ended, "nobody else ends it")
             await must_work(sock, world.port)
         good = [seen for seen in world.served if seen.data]
         trial.equal("what was said", [(bytes(seen.data), seen.end) for seen in good], [(b"hello", "clean")])
@@ -228,6 +228,9 @@ async def abort_while_connecting(trial: Trial, sock: TcpSocket) -> None:
         async for event in events:
             if event.state is SocketState.CONNECTING:
                 return sock.abort()
+
+
+ENDING = (abort_it, disconnect_it, abort_while_connecting)
 
 
 async def connect_it_too(trial: Trial, sock: TcpSocket) -> None:
@@ -378,20 +381,20 @@ CONNECTS: tuple[tuple[Situation, str, Play], ...] = (
     ("has to wait",      "name, bound",        connect("some.host", (REFUSING, GOOD), bound=True)),
     ("has to wait",      "losers",             connect("some.host", (SILENT, REFUSING, GOOD, GOOD))),
     ("has to wait",      "no such name",       connect_in_vain("some.host", (), "HOST_NOT_FOUND")),
-    ("has to wait",      "all refuse",         connect_in_vain("some.host", (REFUSING, REFUSING), "CONNECTION_REFUSED")),
-    ("peer resets",      "refuses",            connect_in_vain(REFUSING, (), "CONNECTION_REFUSED")),
+    ("has to wait",      "all refuse",         connect_in_vain("some.host", (REFUSING, REFUSING), REFUSED)),
+    ("peer resets",      "refuses",            connect_in_vain(REFUSING, (), REFUSED)),
     ("peer finishes",    "",                   peer_ends(reset=False)),
     ("peer resets",      "after it accepted",  peer_ends(reset=True)),
-    ("second task",      "aborted in look-up", connect("some.host", (SILENT,), beside=abort_it, may_end=True)),
-    ("second task",      "aborted",            connect("some.host", (SILENT, GOOD), beside=abort_while_connecting, may_end=True)),
-    ("second task",      "disconnected",       connect("some.host", (SILENT,), beside=disconnect_it, may_end=True)),
+    ("second task",      "aborted in look-up", connect("some.host", (SILENT,), beside=abort_it)),
+    ("second task",      "aborted",            connect("some.host", (SILENT, GOOD), beside=abort_while_connecting)),
+    ("second task",      "disconnected",       connect("some.host", (SILENT,), beside=disconnect_it)),
     ("second task",      "another connect",    connect("some.host", (SILENT, GOOD), beside=connect_it_too)),
     ("second task",      "watched",            connect("some.host", (SILENT, GOOD), beside=wait_for_it)),
 )
 WAITS: tuple[tuple[Situation, str, Play], ...] = (
     ("answered at once", "",                   connected_at_once),
     ("has to wait",      "",                   wait_for_connected("some.host", (SILENT, GOOD))),
-    ("peer resets",      "refuses",            wait_for_connected("some.host", (REFUSING,), end="CONNECTION_REFUSED")),
+    ("peer resets",      "refuses",            wait_for_connected("some.host", (REFUSING,), end=REFUSED)),
     ("peer finishes",    "",                   peer_ends_connected(reset=False)),
     ("peer resets",      "connected",          peer_ends_connected(reset=True)),
     ("second task",      "aborted",            wait_for_connected("some.host", (SILENT,), abort=True, end="closed")),

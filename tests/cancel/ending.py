@@ -1,4 +1,4 @@
-"""What ends a connection has ended it, cancelled or not, and the peer never sees a clean end in front of missing bytes."""
+"""What ends a connection has ended it, cancelled or not; the peer never sees a clean end in front of missing bytes."""
 
 from __future__ import annotations
 

@@ -270,17 +270,19 @@ def brief(data: bytes | bytearray) -> list[tuple[str, int]]:
     return runs
 
 
+when_full = functools.partial(to_a_reader, full=True, write_buffer_size=1)
+
 # fmt: off
 PLAYS: tuple[tuple[Situation, str, Callable[[Verb], Play]], ...] = (
     ("answered at once", "",              to_a_reader),
     ("has to wait",      "",              functools.partial(to_a_reader, full=True, write_buffer_size=4000)),
-    ("full queue",       "",              functools.partial(to_a_reader, full=True, write_buffer_size=1)),
-    ("peer finishes",    "",              functools.partial(to_a_reader, full=True, write_buffer_size=1, finishes=True)),
+    ("full queue",       "",              when_full),
+    ("peer finishes",    "",              functools.partial(when_full, finishes=True)),
     ("peer resets",      "",              peer_resets),
     ("second task",      "aborted",       aborted),
-    ("second task",      "a receiver",    functools.partial(to_a_reader, full=True, write_buffer_size=1, beside=a_receiver)),
-    ("second task",      "a writer",      functools.partial(to_a_reader, full=True, write_buffer_size=1, beside=a_writer)),
-    ("second task",      "a watcher",     functools.partial(to_a_reader, full=True, write_buffer_size=1, beside=a_watcher)),
+    ("second task",      "a receiver",    functools.partial(when_full, beside=a_receiver)),
+    ("second task",      "a writer",      functools.partial(when_full, beside=a_writer)),
+    ("second task",      "a watcher",     functools.partial(when_full, beside=a_watcher)),
 )
 # fmt: on
 
@@ -296,7 +298,7 @@ def _cases() -> list[Case]:
         Case(
             "TcpSocket.send_all",
             "second task",
-            to_a_reader(send_all, full=True, write_buffer_size=1, beside=a_sender),
+            when_full(send_all, beside=a_sender),
             medium,
             "a sender",
         )

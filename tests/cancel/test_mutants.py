@@ -5,19 +5,21 @@ from __future__ import annotations
 import pytest
 
 from tests.cancel.mutants import MUTANTS
-from tests.cancel.test_every_coroutine import CASES
+from tests.cancel.scenarios import find_case
 from trioqt import TcpServer, TcpSocket
 from trioqt.testing import cancel_everywhere
-
-BY_NAME = {str(case): case for case in CASES}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_a_mutant_is_caught_by_a_scenario_that_the_real_class_passes(mutant: type) -> None:
     """A scenario that never fails shows nothing; this one fails as soon as the mistake is there."""
     name, kind = MUTANTS[mutant]
-    case = BY_NAME[name]
-    mutated = case.scenario(mutant, TcpServer) if issubclass(mutant, TcpSocket) else case.scenario(TcpSocket, mutant)
+    case = find_case(name)
+    if issubclass(mutant, TcpSocket):
+        mutated = case.scenario(mutant, TcpServer)
+    else:
+        assert issubclass(mutant, TcpServer)
+        mutated = case.scenario(TcpSocket, mutant)
 
     report, real = cancel_everywhere(mutated, seeds=(0,)), cancel_everywhere(case.scenario(), seeds=(0,))
 

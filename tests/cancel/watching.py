@@ -1,4 +1,4 @@
-"""A step of ``events()`` that was cancelled has lost no event; who only waits for a state changes nothing by leaving."""
+"""A step of ``events()`` that was cancelled has lost no event; who waits for a state changes nothing by leaving."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ ENDS: tuple[tuple[Situation, str, Play], ...] = (
 
 def _cases() -> list[Case]:
     media: tuple[Medium, ...] = ("memory", "loopback")
-    through = {entering: "events"}
+    through: dict[Play, str] = {entering: "events"}
     return [
         *(
             Case("TcpSocket.events", situation, play, medium, variant, through.get(play, "__anext__"))

@@ -415,8 +415,8 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         A handler that ends with ``SocketError`` (except OPERATION) or ``trio.ClosedResourceError``, of whatever socket,
         or with a group of nothing else, has ended and no more: vanished peers are not bugs.  Nor is the
         ``trio.BrokenResourceError`` of a stream that the handler laid over the socket, TLS for one, if a network error
-        is its cause.  Any other ``Exception`` is a bug, and goes out of ``serve`` in an ExceptionGroup; with ``isolate``
-        it is logged with its traceback, reported as ``ConnectionFinished``, and the server serves on.
+        is its cause.  Any other ``Exception`` is a bug, and goes out of ``serve`` in an ExceptionGroup; with
+        ``isolate`` it is logged with its traceback, reported as ``ConnectionFinished``, and the server serves on.
         KeyboardInterrupt, SystemExit and cancellation always go out.  Returns after ``close()`` once the last handler
         is done.
 
