@@ -211,6 +211,7 @@ class Trial:
             result = await self.probe.subject(fn, *args)
         finally:
             self.cancelled = self.probe.cancelled
+            self.check_told()
         hit = self.probe._walker.hit
         if before is None and hit is not None and hit.kind == "start" and name.endswith(hit.subject):
             self.expect(self.cancelled, f"{name} looks for cancellation at its start")
@@ -257,11 +258,16 @@ class Trial:
         self.sockets.append(sock)
         return sock, PipePeer(theirs)
 
+    def check_told(self) -> None:
+        """State and events agree."""
+        for sock in self.sockets:
+            states = [thing for thing in sock.told if isinstance(thing, SocketState)]
+            self.equal("the last state told", states[-1] if states else SocketState.UNCONNECTED, sock.state())
+
     def finish(self) -> None:
         """What must hold at the end of every run."""
+        self.check_told()
         for sock in self.sockets:
-            told = [thing for thing in sock.told if isinstance(thing, SocketState)]
-            self.equal("the last state told", told[-1] if told else SocketState.UNCONNECTED, sock.state())
             self.equal("the state at the end", sock.state(), SocketState.UNCONNECTED)
             self.equal("the descriptor at the end", sock.socket_descriptor(), -1)
         self.equal("tasks left", len(self.nursery.child_tasks), 0)

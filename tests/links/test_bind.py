@@ -181,6 +181,29 @@ async def test_other_failures_are_told_at_once(targets: list[Target], error: int
     assert network.open_sockets() == []
 
 
+@pytest.mark.parametrize("error", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+async def test_of_several_addresses_those_of_a_family_that_the_host_lacks_are_left_out(error: int) -> None:
+    """The name localhost stands for ::1 too, on machines whose IPv6 is switched off."""
+    network = BindingNetwork(errors=[error, 0])
+
+    listeners = await listen_on([LOCAL_V6, LOCAL_V4], 10)
+
+    assert [listener.local_address()[0] for listener in listeners] == ["127.0.0.1"]
+    assert len(network.bound) == 2
+    assert len(network.open_sockets()) == 1
+
+
+async def test_a_name_whose_addresses_the_host_lacks_all_cannot_be_listened_on() -> None:
+    """Then the last reason is told, and no socket stays open."""
+    network = BindingNetwork(errors=[errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+
+    with pytest.raises(OSError) as caught:
+        await listen_on([LOCAL_V6, LOCAL_V4], 10)
+
+    assert caught.value.errno == errno.EAFNOSUPPORT
+    assert network.open_sockets() == []
+
+
 async def test_cancelled_listening_closes_every_socket() -> None:
     """Cancelled between the first address and the second: neither stays taken."""
     network = BindingNetwork()

@@ -67,7 +67,9 @@ async def bind_socket(
 async def listen_on(targets: Sequence[Target], backlog: int, *, dual_stack: bool = False) -> list[NativeListener]:
     """Listen on every target with one port; where theirs is 0, the system's choice for the first serves all.
 
-    Raises: OSError.  Cancelled: every socket is closed.
+    Of several targets, those of a family that this host lacks are left out.
+
+    Raises: OSError, also if it lacks all of them.  Cancelled: every socket is closed.
     """
     port_is_free = targets[0].address[1] == 0
     for draw in range(PORT_DRAWS):
@@ -81,23 +83,44 @@ async def listen_on(targets: Sequence[Target], backlog: int, *, dual_stack: bool
 
 async def _listen_on_one_port(targets: Sequence[Target], backlog: int, dual_stack: bool) -> list[NativeListener]:
     socks: list[NativeSocket] = []
+    lacking: OSError | None = None
     port = targets[0].address[1]
     try:
         for target in targets:
             host, _, *scope = target.address
-            chosen = Target(target.family, (host, port, *scope))
-            # Every accepted connection inherits the listener's TCP_NODELAY, which saves each one a system call.
-            options = (*listen_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
-            sock = await bind_socket(chosen, options, dual_stack=dual_stack)
             try:
-                sock.listen(backlog)
+                sock = await _listen(Target(target.family, (host, port, *scope)), backlog, dual_stack)
+            except OSError as exc:
+                if not _lacks_family(exc, target):
+                    raise
+                lacking = exc
+            else:
                 port = sock.getsockname()[1]
                 socks.append(native_socket(sock))
-            except BaseException:
-                sock.close()
-                raise
+        if lacking is not None and not socks:
+            raise lacking
     except BaseException:
         for taken in socks:
             taken.close()
         raise
     return [NativeListener(sock) for sock in socks]
+
+
+def _lacks_family(exc: OSError, target: Target) -> bool:
+    """Is there no IPv4, or no IPv6, here?  Where IPv6 is switched off, localhost often still stands for ::1 too.
+
+    Any other address that is not ours is a mistake, and is told.
+    """
+    return exc.errno == errno.EAFNOSUPPORT or (exc.errno == errno.EADDRNOTAVAIL and target.address[0] == "::1")
+
+
+async def _listen(target: Target, backlog: int, dual_stack: bool) -> trio.socket.SocketType:
+    # Every accepted connection inherits the listener's TCP_NODELAY, which saves each one a system call.
+    options = (*listen_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
+    sock = await bind_socket(target, options, dual_stack=dual_stack)
+    try:
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
