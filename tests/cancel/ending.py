@@ -202,6 +202,28 @@ def a_block(plan: Plan) -> Play:
     return play
 
 
+def a_parent(plan: Plan) -> Play:
+    """The nursery that holds the socket's tasks is cancelled, with whoever would have closed the socket."""
+
+    async def play(trial: Trial) -> None:
+        ended = Ended()
+        socks: list[TcpSocket] = []
+
+        async def block() -> None:
+            async with trio.open_nursery() as parent:
+                sock, peer = trial.child_pair(parent, half_open=plan.half_open, write_buffer_size=1)
+                socks.append(sock)
+                prepare(trial, sock, peer, plan, ended)
+                await turn(2)
+                await sock.aclose()
+
+        await noting_errors(trial, ended, block)
+        await check(trial, socks[0], plan, ended)
+        must_be_closed(trial, socks[0])
+
+    return play
+
+
 # ---- what other tasks do -------------------------------------------------------------------------------------------
 
 
@@ -282,6 +304,11 @@ PLANS: tuple[tuple[Situation, str, Plan], ...] = (
     ("second task",      "another end",     Plan(queued=True, peer="reads slowly", beside=another_end)),
     ("second task",      "waiters",         Plan(queued=True, peer="reads slowly", beside=waiters)),
 )
+PARENTS: tuple[tuple[str, Plan], ...] = (
+    ("parent cancelled",                Plan(queued=True, peer="reads slowly")),
+    ("parent cancelled, unread",        Plan(unread=True)),
+    ("parent cancelled, not half-open", Plan(queued=True, peer="finishes", half_open=False)),
+)
 BODIES: tuple[tuple[Situation, str, Plan], ...] = (
     ("answered at once", "exception",       Plan(body="raises")),
     ("answered at once", "exception, queued", Plan(body="raises", queued=True)),
@@ -303,6 +330,8 @@ def _cases() -> list[Case]:
                 ),
                 Case("TcpSocket.__aexit__", situation, a_block(plan), medium, variant, "block"),
             ]
+        for variant, plan in PARENTS:
+            cases.append(Case("TcpSocket.aclose", "has to wait", a_parent(plan), medium, variant, "block"))
         for situation, variant, plan in BODIES:
             cases.append(Case("TcpSocket.__aexit__", situation, a_block(plan), medium, variant, "block"))
         cases.append(Case("TcpSocket.__aenter__", "answered at once", a_block(Plan()), medium, through="block"))

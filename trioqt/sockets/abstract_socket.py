@@ -127,6 +127,7 @@ class AbstractSocket(EventSource):
         "_block",
         "_bound",
         "_closed",
+        "_ended_by",
         "_error",
         "_error_string",
         "_failure",
@@ -149,6 +150,7 @@ class AbstractSocket(EventSource):
         self._block: Block | None = None
         self._closed = False
         self._aborted = False  # the connection was ended here, by abort()
+        self._ended_by: trio.lowlevel.Task | None = None  # and in order, by this task; others could not know
         self._failure: Failure | None = None  # the connection, or the attempt, ended by this
         self._error: ErrorKind | None = None
         self._error_string = ""

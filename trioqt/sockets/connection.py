@@ -10,6 +10,7 @@ what that did not take.  Neither task exists unless it must.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from typing import Protocol
@@ -153,6 +154,7 @@ class Connection(AbstractSocket):
         self._read_buffer.clear()
         self._failure = None
         self._error, self._error_string = None, ""
+        self._ended_by = None
         self._aborted = self._peer_finished = self._ends_itself = self._finish_told = False
         self._unseen = self._unsent = self._send_finished = False
 
@@ -200,12 +202,15 @@ class Connection(AbstractSocket):
 
     def _pull_all(self, link: Link) -> None:
         """Take what the system holds, past the buffer's bound; but a peer that sends on cannot keep us here."""
-        native, before = link.native(), -1
-        most = BLOCK_SIZE if native is None else native.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        most += len(self._read_buffer)
+        before, most = -1, self._system_holds(link) + len(self._read_buffer)
         while before < len(self._read_buffer) < most and self._link is link:
             before = len(self._read_buffer)
             self._pull(most, bounded=False)
+
+    def _system_holds(self, link: Link) -> int:
+        """How many bytes the system can hold at most for us to read."""
+        native = link.native()
+        return BLOCK_SIZE if native is None else native.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def _absorb(self, data: bytes) -> None:
         """What a link gave goes into the buffer; ``b""`` is the peer's end."""
@@ -244,7 +249,10 @@ class Connection(AbstractSocket):
         """
         link = self._link
         if link is None or self._machine.state is not CONNECTED:
-            self._refuse("receive", waited=self._waited)
+            # Who receives in another task than the one that ended it could not know, whether it waited or was between
+            # two calls: not its mistake.
+            another = self._ended_by is not None and self._ended_by is not trio.lowlevel.current_task()
+            self._refuse("receive", waited=self._waited or another)
         self._waited = True
         if self._watcher_waits:
             self._parked = True
@@ -419,17 +427,20 @@ class Connection(AbstractSocket):
     @trio.lowlevel.enable_ki_protection
     def _send_queued(self, link: Link) -> None:
         """Hand over what can go at once.  If that finds the connection lost, it has ended."""
-        queue = self._queue
-        self._corked = False
         try:
-            while queue:
-                sent = link.try_send(queue.block())
-                if not sent:
-                    break
-                queue.advance(sent)
-                self._sent(sent)
+            self._hand_over(link)
         except OSError as exc:
             self._fail(exc, Input.WRITE_FAILED)
+
+    def _hand_over(self, link: Link) -> None:
+        queue = self._queue
+        self._corked = False
+        while queue:
+            sent = link.try_send(queue.block())
+            if not sent:
+                break
+            queue.advance(sent)
+            self._sent(sent)
 
     def _sent(self, count: int) -> None:
         if self._subscriptions:
@@ -507,7 +518,9 @@ class Connection(AbstractSocket):
 
     @trio.lowlevel.enable_ki_protection
     def abort(self) -> None:
-        self._uncork()
+        if self._corked and self._link is not None:
+            with contextlib.suppress(OSError):  # whatever that finds, the end is made here
+                self._hand_over(self._link)
         self._take_offered()
         if self._attempt is not None:
             self._aborted = True
@@ -591,6 +604,7 @@ class Connection(AbstractSocket):
 
     async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool) -> None:
         # What arrived before this end can still be read, in our buffer or in the system's.
+        waiting = self._receiving and not self._parked  # then the system is not asked here
         self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
         if keep and self._link is link:
             self._pull_all(link)
@@ -600,6 +614,7 @@ class Connection(AbstractSocket):
         # the peer the last thing we said.
         unread = len(self._read_buffer) > 0
         self._waited = True  # who is in a receive_... now began it rightly
+        self._ended_by = trio.lowlevel.current_task()
         self._machine.feed(Input.DISCONNECT, self._tell)
         self._update_direct()
         self._update_watcher()
@@ -612,7 +627,7 @@ class Connection(AbstractSocket):
             await trio.lowlevel.checkpoint()
         if self._link is not link:
             return
-        unread = unread or len(self._read_buffer) > 0 or self._drop_some(link)
+        unread = self._take_left(link, keep and waiting) or unread or len(self._read_buffer) > 0
         if unread and not self._peer_finished:
             await self._linger(link)
         with trio.move_on_after(flush_timeout) as scope:
@@ -634,15 +649,22 @@ class Connection(AbstractSocket):
         self._end_link(Input.WRITE_FAILED, reset=True)
         self._unsent = True
 
-    def _drop_some(self, link: Link) -> bool:
-        """Has something come that nobody will read?  A part of it is gone then."""
+    def _take_left(self, link: Link, keep: bool) -> bool:
+        """Has something come that nobody has read?  It is kept for after the end, or else a part of it is gone."""
         if self._receiving and not self._parked:
             return False
+        most, came = self._system_holds(link), 0
         try:
-            data = link.try_receive(BLOCK_SIZE)
+            while came < most and (data := link.try_receive(BLOCK_SIZE)) is not None:
+                came += len(data)
+                if not keep:
+                    break
+                self._absorb(data)
+                if not data:
+                    break
         except OSError:
             return False  # a reset: lingering is of no use, and everything queued had been sent
-        return bool(data)
+        return came > 0
 
     async def _flush(self, link: Link, flush_timeout: float) -> None:
         """Wait until the queue is sent or the connection has ended; fail if the peer takes nothing for so long."""

@@ -268,8 +268,11 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             self._took_address(Bound(trio.socket.from_stdlib_socket(sock), address, is_any, ()))
             return
         self._unbind()
+        self._uncork()
         if self._link is not None:
+            owner, self._owner = self._owner, None  # the slot in a server goes over to the new connection
             self._drop_link(self._link)
+            self._owner = owner
         self._peer_name = ""
         self._adopt(NativeLink(KernelSocket.adopt(sock), peer), Input.ADOPTED)
 
@@ -361,11 +364,18 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         self._update_direct()
 
     def start_transaction(self) -> None:
-        """From here on what is read can be brought back.  Raises: SocketError(OPERATION) in a transaction.
+        """From here on what is read can be brought back.
 
-        The bytes kept for that count against ``read_buffer_size``.  Qt: startTransaction().
+        The bytes kept for that count against ``read_buffer_size``.
+
+        Raises:
+          SocketError: OPERATION in a transaction.
+          trio.BusyResourceError: Another task is in a ``receive_...``: what it takes could not be brought back.
+        Qt: startTransaction().
         """
         self._check_readable("start a transaction")
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving on this socket")
         if self._read_buffer.in_transaction:
             raise SocketError(ErrorKind.OPERATION, "cannot start a transaction in a transaction")
         self._read_buffer.start_transaction()
@@ -703,8 +713,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """Send ``data`` now as far as the kernel takes it, queue the rest.  Returns ``len(data)``, in bytes.
 
         The unsent rest of anything but ``bytes`` is copied before this returns.  While you work through bytes that have
-        arrived, as when one block brought many lines, short answers are collected, and go out together: at the latest
-        when you have read the last of those bytes, when 16 KiB are there, or when other tasks get their turn.
+        arrived, as when one block brought many lines, short answers are collected, and go out together: with the answer
+        to the last of them, when 16 KiB are there, or at the latest when other tasks get their turn.
 
         Raises:
           trio.WouldBlock: ``write_buffer_size`` bytes are queued already; nothing was taken.
