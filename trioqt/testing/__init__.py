@@ -5,8 +5,9 @@ leaked; `Probe` is what the program is given.
 """
 
 from trioqt.testing.cancel_everywhere import Probe, cancel_everywhere
+from trioqt.testing.virtual_network import VirtualNetwork
 
 # The function now hides the module of the same name as an attribute of this package.  `from
 # trioqt.testing.cancel_everywhere import Report` still finds the module; `import trioqt.testing.cancel_everywhere as m`
 # does not.
-__all__ = ["Probe", "cancel_everywhere"]
+__all__ = ["Probe", "VirtualNetwork", "cancel_everywhere"]

@@ -1,0 +1,122 @@
+"""Names on a simulated network: the resolver that trio asks."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from trioqt.testing.virtual_host import Host
+
+if TYPE_CHECKING:
+    from trioqt.testing.virtual_network import VirtualNetwork
+
+__all__ = ["Names"]
+
+PROTOCOLS: dict[int, int] = {
+    socket.SOCK_STREAM: socket.IPPROTO_TCP,
+    socket.SOCK_DGRAM: socket.IPPROTO_UDP,
+    socket.SOCK_RAW: 0,
+}
+
+# glibc asks twice and gives each question five seconds (resolv.conf: timeout, attempts).
+PATIENCE = 10.0
+
+
+class Names(trio.abc.HostnameResolver):
+    """Every host knows ``localhost``; all else a name server knows, which takes its time and can fail."""
+
+    def __init__(self, net: VirtualNetwork, latency: float) -> None:
+        self._net = net
+        self.latency = latency
+        self.is_dead = False
+        self.added: dict[str, tuple[str, ...]] = {}
+
+    async def getaddrinfo(
+        self, host: bytes | str | None, port: bytes | str | int | None,
+        family: int = 0, type: int = 0, proto: int = 0, flags: int = 0,
+    ) -> Any:  # fmt: skip
+        """As ``socket.getaddrinfo``.  Raises: socket.gaierror.  Cancelled: nothing is left behind."""
+        name = (host.decode("ascii") if isinstance(host, bytes) else host or "").rstrip(".").lower()
+        number = port_number(port, type)
+        addresses = await self._find(name)
+        found = [address for address in addresses if family in (0, family_of(address))]
+        if not found and family == socket.AF_INET6 and flags & socket.AI_V4MAPPED:
+            found = [f"::ffff:{address}" for address in addresses]
+        if not found:
+            raise socket.gaierror(socket.EAI_ADDRFAMILY if addresses else socket.EAI_NONAME, f"{name}: no such name")
+        kinds = [(kind, proto or PROTOCOLS.get(kind, 0)) for kind in ([type] if type else PROTOCOLS)]
+        canonical = name if flags & socket.AI_CANONNAME else ""
+        return [
+            (family_of(address), socket.SocketKind(kind), protocol, canonical, sockaddr(address, number))
+            for address in found
+            for kind, protocol in kinds
+        ]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        """As ``socket.getnameinfo``.  Raises: socket.gaierror.  Cancelled: nothing is left behind."""
+        address, port = sockaddr[:2]
+        await self._ask(address)
+        host = self._net.current_host() if address in ("::1", "127.0.0.1") else self._net.find(address)
+        name = "localhost" if address in ("::1", "127.0.0.1") else host.name if host is not None else None
+        if flags & socket.NI_NUMERICHOST or (name is None and not flags & socket.NI_NAMEREQD):
+            name = address
+        if name is None:
+            raise socket.gaierror(socket.EAI_NONAME, f"{address}: no name")
+        return name, str(port)
+
+    async def _find(self, name: str) -> tuple[str, ...]:
+        here = self._net.current_host()
+        if name == "localhost" or name.endswith(".localhost"):
+            await trio.lowlevel.checkpoint()
+            return ("::1", "127.0.0.1")
+        if is_address(name):  # with a service name as its port
+            await trio.lowlevel.checkpoint()
+            return (name,)
+        await self._ask(name, here)
+        if name in self.added:
+            return self.added[name]
+        host = self._net.hosts.get(name)
+        return () if host is None else host.addresses
+
+    async def _ask(self, name: str, here: Host | None = None) -> None:
+        here = here or self._net.current_host()
+        here.note("lookup", note=name)
+        if self.is_dead:
+            await trio.sleep(PATIENCE)
+            raise socket.gaierror(socket.EAI_AGAIN, f"{name}: the name server does not answer")
+        await (trio.sleep(self.latency) if self.latency else trio.lowlevel.checkpoint())
+
+
+def port_number(port: bytes | str | int | None, type_: int) -> int:
+    """A port, or a service's (the system's table of services is read).  Raises: socket.gaierror."""
+    if port is None:
+        return 0
+    if isinstance(port, int):
+        return port
+    text = port.decode("ascii") if isinstance(port, bytes) else port
+    if text.isdigit():
+        return int(text)
+    try:
+        return socket.getservbyname(text, "udp" if type_ == socket.SOCK_DGRAM else "tcp")
+    except OSError as exc:
+        raise socket.gaierror(socket.EAI_SERVICE, f"{text}: no such service") from exc
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def is_address(name: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, name)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def sockaddr(address: str, port: int) -> tuple[Any, ...]:
+    return (address, port, 0, 0) if ":" in address else (address, port)

@@ -1,0 +1,299 @@
+"""A network made of memory, on trio's clock: hosts, names, links and what goes wrong between them.
+
+It plugs in below trio, through trio's two public hooks, so every program on trio runs on it unchanged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+import trio
+import trio.testing
+
+from trioqt.core.addresses import AddressLike, HostAddress, host_address
+from trioqt.testing.fabric import Conditions, Fabric, Path
+from trioqt.testing.faults import Fault, LinkState, Partition
+from trioqt.testing.trace import Trace, TraceEvent
+from trioqt.testing.virtual_host import Host
+from trioqt.testing.virtual_names import Names
+from trioqt.testing.virtual_socket import VirtualSocket
+
+__all__ = ["VirtualNetwork"]
+
+DEFAULT_HOST = "default"
+
+_current: trio.lowlevel.RunVar[VirtualNetwork | None] = trio.lowlevel.RunVar("trioqt network", None)
+_here: contextvars.ContextVar[Host | None] = contextvars.ContextVar("trioqt host", default=None)
+
+
+class VirtualNetwork:
+    """Hosts, links and faults.  Every trio socket made inside the block lives on it, without being told:
+    trioqt's, trio's own, and any library's that is built on trio.
+
+    Code outside of any `host` block runs on a host named ``default``.  What is not simulated: :doc:`/topics/simulated`.
+
+    Args:
+      latency: One-way delay of every link, in seconds of the (mock) clock.  A host reaches itself at once.
+      seed: Of everything random in it; a failing test prints it.
+      conditions: Of every link, for those that want more than a latency.
+      name_latency: What a look-up takes, in seconds.
+      trace_limit: So many events are kept, at least; older ones are only in the digest.
+    """
+
+    def __init__(
+        self,
+        *,
+        latency: float = 0.0,
+        seed: int = 0,
+        conditions: Conditions | None = None,
+        name_latency: float = 0.0,
+        trace_limit: int = 100_000,
+    ) -> None:
+        self.seed = seed
+        self.hosts: dict[str, Host] = {}
+        self.faults: dict[int, Fault] = {}
+        self._conditions = Conditions(latency=latency) if conditions is None else conditions
+        self._links: dict[tuple[str, str], Conditions] = {}
+        self._by_address: dict[str, Host] = {}
+        self._paths: list[Path] = []
+        self._fault_count = 0
+        self._trace = Trace(trace_limit)
+        self._fabric = Fabric(seed, self._trace)
+        self._fabric.default_latency = self._conditions.latency
+        self._names = Names(self, name_latency)
+        self._open = contextlib.AsyncExitStack()
+        self._add_host(DEFAULT_HOST, ())
+
+    # ---- the block -----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if _current.get() is not None:
+            raise RuntimeError("there is a simulated network already in this trio.run")
+        async with contextlib.AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(_quiet_nursery())
+            await nursery.start(self._fabric.run)
+            stack.callback(trio.socket.set_custom_socket_factory, trio.socket.set_custom_socket_factory(_Factory(self)))
+            stack.callback(
+                trio.socket.set_custom_hostname_resolver, trio.socket.set_custom_hostname_resolver(self._names)
+            )
+            stack.callback(_current.set, None)
+            stack.callback(self._vanish)
+            _current.set(self)
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    def _vanish(self) -> None:
+        for host in self.hosts.values():
+            host.crash()
+
+    @staticmethod
+    def current() -> VirtualNetwork | None:
+        """The network that this ``trio.run`` is on, if any."""
+        return _current.get()
+
+    # ---- hosts and links -----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def host(self, name: str, *, addresses: Sequence[AddressLike] = ()) -> Iterator[HostAddress]:
+        """Code in the block, and the tasks it starts, run on this host.
+
+        It is made when it is first named, and gives the first of its addresses.
+
+        Args:
+          addresses: All that a new host has, IPv4 and IPv6.  Left out: one, 10.0.0.1 for the first host and so on.
+
+        Raises:
+          ValueError: The host has other addresses, or one of these is another host's.
+        """
+        wanted = tuple(host_address(address).text for address in addresses)
+        host = self.hosts.get(name)
+        if host is None:
+            host = self._add_host(name, wanted)
+        elif wanted and wanted != host.addresses:
+            raise ValueError(f"{name} has the addresses {', '.join(host.addresses)}")
+        token = _here.set(host)
+        try:
+            yield HostAddress(host.addresses[0])
+        finally:
+            _here.reset(token)
+
+    def _add_host(self, name: str, addresses: tuple[str, ...]) -> Host:
+        if not addresses:
+            number = len(self.hosts) + 1
+            addresses = (f"10.0.{number // 250}.{number % 250}",)
+        for address in addresses:
+            if address in self._by_address:
+                raise ValueError(f"{address} is an address of {self._by_address[address].name}")
+        host = Host(self._fabric, self, name, addresses)
+        self.hosts[name] = host
+        for address in addresses:
+            self._by_address[address] = host
+        return host
+
+    def current_host(self) -> Host:
+        """The host on which the calling code runs."""
+        host = _here.get()
+        return host if host is not None and self.hosts.get(host.name) is host else self.hosts[DEFAULT_HOST]
+
+    def set_link(self, a: str, b: str, *, one_way: bool = False, **conditions: Any) -> None:
+        """How the link between two hosts carries packets from now on: any of the attributes of `Conditions`.
+
+        What is left out stays as it is.
+        """
+        for pair in ((a, b),) if one_way else ((a, b), (b, a)):
+            self._links[pair] = attrs.evolve(self._base(*pair), **conditions)
+        self._refresh()
+
+    def set_name(self, name: str, *addresses: AddressLike) -> None:
+        """What a name stands for; without addresses there is no such name."""
+        self._names.added[name.lower()] = tuple(host_address(address).text for address in addresses)
+
+    # ---- what a host asks ----------------------------------------------------------------------
+
+    def find(self, address: str) -> Host | None:
+        """Who has this address."""
+        return self._by_address.get(address)
+
+    def everybody(self) -> Iterable[Host]:
+        """All hosts."""
+        return self.hosts.values()
+
+    def new_path(self, source: Host, target: Host) -> Path:
+        """The way from one to the other."""
+        path = Path(self._fabric, source, target, self._base(source.name, target.name))
+        self._paths.append(path)
+        self._apply_faults(path)
+        return path
+
+    def _base(self, source: str, target: str) -> Conditions:
+        own = self._links.get((source, target))
+        if own is not None:
+            return own
+        return Conditions(mtu=65536) if source == target else self._conditions
+
+    def _refresh(self) -> None:
+        for path in self._paths:
+            self._apply_faults(path)
+
+    def _apply_faults(self, path: Path) -> None:
+        source, target = path.source.name, path.target.name
+        state = LinkState(self._base(source, target))
+        for fault in self.faults.values():
+            state = fault.change(source, target, state)
+        path.set(state.conditions, blocked=state.blocked, held=state.held)
+
+    # ---- faults --------------------------------------------------------------------------------
+
+    def begin(self, fault: Fault) -> int:
+        """The fault begins; what `end` wants."""
+        self._fault_count += 1
+        self.faults[self._fault_count] = fault
+        self._fabric.begin_trouble()
+        self._note("fault", repr(fault))
+        fault.begin(self)
+        self._refresh()
+        return self._fault_count
+
+    def end(self, number: int) -> None:
+        """The fault is over."""
+        fault = self.faults.pop(number, None)
+        if fault is not None:
+            self._note("heal", repr(fault))
+            self._refresh()
+            fault.end(self)
+
+    @contextlib.contextmanager
+    def fault(self, fault: Fault) -> Iterator[None]:
+        """It lasts as long as the block."""
+        number = self.begin(fault)
+        try:
+            yield
+        finally:
+            self.end(number)
+
+    def partition(self, a: str, b: str, *, one_way: bool = False) -> AbstractContextManager[None]:
+        """Nothing comes through between the two hosts within the block, and nobody is told."""
+        return self.fault(Partition(a, b, one_way))
+
+    # ---- watching ------------------------------------------------------------------------------
+
+    def trace(self) -> list[TraceEvent]:
+        """What has happened, oldest first."""
+        return list(self._trace)
+
+    def digest(self) -> str:
+        """A hash of everything that has happened: two runs with one digest went the same way."""
+        return self._trace.digest()
+
+    @property
+    def deliveries(self) -> int:
+        """Segments and datagrams that have reached a host; acknowledgements are not among them."""
+        return self._trace.deliveries
+
+    @property
+    def in_flight(self) -> int:
+        """Packets under way, and timers that will do something; 0: the network is at rest."""
+        return self._fabric.in_flight()
+
+    async def quiesce(self) -> None:
+        """Wait until no task can run and nothing is under way on the network.  Tasks may sleep.
+
+        Cancelled: nothing has changed.
+        """
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            if not self.in_flight:
+                return
+            await trio.sleep_until(self._fabric.next_time())
+
+    def netstat(self) -> str:
+        """A table of the sockets there are, for failure messages."""
+        rows = [("host", "socket", "state", "local", "remote", "unread", "unsent")]
+        for host in self.hosts.values():
+            known = set()
+            for sock in host.sockets.values():
+                known.add(id(sock._end))
+                state, local, remote, unread, unsent = sock.row()
+                rows.append((host.name, sock._options.sort, state, local, remote, str(unread), str(unsent)))
+            for end in list(host.connections.values()):
+                if id(end) not in known and not end.is_gone():
+                    unread, unsent = end.queued()
+                    local, remote = (f"{address}:{port}" for address, port in (end.local, end.remote))
+                    rows.append((host.name, "-", end.state, local, remote, str(unread), str(unsent)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+    def _note(self, kind: str, note: str) -> None:
+        self._trace.add((self._fabric.now(), kind, "", 0, "", 0, 0, note))
+
+
+class _Factory(trio.abc.SocketFactory):
+    def __init__(self, net: VirtualNetwork) -> None:
+        self._net = net
+
+    def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> trio.socket.SocketType:
+        return VirtualSocket(self._net.current_host(), family, type, proto)
+
+
+@contextlib.asynccontextmanager
+async def _quiet_nursery() -> Any:
+    """A nursery that is cancelled at its end, and adds no wrapper to the body's exception."""
+    manager = trio.open_nursery()
+    nursery = await manager.__aenter__()
+    try:
+        yield nursery
+    finally:
+        nursery.cancel_scope.shield = True
+        nursery.cancel_scope.cancel()
+        await manager.__aexit__(None, None, None)
