@@ -32,6 +32,7 @@ DELIBERATE: dict[str, str] = {
     "the_name_that_a_closed_socket_leaves_behind_refuses": "a path is no file, so none is left",
     "the_name_that_a_closed_socket_leaves_behind_is_taken": "the same: it is free again",
     "a_path_in_no_directory_cannot_be_bound": "the same: there are no directories",
+    "a_closed_socket_cannot_become_writable": "told as other calls tell it, not as a wrong descriptor (ValueError)",
 }
 
 # A kernel sends what is left over for a window too small for it only when its persist timer fires, 200 ms after the

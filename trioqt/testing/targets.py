@@ -31,6 +31,8 @@ class Target:
     """Empty for a script, or a file that has no other name."""
     file: str
     name: str
+    started: bool = False
+    """It is of the module that Python was started with, whose name there is ``__main__``."""
 
     def __str__(self) -> str:
         return f"{self.module if self._name_leads_there() else short_path(self.file)}:{self.name}"
@@ -54,11 +56,13 @@ class Target:
                 f"{function!r} cannot be found by name in another process: it must be a function at the top level of a"
                 " module or a script"
             )
-        called = module.__name__
-        if called == "__main__":
+        started = module.__name__ == "__main__"
+        if started:
             # `python -m package.module` leaves the module's own name here, and a script nothing.
-            called = module.__spec__.name if module.__spec__ is not None else ""
-        return cls(called, os.path.abspath(file), name)
+            called = "" if module.__spec__ is None else module.__spec__.name
+        else:
+            called = module.__name__
+        return cls(called, os.path.abspath(file), name, started)
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -86,6 +90,8 @@ class Target:
           ValueError: the module has no such function.
         """
         module = importlib.import_module(self.module) if self._name_leads_there() else self._load_file()
+        if self.started:
+            sys.modules["__main__"] = module  # pickles look there for its classes
         try:
             function = operator.attrgetter(self.name)(module)
         except AttributeError:
@@ -100,13 +106,11 @@ class Target:
         return spec is not None and spec.origin is not None and os.path.abspath(spec.origin) == self.file
 
     def _load_file(self) -> ModuleType:
-        # What a script defines says that it is from __main__, and pickles are read by that.
-        name = self.module or "__main__"
         spec = importlib.util.spec_from_file_location(self.module or "__script__", self.file)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = sys.modules[spec.name] = module
+        sys.modules[spec.name] = module
         if not self.module:
             sys.path.insert(0, os.path.dirname(self.file))
         spec.loader.exec_module(module)
@@ -115,16 +119,10 @@ class Target:
 
 def _find_spec(module: str) -> ModuleSpec | None:
     """Look where an import would, but not at what is imported already: that may have come in another way."""
-    path: Any = None
-    spec: ModuleSpec | None = None
-    parts = module.split(".")
-    for count in range(1, len(parts) + 1):
-        name = ".".join(parts[:count])
-        finders = (finder.find_spec for finder in sys.meta_path)
-        spec = next((found for find in finders if (found := find(name, path)) is not None), None)
-        if spec is None:
-            return None
-        path = spec.submodule_search_locations
-        if path is None and count < len(parts):
-            return None
-    return spec
+    parent = module.rpartition(".")[0]
+    try:
+        path = importlib.import_module(parent).__path__ if parent else None
+    except (ImportError, AttributeError):
+        return None
+    finders = (finder.find_spec for finder in sys.meta_path)
+    return next((found for find in finders if (found := find(module, path)) is not None), None)

@@ -39,6 +39,8 @@ class Names(trio.abc.HostnameResolver):
     ) -> Any:  # fmt: skip
         """As ``socket.getaddrinfo``.  Raises: socket.gaierror.  Cancelled: nothing is left behind."""
         name = (host.decode("ascii") if isinstance(host, bytes) else host or "").rstrip(".").lower()
+        if flags & socket.AI_NUMERICHOST and not is_address(name):
+            raise socket.gaierror(socket.EAI_NONAME, f"{name}: not an address")
         number = port_number(port, type)
         addresses = await self._find(name)
         found = [address for address in addresses if family in (0, family_of(address))]
@@ -86,7 +88,7 @@ class Names(trio.abc.HostnameResolver):
         if self.is_dead:
             await trio.sleep(PATIENCE)
             raise socket.gaierror(socket.EAI_AGAIN, f"{name}: the name server does not answer")
-        await (trio.sleep(self.latency) if self.latency else trio.lowlevel.checkpoint())
+        await trio.sleep(self.latency)
 
 
 def port_number(port: bytes | str | int | None, type_: int) -> int:

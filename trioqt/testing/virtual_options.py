@@ -98,7 +98,7 @@ _TABLE: Final[dict[tuple[str, str], Spec]] = {
     ("IPPROTO_TCP", "TCP_DEFER_ACCEPT"): Spec(0, where="tcp"),
     ("IPPROTO_TCP", "TCP_WINDOW_CLAMP"): Spec(0, where="tcp"),
     ("IPPROTO_TCP", "TCP_USER_TIMEOUT"): Spec(0, 0, where="tcp"),
-    ("IPPROTO_TCP", "TCP_NOTSENT_LOWAT"): Spec(-1, where="tcp"),
+    ("IPPROTO_TCP", "TCP_NOTSENT_LOWAT"): Spec(0, where="tcp"),
     ("IPPROTO_TCP", "TCP_FASTOPEN"): Spec(0, where="tcp"),
     ("IPPROTO_TCP", "TCP_CONGESTION"): Spec(b"cubic".ljust(16, b"\0"), where="tcp"),
     ("IPPROTO_IP", "IP_TOS"): _byte(0, "tcp udp"),
@@ -159,28 +159,39 @@ class Options:
         return copied
 
     def get(self, level: int, name: int) -> int | bytes:
-        """Raises: OSError ENOPROTOOPT, or EOPNOTSUPP for a level that there is not."""
-        spec = self._spec(level, name)
+        """Raises: OSError ENOPROTOOPT, EOPNOTSUPP."""
+        spec = self._spec(level, name, errno.EOPNOTSUPP)
         return self._values.get((level, name), spec.default)
 
     def set(self, level: int, name: int, value: int | bytes) -> None:
-        """Raises: OSError EINVAL, ENOPROTOOPT."""
-        spec = self._spec(level, name)
+        """Raises: OSError EINVAL, ENOPROTOOPT, EOPNOTSUPP."""
+        spec = self._spec(level, name, errno.ENOPROTOOPT)
         if spec.read_only:
             fail(spec.read_only)
         if isinstance(spec.default, bytes):
-            if isinstance(value, int):
-                value = INT.pack(value)
-            if len(value) < min(len(spec.default), 8) and level == socket.SOL_SOCKET:
-                fail(errno.EINVAL)
-            self._values[level, name] = bytes(value[: len(spec.default)]).ljust(len(spec.default), b"\0")
+            self._values[level, name] = self._structure(level, name, value, spec.default)
         else:
-            given = value if isinstance(value, int) else _unpacked(value)
+            given = value if isinstance(value, int) else _unpacked(level, value)
             wanted = spec.substitutes.get(given, given)
             if not spec.low <= wanted <= spec.high:
                 fail(errno.EINVAL)
-            self._values[level, name] = spec.keep(wanted)
+            kept = spec.keep(wanted)
+            if (level, name) in _SERVICE_TYPES and self.sort.startswith("tcp"):
+                kept &= ~ECN_MASK
+            self._values[level, name] = kept
         self._refresh()
+
+    def _structure(self, level: int, name: int, value: int | bytes, default: bytes) -> bytes:
+        if isinstance(value, int):
+            value = INT.pack(value)
+        if len(value) < min(len(default), LINGER.size) and level == socket.SOL_SOCKET:
+            fail(errno.EINVAL)
+        if (level, name) == _LINGER_KEY and not LINGER.unpack_from(value)[0]:
+            # Switched off, it keeps its seconds.
+            old = self._values.get(_LINGER_KEY, default)
+            assert isinstance(old, bytes)
+            return LINGER.pack(0, LINGER.unpack(old)[1])
+        return value[: len(default)].ljust(len(default), b"\0")
 
     def flag(self, level: int, name: int) -> bool:
         """Is it switched on?"""
@@ -212,27 +223,41 @@ class Options:
         assert isinstance(value, int)
         return value
 
-    def _spec(self, level: int, name: int) -> Spec:
+    def _spec(self, level: int, name: int, unknown_level: int) -> Spec:
         spec = _SPECS.get((level, name))
         sorts = () if spec is None else spec.where.split()
         if spec is None or not (self.sort in sorts or self.sort.rstrip("6") in sorts):
-            fail(errno.ENOPROTOOPT if level == socket.SOL_SOCKET or self.sort != "unix" else errno.EOPNOTSUPP)
+            if self.sort == "unix" and level != socket.SOL_SOCKET:
+                fail(errno.EOPNOTSUPP)
+            fail(errno.ENOPROTOOPT if level in self._levels() else unknown_level)
         return spec
+
+    def _levels(self) -> list[int]:
+        levels: list[int] = [socket.SOL_SOCKET, socket.IPPROTO_IP]
+        levels += [socket.IPPROTO_IPV6] if self.sort.endswith("6") else []
+        return [*levels, socket.IPPROTO_TCP if self.sort.startswith("tcp") else socket.IPPROTO_UDP]
 
     def _refresh(self) -> None:
         values = self._values
         self.send_buffer = _size(values, socket.SO_SNDBUF, SEND_BUFFER)
         self.receive_buffer = _size(values, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self.keep_alive = bool(values.get((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 0))
-        limit = values.get((socket.IPPROTO_TCP, _NOTSENT_LOWAT), -1)
+        limit = values.get((socket.IPPROTO_TCP, _NOTSENT_LOWAT), 0)
         self.unsent_limit = limit & UINT_MAX if isinstance(limit, int) and limit else UINT_MAX
 
 
 _NOTSENT_LOWAT: Final = number("TCP_NOTSENT_LOWAT") or -1
 
 
-def _unpacked(value: bytes) -> int:
+# Of IPv4's and IPv6's service type; RFC 3168: they are TCP's own.
+ECN_MASK: Final = 3
+_SERVICE_TYPES: Final = {(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, number("IPV6_TCLASS"))}
+
+
+def _unpacked(level: int, value: bytes) -> int:
     if len(value) < INT.size:
+        if value and level == socket.IPPROTO_IP:
+            return value[0]
         fail(errno.EINVAL)
     number: int = INT.unpack_from(value)[0]
     return number

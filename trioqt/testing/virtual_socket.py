@@ -82,10 +82,11 @@ class Fresh:
         fail(errno.ENOTCONN if self._is_unix else errno.EPIPE)
 
     def finish(self) -> None:
-        fail(errno.ENOTCONN)
+        if not self._is_unix:
+            fail(errno.ENOTCONN)
 
     def receive_no_more(self) -> None:
-        fail(errno.ENOTCONN)
+        self.finish()
 
     def take_error(self) -> int:
         return 0
@@ -115,16 +116,18 @@ class VirtualSocket(trio.socket.SocketType):
 
     def __init__(self, host: Host, family: int, type_: int, proto: int) -> None:
         super().__init__()
+        sort = sort_of(family, type_, proto)
         host.check_new_socket()
         self._host = host
         self._family = socket.AddressFamily(family)
         self._type = socket.SocketKind(type_)
-        self._proto = proto or DEFAULT_PROTOCOLS.get((family, type_), 0)
-        self._options = Options(sort_of(family, type_))
+        self._proto = proto
+        self._options = Options(sort)
         self._binding: Binding | None = None
         self._unix_name: UnixName = ""
         self._did_shutdown_write = False
-        self._connect_failed = False
+        # Of a connect() that returned before it was done (it always does) Linux tells the outcome to the next one.
+        self._outcome_told = True
         self._reader: trio.lowlevel.Task | None = None
         self._writer: trio.lowlevel.Task | None = None
         self._end: Any = Fresh(family)
@@ -212,22 +215,38 @@ class VirtualSocket(trio.socket.SocketType):
             return packed[:buflen]
         return value if isinstance(value, int) else struct.unpack_from("i", value.ljust(4, b"\0"))[0]
 
-    def _dynamic_option(self, level: int, name: int) -> int | None:
+    def _dynamic_option(self, level: int, name: int) -> int | bytes | None:
+        """What is not set but so; of TCP_INFO only the first byte, the state, is told."""
         if level == socket.SOL_SOCKET:
             if name == socket.SO_ERROR:
                 error: int = self._end.take_error() if hasattr(self._end, "take_error") else 0
                 return error
             if name == socket.SO_ACCEPTCONN:
                 return int(isinstance(self._end, TcpListener | UnixListener))
-            facts = {"SO_TYPE": self._type, "SO_DOMAIN": self._family, "SO_PROTOCOL": self._proto}
+            facts = {
+                "SO_TYPE": self._type,
+                "SO_DOMAIN": self._family,
+                "SO_PROTOCOL": DEFAULT_PROTOCOLS.get((self._family, self._type), 0),
+            }
             return next((int(fact) for key, fact in facts.items() if getattr(socket, key, None) == name), None)
         if (level, name) in ((socket.IPPROTO_IP, number("IP_MTU")), (socket.IPPROTO_IPV6, number("IPV6_MTU"))):
             if self._family == socket.AF_UNIX:
                 fail(errno.EOPNOTSUPP)
             return self._path_mtu(level)
-        if level == socket.IPPROTO_TCP and name == getattr(socket, "TCP_MAXSEG", None) and self._is_connected():
-            return self._path_mtu(level) - 40
+        if level == socket.IPPROTO_TCP and self._options.sort.startswith("tcp"):
+            if name == number("TCP_MAXSEG") and self._is_connected():
+                return self._path_mtu(level) - 40
+            if name == number("TCP_INFO"):
+                return bytes([self._tcp_state()]).ljust(TCP_INFO_SIZE, b"\0")
         return None
+
+    def _tcp_state(self) -> int:
+        end = self._end
+        if isinstance(end, TcpListener):
+            return TCP_STATES["CLOSED" if end.is_shut else "LISTEN"]
+        if isinstance(end, TcpEnd):
+            return TCP_STATES[end.state if end.is_connected() or end.state == "SYN_SENT" else "CLOSED"]
+        return TCP_STATES["CLOSED"]
 
     def _path_mtu(self, level: int) -> int:
         remote = self._remote()
@@ -273,6 +292,9 @@ class VirtualSocket(trio.socket.SocketType):
         if isinstance(value, int) or len(value) < size + 4:
             fail(errno.EINVAL)
         group = canonical(socket.inet_ntop(family, value[:size]))
+        interface = socket.inet_ntop(family, value[4:8]) if family == socket.AF_INET else "0.0.0.0"
+        if interface != "0.0.0.0" and not self._host.owns(interface):
+            fail(errno.ENODEV)
         if not is_multicast(group):
             fail(errno.EINVAL)
         (self._end.join if name == joins[level] else self._end.leave)(group)
@@ -326,7 +348,7 @@ class VirtualSocket(trio.socket.SocketType):
 
     def _own_address(self, address: Any) -> Address:
         """What a socket is to be bound to; "" for any."""
-        host, port = self._numeric(address)
+        host, port = self._numeric(address, mapped_error=errno.EINVAL)
         if host in ("0.0.0.0", "::"):
             return "", port
         if not (self._host.owns(host) or is_multicast(host) or host == "255.255.255.255"):
@@ -336,21 +358,23 @@ class VirtualSocket(trio.socket.SocketType):
         return host, port
 
     def _peer_address(self, address: Any) -> Address:
-        host, port = self._numeric(address)
+        host, port = self._numeric(address, mapped_error=errno.ENETUNREACH)
         if host == "0.0.0.0":
             host = "127.0.0.1"
         elif host == "::":
             host = "::1"
         return host, port
 
-    def _numeric(self, address: Any) -> Address:
+    def _numeric(self, address: Any, *, mapped_error: int) -> Address:
         host, port = address[0], address[1]
         host = canonical(host)
         if not 0 <= port <= 65535:
             raise OverflowError("port must be 0-65535.")
         if self._family == socket.AF_INET6 and ":" not in host:
             if self._options.flag(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
-                fail(errno.ENETUNREACH)
+                fail(mapped_error)
+        elif is_link_local(host) and not any(address[3:]) and "%" not in address[0]:
+            fail(errno.EINVAL)  # the same address may be on every interface
         elif (self._family == socket.AF_INET6) != (":" in host):
             raise socket.gaierror(socket.EAI_ADDRFAMILY, "Address family for hostname not supported")
         return host, port
@@ -408,6 +432,8 @@ class VirtualSocket(trio.socket.SocketType):
         )
         self._host.tcp.take(binding)
         self._binding = binding
+        if self._family == socket.AF_INET6 and ":" in address:
+            self._options.set(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
     def _bind_unix(self, name: UnixName) -> None:
         if self._unix_name:
@@ -431,10 +457,10 @@ class VirtualSocket(trio.socket.SocketType):
         end = self._end
         if isinstance(end, UdpEnd):
             fail(errno.EOPNOTSUPP)
-        if isinstance(end, TcpListener | UnixListener):
+        if isinstance(end, TcpListener | UnixListener) and not end.is_shut:
             end.backlog = backlog
             return
-        if not isinstance(end, Fresh):
+        if not isinstance(end, Fresh | TcpListener | UnixListener):
             fail(errno.EINVAL)
         listener: TcpListener | UnixListener
         if self._family == socket.AF_UNIX:
@@ -494,7 +520,14 @@ class VirtualSocket(trio.socket.SocketType):
         try:
             address = await self._resolve(address, local=False)
             await trio.lowlevel.checkpoint_if_cancelled()
-            if self._start_connecting(address):
+            try:
+                is_done = self._start_connecting(address)
+            except BlockingIOError:
+                is_done = False
+            except BaseException:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                raise
+            if is_done:
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 return
             await self.wait_writable()
@@ -504,18 +537,17 @@ class VirtualSocket(trio.socket.SocketType):
             raise
         error = self._end.take_error()
         if error:
-            self._connect_failed = True
             raise OSError(error, f"Error connecting to {address!r}: {os.strerror(error)}")
 
     def _start_connecting(self, address: Any) -> bool:
-        """True: it is done already.  Raises: OSError."""
+        """True: it is done already; False: wait until it is writable.  Raises: OSError."""
         self._check_open()
         end = self._end
         if isinstance(end, UdpEnd):
             end.connect(self._peer_address(address))
             return True
         if isinstance(end, TcpEnd | TcpListener | UnixEnd | UnixListener):
-            self._check_connect_again(end)
+            return self._connect_again(end)
         if self._family == socket.AF_UNIX:
             self._connect_unix(address)
             return True
@@ -536,6 +568,7 @@ class VirtualSocket(trio.socket.SocketType):
         self._binding.owner = end
         self._end = end
         end.socket = self
+        self._outcome_told = False
         end.connect()
         return False
 
@@ -547,16 +580,22 @@ class VirtualSocket(trio.socket.SocketType):
                 raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL)) from None
             raise
 
-    def _check_connect_again(self, end: Any) -> None:
-        """A second connect(): allowed only when the first has failed, and Linux says so once."""
-        if isinstance(end, TcpEnd) and end.state == "SYN_SENT":
+    def _connect_again(self, end: Any) -> bool:
+        """A second connect(): it tells once how the first one ended.  True: well."""
+        if isinstance(end, UnixListener):
+            fail(errno.EINVAL)
+        if not isinstance(end, TcpEnd):
+            fail(errno.EISCONN)
+        if end.state == "SYN_SENT":
             fail(errno.EALREADY)
-        if not isinstance(end, TcpEnd) or not self._connect_failed:
-            fail(errno.EISCONN if not isinstance(end, UnixListener) else errno.EINVAL)
-        self._connect_failed = False
+        if self._outcome_told:
+            fail(errno.EISCONN)
+        self._outcome_told = True
+        if end.state != "CLOSED":
+            return True
         self._end = Fresh(self._family)
         self._binding = None
-        fail(errno.ECONNABORTED)
+        fail(end.take_error() or errno.ECONNABORTED)
 
     def _connect_unix(self, name: UnixName) -> None:
         if isinstance(name, bytes) and not name.startswith(b"\0"):
@@ -586,6 +625,8 @@ class VirtualSocket(trio.socket.SocketType):
         return sent
 
     def _receive(self, count: int, flags: int) -> bytes:
+        if count == 0:
+            return b""  # Python does not even ask the system
         peek = bool(flags & socket.MSG_PEEK)
         if self._type == socket.SOCK_DGRAM:
             return self._receive_from(count, flags)[0]
@@ -619,8 +660,8 @@ class VirtualSocket(trio.socket.SocketType):
 
     async def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
         view, count = writable_view(buffer, nbytes)
-        data = await self._when_readable(self._receive, count, flags)
-        view[: len(data)] = data
+        data = await self._when_readable(self._receive, *self._real_length(count, flags))
+        view[: len(data)] = data[:count]
         return len(data)
 
     async def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
@@ -629,9 +670,14 @@ class VirtualSocket(trio.socket.SocketType):
 
     async def recvfrom_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         view, count = writable_view(buffer, nbytes)
-        data, source = await self._when_readable(self._receive_from, count, flags)
-        view[: len(data)] = data
+        data, source = await self._when_readable(self._receive_from, *self._real_length(count, flags))
+        view[: len(data)] = data[:count]
         return len(data), source
+
+    def _real_length(self, count: int, flags: int) -> tuple[int, int]:
+        """MSG_TRUNC: a datagram's length is told, not how much of it there was room for."""
+        whole = count and self._type == socket.SOCK_DGRAM and flags & getattr(socket, "MSG_TRUNC", 0)
+        return (MAX_DATAGRAM if whole else count), flags
 
     async def send(self, data: Buffer, flags: int = 0, /) -> int:
         return await self._when_writable(self._send, data, flags)
@@ -699,10 +745,15 @@ class VirtualSocket(trio.socket.SocketType):
             end.sending_ended |= how != socket.SHUT_RD
             self.wake_reader()
         elif isinstance(end, TcpListener | UnixListener):
+            if end.is_shut:
+                fail(errno.ENOTCONN)
             if how != socket.SHUT_WR:
                 end.shut()
                 self.wake_reader()
         else:
+            if isinstance(end, TcpEnd) and end.state == "SYN_SENT":
+                end.give_up()
+                return
             if isinstance(end, TcpEnd) and not end.is_connected():
                 fail(errno.ENOTCONN)
             if how != socket.SHUT_RD:
@@ -769,6 +820,9 @@ class VirtualSocket(trio.socket.SocketType):
             result = call(*args)
         except BlockingIOError:
             pass
+        except BaseException:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            raise
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return result
@@ -843,6 +897,24 @@ class VirtualSocket(trio.socket.SocketType):
         self._reader = self._writer = None
 
 
+MAX_DATAGRAM = 65535
+
+# linux/tcp.h: struct tcp_info; net/tcp_states.h.
+TCP_INFO_SIZE = 104
+TCP_STATES = {
+    "ESTABLISHED": 1,
+    "SYN_SENT": 2,
+    "SYN_RECV": 3,
+    "FIN_WAIT1": 4,
+    "FIN_WAIT2": 5,
+    "TIME_WAIT": 6,
+    "CLOSED": 7,
+    "CLOSE_WAIT": 8,
+    "LAST_ACK": 9,
+    "LISTEN": 10,
+    "CLOSING": 11,
+}
+
 DEFAULT_PROTOCOLS: dict[tuple[int, int], int] = {
     (family, type_): protocol
     for family in (socket.AF_INET, socket.AF_INET6)
@@ -850,19 +922,21 @@ DEFAULT_PROTOCOLS: dict[tuple[int, int], int] = {
 }
 
 
-def sort_of(family: int, type_: int) -> Literal["tcp", "tcp6", "udp", "udp6", "unix"]:
-    """Raises: OSError EAFNOSUPPORT, ESOCKTNOSUPPORT if there is no such socket here."""
+def sort_of(family: int, type_: int, proto: int) -> Literal["tcp", "tcp6", "udp", "udp6", "unix"]:
+    """Raises: OSError EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT if there is no such socket here."""
     if family == getattr(socket, "AF_UNIX", None):
         if type_ == socket.SOCK_STREAM:
             return "unix"
         fail(errno.ESOCKTNOSUPPORT)
     if family not in (socket.AF_INET, socket.AF_INET6):
         fail(errno.EAFNOSUPPORT)
+    if type_ not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        fail(errno.ESOCKTNOSUPPORT)
+    if proto not in (0, DEFAULT_PROTOCOLS[family, type_]):
+        fail(errno.EPROTONOSUPPORT)
     if type_ == socket.SOCK_STREAM:
         return "tcp6" if family == socket.AF_INET6 else "tcp"
-    if type_ == socket.SOCK_DGRAM:
-        return "udp6" if family == socket.AF_INET6 else "udp"
-    fail(errno.ESOCKTNOSUPPORT)
+    return "udp6" if family == socket.AF_INET6 else "udp"
 
 
 @lru_cache(1024)
@@ -872,6 +946,12 @@ def canonical(host: str) -> str:
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         return str(ip.ipv4_mapped)
     return str(ip)
+
+
+@lru_cache(1024)
+def is_link_local(host: str) -> bool:
+    """An IPv6 address that means nothing without an interface (RFC 4007)."""
+    return ":" in host and ipaddress.ip_address(host).is_link_local
 
 
 @lru_cache(1024)
@@ -906,6 +986,8 @@ def not_negative(count: int, call: str) -> int:
 
 def writable_view(buffer: Buffer, nbytes: int) -> tuple[memoryview, int]:
     view = memoryview(buffer).cast("B")
+    if view.readonly:
+        raise TypeError("a buffer to receive into must be writable")
     count = not_negative(nbytes, "recv_into")
     if count > len(view):
         raise ValueError("buffer too small for requested bytes")

@@ -285,8 +285,11 @@ class TcpEnd:
             # Nobody will ever read it.
             self._send_reset()
             self.forget()
-            return
-        self._receive_in_turn(packet)
+        elif self.receiving_ended and self.sending_ended:
+            self._send_reset()
+            self._die(errno.ECONNRESET)
+        else:
+            self._receive_in_turn(packet)
 
     def _receive_in_turn(self, packet: Packet) -> None:
         if packet.seq == self._received:
@@ -584,6 +587,10 @@ class TcpEnd:
             self.finish()
             if self.state == "FIN_WAIT2":
                 self._linger()
+
+    def give_up(self) -> None:
+        """shutdown() while it connects (Linux: tcp_disconnect)."""
+        self._die(errno.ECONNRESET)
 
     def vanish(self) -> None:
         """The host has crashed: nobody is told."""
