@@ -166,7 +166,7 @@ class Path:
         if not held and self._parked:
             parked, self._parked = self._parked, []
             for packet in parked:
-                self._depart(packet)
+                self.send(packet)
 
     def send(self, packet: Packet) -> bool:
         """Send it.  False: it is lost, or held, and the sender may want to repeat it."""
@@ -314,7 +314,12 @@ class Fabric(trio.abc.Instrument):
         if not self._delivering:
             self._time = self._now()
             self._delivering = True
-            self._arrive_all()
+            try:
+                while self._instant:
+                    path, packet = self._instant.popleft()
+                    path.arrive(packet)
+            finally:
+                self._delivering = False
 
     def begin_trouble(self) -> None:
         """From now on a peer may be silent because it is gone."""
@@ -330,7 +335,7 @@ class Fabric(trio.abc.Instrument):
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Make everything happen in its time, until cancelled."""
-        self._now = trio.current_time
+        self._now = trio.lowlevel.current_clock().current_time
         trio.lowlevel.add_instrument(self)
         try:
             task_status.started()
@@ -365,14 +370,16 @@ class Fabric(trio.abc.Instrument):
         entries = self._entries
         now = self._time = self._now()
         self._delivering = True
-        while entries and entries[0][0] <= now:
-            entry = heapq.heappop(entries)
-            if self._is_live(entry):
-                entry[2](entry[3])
-                if self._instant:
-                    self._arrive_all()
-                    self._delivering = True
-        self._delivering = False
+        try:
+            while entries and entries[0][0] <= now:
+                entry = heapq.heappop(entries)
+                if self._is_live(entry):
+                    entry[2](entry[3])
+                    while self._instant:
+                        path, packet = self._instant.popleft()
+                        path.arrive(packet)
+        finally:
+            self._delivering = False
 
     def _next_time(self) -> float:
         entries = self._entries
@@ -384,12 +391,3 @@ class Fabric(trio.abc.Instrument):
     def _is_live(entry: Entry) -> bool:
         timer = entry[3]
         return type(timer) is not Timer or timer.due == entry[0]
-
-    def _arrive_all(self) -> None:
-        instant = self._instant
-        try:
-            while instant:
-                path, packet = instant.popleft()
-                path.arrive(packet)
-        finally:
-            self._delivering = False

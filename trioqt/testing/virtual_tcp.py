@@ -404,11 +404,15 @@ class TcpEnd:
         if self.state == "SYN_SENT" or (not room and len(data)):
             fail(errno.EAGAIN)
         piece = bytes(data) if len(data) <= room else bytes(memoryview(data)[:room])
-        if piece:
+        size = len(piece)
+        if not self._unsent and size <= SEGMENT_SIZE and self._sent + size <= self._edge:
+            if size:
+                self._transmit("DATA", piece)
+        else:
             self._unsent.append(piece)
-            self._unsent_size += len(piece)
+            self._unsent_size += size
             self._send_unsent()
-        return len(piece)
+        return size
 
     def _send_unsent(self) -> None:
         unsent = self._unsent
