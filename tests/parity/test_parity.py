@@ -80,13 +80,13 @@ def directory() -> Iterator[str]:
         yield name
 
 
-@pytest.mark.parametrize("network", [on_the_kernel, on_the_simulated_network], ids=["kernel", "simulated"])
+@pytest.mark.parametrize("stack", [on_the_kernel, on_the_simulated_network], ids=["kernel", "simulated"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_it_gives_what_the_specification_says(case: Case, network: Callable[[Case, str], Any], directory: str) -> None:
+def test_it_gives_what_the_specification_says(case: Case, stack: Callable[[Case, str], Any], directory: str) -> None:
     """The same calls, the same results and the same errno, on the kernel and in memory."""
-    result = network(case, directory)
+    result = stack(case, directory)
 
-    if network is on_the_simulated_network and case.name in DELIBERATE:
+    if stack is on_the_simulated_network and case.name in DELIBERATE:
         assert result != case.expected, f"{case} no longer differs; take it out of DELIBERATE"
     else:
         assert result == case.expected

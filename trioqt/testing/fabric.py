@@ -65,7 +65,7 @@ class Conditions:
 class Packet:
     """Anything that one host sends to another."""
 
-    __slots__ = ("data", "edge", "kind", "lost", "sender", "seq", "source", "target")
+    __slots__ = ("data", "departed", "edge", "kind", "lost", "sender", "seq", "source", "target")
 
     def __init__(
         self, kind: str, source: Address, target: Address, data: bytes = b"", sender: Any = None, seq: int = 0
@@ -79,6 +79,8 @@ class Packet:
         self.sender = sender
         self.seq = seq
         self.edge = 0
+        self.departed = -1.0
+        """When it was sent, if that was not just now."""
         self.lost = False
 
 
@@ -174,6 +176,7 @@ class Path:
             self.fabric.arrive_now(packet, self)
             return not packet.lost
         if self.held:
+            packet.departed = self.fabric.now()
             self._park(packet)
             return False
         return self._depart(packet)
@@ -192,10 +195,10 @@ class Path:
 
     def _depart(self, packet: Packet) -> bool:
         fabric = self.fabric
+        now = packet.departed = fabric.now()
         if self.blocked or not self.source.is_up or (self.loss and self._is_lost(packet)):
             self._lose(packet)
             return False
-        now = fabric.now()
         conditions = self.conditions
         when = now + self.delay()
         if conditions.bandwidth < math.inf:
@@ -237,14 +240,14 @@ class Path:
         packet.lost = True
         self._note("lost", packet, packet.kind)
         if packet.sender is not None:
-            packet.sender.repeat_later()
+            packet.sender.repeat_later(packet.departed)
 
     def _park(self, packet: Packet) -> None:
         self._note("held", packet, packet.kind)
         if len(self._parked) < PARKED_LIMIT:
             self._parked.append(packet)
         if packet.sender is not None:
-            packet.sender.repeat_later()
+            packet.sender.repeat_later(packet.departed)
 
     def _note(self, kind: str, packet: Packet, note: str = "") -> None:
         fabric = self.fabric

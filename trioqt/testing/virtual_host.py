@@ -10,7 +10,7 @@ import ipaddress
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import attrs
@@ -102,6 +102,8 @@ class PortTable:
 
     def __init__(self) -> None:
         self._ports: dict[int, dict[int, Binding]] = {}
+        # Apart, because a listener's connections hold its port too, and there may be thousands.
+        self._listening: dict[int, dict[int, Binding]] = {}
         self._next = EPHEMERAL_PORTS.start
 
     def take(self, binding: Binding) -> None:
@@ -118,10 +120,17 @@ class PortTable:
 
     def release(self, binding: Binding) -> None:
         """Give it back."""
-        held = self._ports.get(binding.port, {})
-        held.pop(id(binding), None)
-        if not held:
-            self._ports.pop(binding.port, None)
+        for table in (self._ports, self._listening):
+            held = table.get(binding.port, {})
+            held.pop(id(binding), None)
+            if not held:
+                table.pop(binding.port, None)
+
+    def listen(self, binding: Binding) -> None:
+        """Who holds the port listens there.  Raises: OSError EADDRINUSE if somebody else does."""
+        if self.conflict(binding, listening=True) is not None:
+            fail(errno.EADDRINUSE)
+        self._listening.setdefault(binding.port, {})[id(binding)] = binding
 
     def conflict(self, binding: Binding, *, listening: bool = False) -> Binding | None:
         """Who stands in the way, by the rules of Linux (the table in core/options.py)."""
@@ -139,13 +148,24 @@ class PortTable:
                 return other
         return None
 
-    def find(self, address: str, port: int, *, listening: bool = False) -> list[Any]:
+    def find(self, address: str, port: int) -> list[Any]:
         """Who takes a packet to there: the holders that fit best."""
+        return self._best(self._ports.get(port, {}), address)
+
+    def find_listeners(self, address: str, port: int) -> list[Any]:
+        """Who accepts a connection there: those that fit best."""
+        listening = {
+            key: binding for key, binding in self._listening.get(port, {}).items() if not binding.owner.is_shut
+        }
+        return self._best(listening, address)
+
+    @staticmethod
+    def _best(holders: dict[int, Binding], address: str) -> list[Any]:
         best = 1
         found: list[Any] = []
-        for binding in self._ports.get(port, {}).values():
+        for binding in holders.values():
             fit = binding.fits(address)
-            if fit >= best and (not listening or binding.owner.is_listening()):
+            if fit >= best:
                 if fit > best:
                     best, found = fit, []
                 found.append(binding.owner)
@@ -154,9 +174,6 @@ class PortTable:
     def holders(self, port: int) -> list[Any]:
         """Everybody who holds this port, in the order in which they came."""
         return [binding.owner for binding in self._ports.get(port, {}).values()]
-
-    def __iter__(self) -> Iterator[Binding]:
-        return (binding for held in self._ports.values() for binding in held.values())
 
     def _draw(self, binding: Binding) -> int:
         for _ in EPHEMERAL_PORTS:
@@ -244,7 +261,7 @@ class Host:
         if end is not None:
             end.receive(packet)
         elif packet.kind == "SYN":
-            listeners = self.tcp.find(*packet.target, listening=True)
+            listeners = self.tcp.find_listeners(*packet.target)
             if listeners:
                 # Of several (SO_REUSEPORT) Linux picks by a hash of the addresses.
                 listeners[packet.source[1] % len(listeners)].receive(packet)

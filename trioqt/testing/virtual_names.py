@@ -21,7 +21,8 @@ PROTOCOLS: dict[int, int] = {
 }
 
 # glibc asks twice and gives each question five seconds (resolv.conf: timeout, attempts).
-PATIENCE = 10.0
+QUESTIONS = 2
+PATIENCE = 5.0
 
 
 class Names(trio.abc.HostnameResolver):
@@ -30,7 +31,6 @@ class Names(trio.abc.HostnameResolver):
     def __init__(self, net: VirtualNetwork, latency: float) -> None:
         self._net = net
         self.latency = latency
-        self.is_dead = False
         self.added: dict[str, tuple[str, ...]] = {}
 
     async def getaddrinfo(
@@ -85,10 +85,12 @@ class Names(trio.abc.HostnameResolver):
     async def _ask(self, name: str, here: Host | None = None) -> None:
         here = here or self._net.current_host()
         here.note("lookup", note=name)
-        if self.is_dead:
+        for _ in range(QUESTIONS):
+            if self._net.has_names(here.name):
+                await trio.sleep(self.latency)
+                return
             await trio.sleep(PATIENCE)
-            raise socket.gaierror(socket.EAI_AGAIN, f"{name}: the name server does not answer")
-        await trio.sleep(self.latency)
+        raise socket.gaierror(socket.EAI_AGAIN, f"{name}: the name server does not answer")
 
 
 def port_number(port: bytes | str | int | None, type_: int) -> int:

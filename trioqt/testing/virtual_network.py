@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +17,19 @@ import trio.testing
 
 from trioqt.core.addresses import AddressLike, HostAddress, host_address
 from trioqt.testing.fabric import Conditions, Fabric, Path
-from trioqt.testing.faults import Fault, LinkState, Partition
+from trioqt.testing.fault_plan import Course, FaultPlan
+from trioqt.testing.faults import (
+    Crash,
+    Fault,
+    Hold,
+    HostState,
+    LinkState,
+    Partition,
+    Pause,
+    ResetConnections,
+    Trouble,
+)
+from trioqt.testing.supervisor import Program, crash_programs, restart_programs
 from trioqt.testing.trace import Trace, TraceEvent
 from trioqt.testing.virtual_host import Host
 from trioqt.testing.virtual_names import Names
@@ -139,6 +150,7 @@ class VirtualNetwork:
         self.hosts[name] = host
         for address in addresses:
             self._by_address[address] = host
+        self._change_host(host)
         return host
 
     def current_host(self) -> Host:
@@ -195,36 +207,111 @@ class VirtualNetwork:
 
     # ---- faults --------------------------------------------------------------------------------
 
-    def begin(self, fault: Fault) -> int:
-        """The fault begins; what `end` wants."""
-        self._fault_count += 1
-        self.faults[self._fault_count] = fault
+    def begin(self, fault: Fault | FaultPlan) -> Trouble:
+        """It begins now, and lasts until the `Trouble` that this gives is ended: ``with net.begin(...):`` does that.
+
+        The times of a plan count from now.  Until its last fault is over the network is not at rest.
+
+        Raises:
+          ValueError: There is no host of a name in ``fault``.  (In a plan there may be later.)
+        """
+        if isinstance(fault, FaultPlan):
+            courses = [Course(planned, self._fabric, self._begin) for planned in fault.faults]
+
+            def stop() -> None:
+                for course in courses:
+                    course.stop()
+
+            return Trouble(stop)
+        for name in fault.hosts():
+            if name not in self.hosts:
+                raise ValueError(f"there is no host {name!r}; there are {', '.join(self.hosts)}")
+        return self._begin(fault)
+
+    def partition(self, a: str | None, b: str | None, *, one_way: bool = False) -> Trouble:
+        """Nothing comes through between two hosts; see `Partition`."""
+        return self.begin(Partition(a, b, one_way=one_way))
+
+    def hold(self, a: str | None, b: str | None, *, one_way: bool = False) -> Trouble:
+        """What is sent between two hosts waits until the end; see `Hold`."""
+        return self.begin(Hold(a, b, one_way=one_way))
+
+    def crash(self, host: str) -> Trouble:
+        """A host loses its power, and starts again at the end; see `Crash`."""
+        return self.begin(Crash(host))
+
+    def pause(self, host: str) -> Trouble:
+        """A host stands still until the end; see `Pause`."""
+        return self.begin(Pause(host))
+
+    def reset_connections(self, a: str | None, b: str | None) -> None:
+        """Reset every TCP connection between two hosts; see `ResetConnections`."""
+        self.begin(ResetConnections(a, b))
+
+    async def run_on(
+        self,
+        host: str,
+        main: Callable[..., Awaitable[object]],
+        *args: object,
+        task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run ``main(*args)`` as a program of that host: a `Crash` cancels it, and the start after it runs it again.
+
+        It is over when ``main`` ends and there was no crash.  What ``main`` raises after a crash, nobody sees.  With
+        ``await nursery.start(net.run_on, host, main)`` every life of ``main`` is given a ``task_status``, and the first
+        that has started counts.
+
+        Cancelled: ``main`` is.
+        """
+        with self.host(host):
+            await Program(self.current_host(), main, args).run(task_status)
+
+    def has_names(self, host: str) -> bool:
+        """Does a name server answer this host?"""
+        return self._host_state(host).has_names
+
+    def _begin(self, fault: Fault) -> Trouble:
         self._fabric.begin_trouble()
         self._note("fault", repr(fault))
+        if not fault.lasts:
+            fault.begin(self)
+            return Trouble(lambda: None)
+        self._fault_count += 1
+        number = self._fault_count
+        self.faults[number] = fault
         fault.begin(self)
+        self._change_everything()
+        return Trouble(lambda: self._end(number))
+
+    def _end(self, number: int) -> None:
+        fault = self.faults.pop(number)
+        self._note("heal", repr(fault))
+        self._change_everything()
+        fault.end(self)
+
+    def _change_everything(self) -> None:
         self._refresh()
-        return self._fault_count
+        for host in self.hosts.values():
+            self._change_host(host)
 
-    def end(self, number: int) -> None:
-        """The fault is over."""
-        fault = self.faults.pop(number, None)
-        if fault is not None:
-            self._note("heal", repr(fault))
-            self._refresh()
-            fault.end(self)
+    def _change_host(self, host: Host) -> None:
+        """What the faults that last do to it."""
+        state = self._host_state(host.name)
+        host.descriptor_limit = state.descriptor_limit
+        if state.is_down and host.is_up:
+            host.note("crash")
+            crash_programs(host)
+            host.crash()
+        elif not state.is_down and not host.is_up:
+            host.note("restart")
+            host.restart()
+            restart_programs(host)
 
-    @contextlib.contextmanager
-    def fault(self, fault: Fault) -> Iterator[None]:
-        """It lasts as long as the block."""
-        number = self.begin(fault)
-        try:
-            yield
-        finally:
-            self.end(number)
-
-    def partition(self, a: str, b: str, *, one_way: bool = False) -> AbstractContextManager[None]:
-        """Nothing comes through between the two hosts within the block, and nobody is told."""
-        return self.fault(Partition(a, b, one_way))
+    def _host_state(self, host: str) -> HostState:
+        state = HostState()
+        for fault in self.faults.values():
+            state = fault.change_host(host, state)
+        return state
 
     # ---- watching ------------------------------------------------------------------------------
 

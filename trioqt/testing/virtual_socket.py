@@ -471,8 +471,7 @@ class VirtualSocket(trio.socket.SocketType):
             if self._binding is None:
                 self._bind_tcp("", 0)
             assert self._binding is not None
-            if self._host.tcp.conflict(self._binding, listening=True) is not None:
-                fail(errno.EADDRINUSE)
+            self._host.tcp.listen(self._binding)
             listener = TcpListener(self._host, self._binding, self._options, backlog)
             self._binding.owner = listener
         listener.socket = self

@@ -487,13 +487,14 @@ class TcpEnd:
 
     # ---- loss, and repetition ------------------------------------------------------------------
 
-    def repeat_later(self) -> None:
-        """A segment of ours, or an acknowledgement of one, did not get through."""
+    def repeat_later(self, departed: float = -1.0) -> None:
+        """A segment of ours, sent at that time or just now, or an acknowledgement of one, did not get through."""
         if self.state == "CLOSED" or self._retry.is_set():
             return
         if not self._retries:
             self._stalled_at = self.host.fabric.now()
-        self._retry.set(self._timeout())
+        age = self.host.fabric.now() - departed if departed >= 0 else 0.0
+        self._retry.set(max(self._timeout() - age, 0.0))
 
     def _timeout(self) -> float:
         if self._syn is not None:
@@ -698,7 +699,7 @@ class TcpListener:
         if len(self.ready) + len(self._asking) > self.backlog:
             self.host.note("backlog full", port=self.binding.port)
             syn.lost = True
-            syn.sender.repeat_later()
+            syn.sender.repeat_later(syn.departed)
             return
         binding = Binding(
             None, self.binding.family, syn.target[0], syn.target[1], reuse_address=self.binding.reuse_address,

@@ -1,0 +1,149 @@
+"""What pytest needs to run tests on the simulated network; it is found by itself when trioqt is installed.
+
+Nothing of trio or trioqt is imported before a test asks for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from trioqt.testing.virtual_network import VirtualNetwork
+
+__all__ = ["cancel_everywhere", "trioqt_seed", "virtual_network"]
+
+SEED_VARIABLE = "TRIOQT_SEED"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options."""
+    group = parser.getgroup("trioqt", "simulated networks (trioqt)")
+    group.addoption(
+        "--trioqt-seed", type=int, metavar="N", help="run simulations with this seed, to repeat one that failed"
+    )
+    group.addoption(
+        "--trioqt-seeds", type=int, metavar="COUNT", help="run each simulated test with the seeds 0 to COUNT - 1"
+    )
+    group.addoption(
+        "--trioqt-cancel-points",
+        choices=("any", "subject"),
+        default="any",
+        help="where the cancel_everywhere fixture cancels: at every step of any task, or only of the code under test",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A seed given is that of every simulation, whoever starts it."""
+    seed, count = config.getoption("--trioqt-seed"), config.getoption("--trioqt-seeds")
+    if seed is not None and count is not None:
+        raise pytest.UsageError("give either --trioqt-seed or --trioqt-seeds")
+    if count is not None and count < 1:
+        raise pytest.UsageError("--trioqt-seeds wants at least 1")
+    if seed is not None:
+        os.environ[SEED_VARIABLE] = str(seed)
+
+
+def _seeds(config: pytest.Config) -> list[int]:
+    count = config.getoption("--trioqt-seeds")
+    if count is not None:
+        return list(range(count))
+    return [int(os.environ.get(SEED_VARIABLE, 0))]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each seed, and for each network."""
+    seeds = _seeds(metafunc.config)
+    if "trioqt_network" in metafunc.fixturenames:
+        from trioqt.testing.both_networks import KERNEL, PARAMETER
+
+        names = ["virtual"] if len(seeds) == 1 else [f"virtual-seed{seed}" for seed in seeds]
+        metafunc.parametrize(PARAMETER, [*seeds, KERNEL], ids=[*names, "kernel"])
+    elif "trioqt_seed" in metafunc.fixturenames and len(seeds) > 1:
+        metafunc.parametrize("trioqt_seed", seeds, ids=[f"seed{seed}" for seed in seeds])
+
+
+@pytest.fixture
+def trioqt_seed(pytestconfig: pytest.Config) -> int:
+    """The seed of this test's simulation: of ``--trioqt-seed``, one of ``--trioqt-seeds``, or else 0."""
+    return _seeds(pytestconfig)[0]
+
+
+@pytest.fixture
+def virtual_network(trioqt_seed: int) -> VirtualNetwork:
+    """A simulated network.
+
+    An async test runs in it, on a clock that jumps, with all guards and a pinned scheduler; it needs pytest-trio.  A
+    plain test gets it as it is, for ``simulate(main, network=lambda seed: virtual_network)``.
+    """
+    from trioqt.testing.virtual_network import VirtualNetwork
+
+    return VirtualNetwork(seed=trioqt_seed)
+
+
+@pytest.fixture
+def cancel_everywhere(pytestconfig: pytest.Config) -> Callable[..., Any]:
+    """`trioqt.testing.cancel_everywhere`, with the points of ``--trioqt-cancel-points`` and the seeds given."""
+    from trioqt.testing.cancel_everywhere import cancel_everywhere
+
+    count = pytestconfig.getoption("--trioqt-seeds")
+    seeds = (0, 1) if count is None and SEED_VARIABLE not in os.environ else _seeds(pytestconfig)
+    return functools.partial(cancel_everywhere, points=pytestconfig.getoption("--trioqt-cancel-points"), seeds=seeds)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """pytest-trio is to run an async test on its network."""
+    function = getattr(item, "function", None)
+    if "virtual_network" in getattr(item, "fixturenames", ()) and inspect.iscoroutinefunction(function):
+        if not item.config.pluginmanager.has_plugin("trio"):
+            raise pytest.UsageError(f"{item.nodeid}: an async test with virtual_network needs pytest-trio")
+        # The latest mark counts.
+        item.add_marker(pytest.mark.trio(run=functools.partial(_run_on_network, item)), append=False)
+
+
+def _run_on_network(item: Any, test: Callable[[], Any], *, clock: Any = None, instruments: Any = ()) -> Any:
+    import trio
+    import trio.testing
+
+    from trioqt.testing.determinism import pinned_scheduler
+    from trioqt.testing.guards import guards
+
+    network = item.funcargs["virtual_network"]
+
+    async def on_network() -> Any:
+        with guards(describe=network.netstat):
+            async with network:
+                return await test()
+
+    with pinned_scheduler() as reseed:
+        reseed(network.seed)
+        clock = clock or trio.testing.MockClock(autojump_threshold=0)
+        return trio.run(on_network, clock=clock, instruments=instruments)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The seed of a failure stands in the headline of its report."""
+    report = yield
+    if report.failed and call.excinfo is not None:
+        seed = _seed_of(item, call.excinfo.value)
+        if seed is not None and report.location is not None:
+            path, line, name = report.location
+            report.location = (path, line, f"{name} (--trioqt-seed={seed})")
+    return report
+
+
+def _seed_of(item: pytest.Item, exc: BaseException) -> int | None:
+    for note in getattr(exc, "__notes__", ()):
+        words = note.split(maxsplit=3)
+        if words[:2] == ["simulate:", "seed"]:
+            return int(words[2].rstrip(","))
+    network = getattr(item, "funcargs", {}).get("virtual_network")
+    return None if network is None else int(network.seed)
