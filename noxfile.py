@@ -46,6 +46,13 @@ def examples(session: nox.Session) -> None:
     session.run("pytest", "tests/test_examples.py", *session.posargs)
 
 
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """What takes too long for every day: twenty hosts replayed in ten processes, and the figures of the network."""
+    session.run("pytest", "tests/testing/test_twenty_hosts.py", *session.posargs, env={"TRIOQT_SOAK": "9"})
+    session.run("python", "benchmarks/network.py")
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """All other tests, and which of them were slowest.

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from tests import peers
-from tests.networks import Loopback
+from tests.networks import Loopback, Network, Virtual
 from tests.peers import pytest_runtest_makereport as pytest_runtest_makereport
+from trioqt.testing import VirtualNetwork
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes a ``Network`` runs once on each; one that takes a ``Loopback`` runs on that one only."""
+    wanted = metafunc.function.__annotations__.get("network")
+    if "network" in metafunc.fixturenames and wanted not in ("Loopback", Loopback):
+        metafunc.parametrize("network", ["loopback", "virtual"], indirect=True)
 
 
 @pytest.fixture
-def network() -> Loopback:
-    """The network under a test: now loopback, later a simulated one too."""
-    return Loopback()
+async def network(request: pytest.FixtureRequest) -> AsyncIterator[Network]:
+    """The network under a test."""
+    if getattr(request, "param", "loopback") == "loopback":
+        yield Loopback()
+        return
+    async with VirtualNetwork() as net:
+        yield Virtual(net)
+        left = [sock for host in net.hosts.values() for sock in host.sockets.values()]
+        assert left == []  # as a kernel's socket tells by its ResourceWarning
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,21 +1,41 @@
 """The networks that socket tests run on, and scripted peers on them.
 
 A test takes its network from the ``network`` fixture and speaks to it only through this module, trio's sockets and
-trioqt, so the same test will run on every network there is.
+trioqt, so the same test runs on every network there is: on the kernel's loopback and on a simulated one.
+A test whose parameter is a ``Loopback``, and not a ``Network``, is about what only a kernel has.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import socket
 import struct
+import termios
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import attrs
 import trio
 
 from trioqt import TcpSocket
+from trioqt.testing import VirtualNetwork
+from trioqt.testing.virtual_socket import VirtualSocket
 
-__all__ = ["Loopback", "RawListener", "RawPeer"]
+__all__ = ["Loopback", "Network", "RawListener", "RawPeer", "Virtual", "this_network"]
+
+# tcp(7), TCP_INFO: of a listening socket, how many connections wait at offset 24, and how many may at 28.
+TCP_INFO_SIZE = 104
+TCP_INFO_QUEUE = struct.Struct("24xII")
+
+# include/net/tcp_states.h, from 1 on.
+TCP_STATES = (
+    *("ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"),
+    *("CLOSED", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING"),
+)
 
 
 @attrs.frozen
@@ -46,6 +66,19 @@ class RawPeer:
         while piece := await self.sock.recv(65536):
             got += piece
         return bytes(got)
+
+    def send_now(self, data: bytes) -> int:
+        """Send what the system takes at once; how much that was.  Raises: BlockingIOError if it takes nothing."""
+        return self.sock.try_send(data) if isinstance(self.sock, VirtualSocket) else os.write(self.sock.fileno(), data)
+
+    def receive_now(self, count: int) -> bytes:
+        """What the system holds, up to ``count`` bytes; empty if it holds nothing."""
+        try:
+            if isinstance(self.sock, VirtualSocket):
+                return self.sock.try_recv(count)
+            return os.read(self.sock.fileno(), count)
+        except BlockingIOError:
+            return b""
 
     def finish(self) -> None:
         """Send no more (FIN); receive on."""
@@ -95,12 +128,42 @@ class RawListener:
         self.sock.close()
 
 
-@attrs.frozen
-class Loopback:
-    """The kernel's network, as far as it stays on this machine."""
+class Network(ABC):
+    """What sockets run on, and what it tells of the sockets that a program holds."""
 
-    name: str = "loopback"
-    host: str = "127.0.0.1"
+    host = "127.0.0.1"
+
+    # ---- what it knows ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def socket(self, descriptor: int) -> AbstractContextManager[Any]:
+        """The socket that has this descriptor, to be asked and not to be used."""
+
+    @abstractmethod
+    def open_descriptors(self) -> set[int]:
+        """Of all sockets that are open."""
+
+    @abstractmethod
+    def unread_bytes(self, descriptor: int) -> int:
+        """How many bytes it holds that nobody has read."""
+
+    @abstractmethod
+    def unacknowledged_bytes(self, descriptor: int) -> int:
+        """How many bytes it holds that the other end does not have."""
+
+    @abstractmethod
+    def tcp_state(self, descriptor: int) -> str:
+        """The state of a connection, as RFC 9293 calls it."""
+
+    @abstractmethod
+    def accept_queue(self, descriptor: int) -> tuple[int, int]:
+        """How many connections wait for a listening socket to accept them, and how many may."""
+
+    @abstractmethod
+    def longest_queue(self) -> int:
+        """How many connections may wait for a listening socket at most."""
+
+    # ---- peers -----------------------------------------------------------------------------------
 
     async def raw_listener(self, *, backlog: int = 100) -> RawListener:
         """A scripted server."""
@@ -134,3 +197,86 @@ class Loopback:
         with await self.raw_listener() as listener:
             await sock.connect_to_host(self.host, listener.port)
             return sock, await listener.accept()
+
+
+class Loopback(Network):
+    """The kernel's network, as far as it stays on this machine."""
+
+    def socket(self, descriptor: int) -> AbstractContextManager[Any]:
+        return socket.socket(fileno=os.dup(descriptor))
+
+    def open_descriptors(self) -> set[int]:
+        found = set()
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                os.fstat(int(name))
+            except OSError:
+                continue  # listdir's own
+            found.add(int(name))
+        return found
+
+    def unread_bytes(self, descriptor: int) -> int:
+        return _ioctl(descriptor, termios.FIONREAD)
+
+    def unacknowledged_bytes(self, descriptor: int) -> int:
+        return _ioctl(descriptor, termios.TIOCOUTQ)
+
+    def tcp_state(self, descriptor: int) -> str:
+        return TCP_STATES[self._tcp_info(descriptor)[0] - 1]
+
+    def accept_queue(self, descriptor: int) -> tuple[int, int]:
+        waiting, most = TCP_INFO_QUEUE.unpack_from(self._tcp_info(descriptor))
+        return waiting, most
+
+    def longest_queue(self) -> int:
+        return int(Path("/proc/sys/net/core/somaxconn").read_text())
+
+    def _tcp_info(self, descriptor: int) -> bytes:
+        with self.socket(descriptor) as sock:
+            info: bytes = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE)
+        return info
+
+
+def _ioctl(descriptor: int, request: int) -> int:
+    count: int = struct.unpack("i", fcntl.ioctl(descriptor, request, bytes(4)))[0]
+    return count
+
+
+@attrs.frozen
+class Virtual(Network):
+    """A simulated network without latency: what is sent has arrived, as on loopback."""
+
+    net: VirtualNetwork
+
+    def socket(self, descriptor: int) -> AbstractContextManager[Any]:
+        return nullcontext(self._find(descriptor))
+
+    def open_descriptors(self) -> set[int]:
+        return {descriptor for host in self.net.hosts.values() for descriptor in host.sockets}
+
+    def unread_bytes(self, descriptor: int) -> int:
+        return self._find(descriptor).row()[3]
+
+    def unacknowledged_bytes(self, descriptor: int) -> int:
+        return self._find(descriptor).row()[4]
+
+    def tcp_state(self, descriptor: int) -> str:
+        return self._find(descriptor).row()[0]
+
+    def accept_queue(self, descriptor: int) -> tuple[int, int]:
+        return self._find(descriptor).row()[3:]
+
+    def longest_queue(self) -> int:
+        return socket.SOMAXCONN
+
+    def _find(self, descriptor: int) -> VirtualSocket:
+        for host in self.net.hosts.values():
+            if descriptor in host.sockets:
+                return host.sockets[descriptor]
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def this_network() -> Network:
+    """The one on which this ``trio.run`` is."""
+    net = VirtualNetwork.current()
+    return Loopback() if net is None else Virtual(net)

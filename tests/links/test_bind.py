@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from tests.links.scripted import ScriptedNetwork, ScriptedSocket
+from tests.networks import Network
 from trioqt.links.bind import any_target, bind_socket, listen_on
 from trioqt.links.connect import Target
 from trioqt.links.native import NativeListener
@@ -40,7 +41,7 @@ async def test_options_are_set_before_the_address_is_taken() -> None:
 
 
 @pytest.mark.parametrize(("dual_stack", "v6_only"), [(False, 1), (True, 0)])
-async def test_an_ipv6_socket_carries_ipv4_only_if_asked(dual_stack: bool, v6_only: int) -> None:
+async def test_an_ipv6_socket_carries_ipv4_only_if_asked(network: Network, dual_stack: bool, v6_only: int) -> None:
     """What the system would choose is a setting of the machine, so it is always said."""
     target = Target(socket.AF_INET6, ("::", 0, 0, 0))
 
@@ -75,7 +76,7 @@ async def test_cancelled_bind_closes_its_socket() -> None:
     assert network.open_sockets() == []
 
 
-async def test_binding_is_a_checkpoint() -> None:
+async def test_binding_is_a_checkpoint(network: Network) -> None:
     """It asks a kernel that answers at once, and still lets others run."""
     with trio.testing.assert_checkpoints():
         sock = await bind_socket(LOCAL_V4, ())
@@ -86,7 +87,7 @@ async def test_binding_is_a_checkpoint() -> None:
 # ---- Every address -----------------------------------------------------------------------------
 
 
-async def test_every_address_is_one_ipv6_socket() -> None:
+async def test_every_address_is_one_ipv6_socket(network: Network) -> None:
     """``::`` with IPv4 carried along: one socket, one port, both families."""
     assert any_target(4000) == Target(socket.AF_INET6, ("::", 4000, 0, 0))
 
@@ -108,7 +109,7 @@ async def test_a_machine_out_of_descriptors_does_not_lack_ipv6() -> None:
 # ---- Listening ---------------------------------------------------------------------------------
 
 
-async def test_all_targets_listen_on_the_port_that_was_chosen_for_the_first() -> None:
+async def test_all_targets_listen_on_the_port_that_was_chosen_for_the_first(network: Network) -> None:
     """Port 0 on a name with two addresses: one port, or clients could not be told where to go."""
     listeners = await listen_on([LOCAL_V4, LOCAL_V6], 10)
 
@@ -118,7 +119,7 @@ async def test_all_targets_listen_on_the_port_that_was_chosen_for_the_first() ->
     assert addresses[0][1] == addresses[1][1] > 0
 
 
-async def test_listening_sockets_are_shared_with_nobody_and_hand_down_low_delay() -> None:
+async def test_listening_sockets_are_shared_with_nobody_and_hand_down_low_delay(network: Network) -> None:
     """A server may come back while its old connections linger; and its connections inherit TCP_NODELAY."""
     (listener,) = await listen_on([LOCAL_V4], 10)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -13,6 +12,8 @@ import trio
 import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, names
+from tests.networks import Network
+from tests.sockets.ports import refusing_port
 from trioqt import HostAddress, NetworkLayerProtocol
 from trioqt.links.base import Sockaddr
 from trioqt.links.connect import AttemptsFailed, Target, look_up, race
@@ -332,20 +333,13 @@ async def test_a_peer_that_has_gone_already_is_known_by_the_address_we_asked_for
     assert link.peer_address() == ("1.1.1.1", 80)
 
 
-async def test_trios_error_does_not_repeat_the_address(unused_port: int) -> None:
+async def test_trios_error_does_not_repeat_the_address(network: Network) -> None:
     """trio says "Error connecting to ('127.0.0.1', 9): Connection refused"; who asked knows the first half."""
-    with pytest.raises(AttemptsFailed) as caught:
-        await race([v4("127.0.0.1", unused_port)], no_options)
+    async with refusing_port() as port:
+        with pytest.raises(AttemptsFailed) as caught:
+            await race([v4("127.0.0.1", port)], no_options)
 
     (failure,) = caught.value.exceptions
     assert isinstance(failure, ConnectionRefusedError)
     assert failure.strerror == "Connection refused"
-    assert failure.__notes__ == [f"while connecting to 127.0.0.1:{unused_port}"]
-
-
-@pytest.fixture
-def unused_port() -> Iterator[int]:
-    """A port of this machine at which nobody listens, and at which nobody can begin to: it is held."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
+    assert failure.__notes__ == [f"while connecting to 127.0.0.1:{port}"]

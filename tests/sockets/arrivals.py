@@ -1,36 +1,31 @@
 """Waiting until the network has done something: by what can be observed, never by time.
 
-The kernel of this machine tells how many bytes it holds for a socket and in which TCP state that is, and asking
-changes nothing.  So a test can say "these bytes are with the system and nobody has read them" before it acts.
+A network tells how many bytes it holds for a socket and in which TCP state that is, and asking changes nothing.
+So a test can say "these bytes are with the system and nobody has read them" before it acts.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
-import struct
-import termios
 from collections.abc import Callable
+from typing import Any
 
 import trio
+import trio.testing
 
-from trioqt import TcpSocket
+from tests.networks import this_network
+from trioqt import TcpServer, TcpSocket
 
 __all__ = [
-    "TCP_CLOSE",
+    "accept_queue",
     "bytes_arrived",
     "fill",
     "finish_arrived",
+    "open_descriptors",
     "reset_arrived",
     "tcp_state",
     "unread_bytes",
     "until",
 ]
-
-# The first byte of struct tcp_info: include/net/tcp_states.h.
-TCP_CLOSE = 7
-TCP_CLOSE_WAIT = 8
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -40,34 +35,42 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def unread_bytes(descriptor: int) -> int:
-    """How many bytes the kernel holds unread."""
-    count: int = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]
-    return count
+    """How many bytes the system holds unread."""
+    return this_network().unread_bytes(descriptor)
 
 
-def tcp_state(descriptor: int) -> int:
-    """The kernel's state of a connection."""
-    with socket.socket(fileno=os.dup(descriptor)) as sock:
-        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+def tcp_state(descriptor: int) -> str:
+    """The system's state of a connection."""
+    return this_network().tcp_state(descriptor)
+
+
+def accept_queue(server: TcpServer[Any]) -> int:
+    """How many connections wait with the system for the server to accept them."""
+    return this_network().accept_queue(server.socket_descriptor())[0]
+
+
+def open_descriptors() -> set[int]:
+    """Of every socket that is open."""
+    return this_network().open_descriptors()
 
 
 async def bytes_arrived(sock: TcpSocket, count: int) -> None:
-    """Until the kernel holds ``count`` bytes for ``sock``, which nobody has read."""
+    """Until the system holds ``count`` bytes for ``sock``, which nobody has read."""
     await until(lambda: unread_bytes(sock.socket_descriptor()) >= count)
 
 
 async def finish_arrived(sock: TcpSocket) -> None:
-    """Until the kernel knows that the peer has finished; ``sock`` need not."""
-    await until(lambda: tcp_state(sock.socket_descriptor()) == TCP_CLOSE_WAIT)
+    """Until the system knows that the peer has finished; ``sock`` need not."""
+    await until(lambda: tcp_state(sock.socket_descriptor()) == "CLOSE_WAIT")
 
 
 async def reset_arrived(sock: TcpSocket) -> None:
-    """Until the kernel knows that the peer has reset the connection; ``sock`` need not."""
-    await until(lambda: tcp_state(sock.socket_descriptor()) == TCP_CLOSE)
+    """Until the system knows that the peer has reset the connection; ``sock`` need not."""
+    await until(lambda: tcp_state(sock.socket_descriptor()) == "CLOSED")
 
 
 async def fill(sock: TcpSocket) -> int:
-    """Write to a peer that does not read until the kernels on the way and the queue are full; how many bytes."""
+    """Write to a peer that does not read until the systems on the way and the queue are full; how many bytes."""
     written = 0
     while True:
         try:

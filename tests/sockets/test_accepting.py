@@ -9,12 +9,11 @@ import logging
 import os
 import resource
 import socket
-import struct
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ import trio
 import trio.testing
 from hypothesis import given, settings, strategies as st
 
-from tests.networks import Loopback, RawPeer
+from tests.networks import Loopback, Network, RawPeer, this_network
+from tests.sockets.arrivals import accept_queue, open_descriptors
 from trioqt import (
     AcceptError,
     ErrorKind,
@@ -35,6 +35,7 @@ from trioqt import (
 )
 from trioqt.links.native import NativeListener
 from trioqt.sockets.tcp_server import ENDED_BEFORE_ACCEPT
+from trioqt.testing import VirtualNetwork
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,14 +46,6 @@ async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < give_up, "it never came"
         await trio.lowlevel.checkpoint()
-
-
-def kernel_queue(server: TcpServer[Any]) -> int:
-    """How many connections the kernel has queued for a server (Linux: tcp(7), TCP_INFO of a listening socket)."""
-    with socket.socket(fileno=os.dup(server.socket_descriptor())) as sock:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    queued: int = struct.unpack_from("I", info, 24)[0]
-    return queued
 
 
 async def echo(sock: TcpSocket) -> None:
@@ -110,7 +103,7 @@ def many_descriptors() -> Iterator[None]:
 # ---- Qt's way: pending connections ---------------------------------------------------------------
 
 
-async def test_pending_connections_are_taken_oldest_first(network: Loopback) -> None:
+async def test_pending_connections_are_taken_oldest_first(network: Network) -> None:
     """``wait_for_new_connection`` and ``next_pending_connection``, as a Qt program has them."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -137,7 +130,7 @@ async def test_pending_connections_are_taken_oldest_first(network: Loopback) -> 
             client.close()
 
 
-async def test_a_task_waits_until_a_connection_is_pending(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_a_task_waits_until_a_connection_is_pending(network: Network, nursery: trio.Nursery) -> None:
     """Waiting takes nothing, so any number of tasks may."""
     woken: list[bool] = []
 
@@ -158,7 +151,7 @@ async def test_a_task_waits_until_a_connection_is_pending(network: Loopback, nur
         assert server.next_pending_connection() is not None
 
 
-async def test_accept_waits_for_a_connection_and_takes_it(network: Loopback) -> None:
+async def test_accept_waits_for_a_connection_and_takes_it(network: Network) -> None:
     """trio's way: the same queue, in one call."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -170,7 +163,7 @@ async def test_accept_waits_for_a_connection_and_takes_it(network: Loopback) -> 
             assert not server.has_pending_connections()
 
 
-async def test_entering_a_taken_connection_sets_when_it_ends(network: Loopback) -> None:
+async def test_entering_a_taken_connection_sets_when_it_ends(network: Network) -> None:
     """Its block ends it, before the server's does, and its slot is free."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -183,7 +176,7 @@ async def test_entering_a_taken_connection_sets_when_it_ends(network: Loopback) 
             assert await client.receive_to_end() == b"goodbye"
 
 
-async def test_a_cancelled_accept_loses_no_connection(network: Loopback) -> None:
+async def test_a_cancelled_accept_loses_no_connection(network: Network) -> None:
     """Law 6, at every step of a connection's way in: either accept returned it, or it is there for the next one."""
     taken_anyway = []
     async with TcpServer() as server:
@@ -199,7 +192,7 @@ async def test_a_cancelled_accept_loses_no_connection(network: Loopback) -> None
                     nursery.start_soon(accept)
                     server.pause_accepting()
                     client = await network.raw_connect(server.server_port())
-                    await until(lambda: kernel_queue(server) == 1)
+                    await until(lambda: accept_queue(server) == 1)
                     await trio.testing.wait_all_tasks_blocked()
                     if steps < 0:
                         scope.cancel()
@@ -221,7 +214,7 @@ async def test_a_cancelled_accept_loses_no_connection(network: Loopback) -> None
     assert set(taken_anyway) == {True, False}  # both did happen
 
 
-async def test_async_for_accepts_until_the_server_stops_listening(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_async_for_accepts_until_the_server_stops_listening(network: Network, nursery: trio.Nursery) -> None:
     """``async for sock in server``, ended by ``close()`` from another task while it waits."""
     accepted: list[int] = []
     over = trio.Event()
@@ -246,7 +239,7 @@ async def test_async_for_accepts_until_the_server_stops_listening(network: Loopb
         client.close()
 
 
-async def test_a_cancelled_step_does_not_end_the_iteration(network: Loopback) -> None:
+async def test_a_cancelled_step_does_not_end_the_iteration(network: Network) -> None:
     """An iterator object, not a generator."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -262,15 +255,51 @@ async def test_a_cancelled_step_does_not_end_the_iteration(network: Loopback) ->
 
 
 async def test_whoever_waits_for_a_connection_is_woken_when_the_server_stops(
+    network: Network, nursery: trio.Nursery
+) -> None:
+    """``accept`` and ``wait_for_new_connection`` alike, by ``close``, by ``aclose`` and by the end of the block."""
+    outcomes: list[Counter[str]] = []
+    async with TcpServer() as server:
+        for end in (server.close, server.aclose):
+            await server.listen(network.host)
+            outcomes.append(await both_wait(server, nursery))
+            result = end()
+            if isinstance(result, Awaitable):
+                await result
+            await trio.testing.wait_all_tasks_blocked()
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        outcomes.append(await both_wait(server, nursery))
+    await trio.testing.wait_all_tasks_blocked()
+
+    assert outcomes == [{"closed": 2}] * 3
+
+
+# Loopback: a descriptor is handed over, the only way to listen in one step.
+async def test_whoever_waits_is_woken_though_the_server_listens_again_before_they_run(
     network: Loopback, nursery: trio.Nursery
 ) -> None:
-    """``accept`` and ``wait_for_new_connection`` alike, by ``close``, by ``aclose`` and by the end of the block;
-    also if the server listens again before they run.
-    """
+    """They waited for the connections of the old listening, and the new one's is for whoever asks next."""
+    with socket.socket() as handed:
+        handed.bind((network.host, 0))
+        handed.listen()
+        with socket.create_connection(handed.getsockname()):
+            async with TcpServer() as server:
+                await server.listen(network.host)
+                outcomes = await both_wait(server, nursery)
+                server.close()
+                server.set_socket_descriptor(handed.detach())
+                await trio.testing.wait_all_tasks_blocked()
+
+                assert outcomes == {"closed": 2}
+                assert server.next_pending_connection() is not None
+
+
+async def both_wait(server: TcpServer[TcpSocket], nursery: trio.Nursery) -> Counter[str]:
+    """A task waits for a connection in each of the two ways; how the waiting ended, once it has."""
     outcomes: Counter[str] = Counter()
 
-    async def wait(call: Callable[[], Any], task_status: trio.TaskStatus[None]) -> None:
-        task_status.started()
+    async def wait(call: Callable[[], Any]) -> None:
         try:
             await call()
         except trio.ClosedResourceError:
@@ -278,38 +307,13 @@ async def test_whoever_waits_for_a_connection_is_woken_when_the_server_stops(
         else:
             outcomes["accepted"] += 1
 
-    async def both_wait(server: TcpServer[TcpSocket]) -> None:
-        await nursery.start(wait, server.accept)
-        await nursery.start(wait, server.wait_for_new_connection)
-        await trio.testing.wait_all_tasks_blocked()
-
-    with socket.socket() as handed:
-        handed.bind((network.host, 0))
-        handed.listen()
-        with socket.create_connection(handed.getsockname()):
-            async with TcpServer() as server:
-                await server.listen(network.host)
-                await both_wait(server)
-                server.close()
-                server.set_socket_descriptor(handed.detach())
-                await trio.testing.wait_all_tasks_blocked()
-                again = dict(outcomes)
-                assert server.next_pending_connection() is not None
-                await both_wait(server)
-                await server.aclose()
-                await trio.testing.wait_all_tasks_blocked()
-                closed = dict(outcomes)
-    async with TcpServer() as server:
-        await server.listen(network.host)
-        await both_wait(server)
+    nursery.start_soon(wait, server.accept)
+    nursery.start_soon(wait, server.wait_for_new_connection)
     await trio.testing.wait_all_tasks_blocked()
-
-    assert again == {"closed": 2}
-    assert closed == {"closed": 4}
-    assert outcomes == {"closed": 6}
+    return outcomes
 
 
-async def test_waiting_for_connections_needs_a_server_that_listens(network: Loopback) -> None:
+async def test_waiting_for_connections_needs_a_server_that_listens(network: Network) -> None:
     """OPERATION if it never did, closed if it has stopped, in every form of waiting."""
     async with TcpServer() as server:
         for call in (server.accept, server.wait_for_new_connection, aiter(server).__anext__):
@@ -325,7 +329,7 @@ async def test_waiting_for_connections_needs_a_server_that_listens(network: Loop
             await anext(aiter(server))
 
 
-async def test_two_tasks_cannot_accept_at_once(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_two_tasks_cannot_accept_at_once(network: Network, nursery: trio.Nursery) -> None:
     """The second one is told so; the first one goes on waiting."""
     got = []
 
@@ -343,7 +347,7 @@ async def test_two_tasks_cannot_accept_at_once(network: Loopback, nursery: trio.
 
 
 @pytest.mark.parametrize("ending", ["finish", "close", "reset"])
-async def test_what_a_peer_sent_before_it_left_is_there_when_it_is_taken(network: Loopback, ending: str) -> None:
+async def test_what_a_peer_sent_before_it_left_is_there_when_it_is_taken(network: Network, ending: str) -> None:
     """Bytes first, then the end, then the error, also for a connection that nobody had taken yet."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -365,7 +369,7 @@ async def test_what_a_peer_sent_before_it_left_is_there_when_it_is_taken(network
     assert got == b"last words"
 
 
-async def test_one_nudge_stands_for_all_connections_that_wait(network: Loopback) -> None:
+async def test_one_nudge_stands_for_all_connections_that_wait(network: Network) -> None:
     """NewConnection says "look": who looks takes all, so a slow listener needs no second one."""
     server = TcpServer()
     async with server.events() as events:
@@ -386,7 +390,7 @@ async def test_one_nudge_stands_for_all_connections_that_wait(network: Loopback)
 # ---- Connections from elsewhere ------------------------------------------------------------------
 
 
-async def test_an_added_connection_waits_like_any_other(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_an_added_connection_waits_like_any_other(network: Network, nursery: trio.Nursery) -> None:
     """Qt's addPendingConnection: no limit is asked, a waiting accept gets it, and close aborts it."""
     pairs = [trio.testing.memory_stream_pair() for _ in range(4)]
     socks = [TcpSocket.from_stream(ours, nursery) for ours, _ in pairs]
@@ -433,7 +437,7 @@ async def test_nothing_can_be_added_to_a_closed_server() -> None:
 # ---- Limits --------------------------------------------------------------------------------------
 
 
-async def test_no_more_than_max_connections_are_ever_open(network: Loopback) -> None:
+async def test_no_more_than_max_connections_are_ever_open(network: Network) -> None:
     """Fifty clients at once and room for three: never a fourth, and every client is served in the end."""
     now = most = served = 0
     counts = set()
@@ -549,11 +553,10 @@ async def by_another_descriptor(sock: TcpSocket, client: RawPeer) -> None:
 
 async def by_going_elsewhere(sock: TcpSocket, client: RawPeer) -> None:
     """Disconnected, and connected to somebody else."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+    network = this_network()
+    with await network.raw_listener() as listener:
         await sock.disconnect_from_host()
-        await sock.connect_to_host(*listener.getsockname())
+        await sock.connect_to_host(network.host, listener.port)
         sock.abort()
 
 
@@ -568,21 +571,30 @@ WAYS_OUT = [
     by_a_reset_found_while_reading,
     by_a_reset_found_while_writing,
     by_a_reset_seen_by_a_watcher,
-    by_another_descriptor,
     by_going_elsewhere,
 ]
 
 
 @pytest.mark.parametrize("way_out", WAYS_OUT)
 async def test_every_end_of_a_connection_frees_its_slot_once(
-    network: Loopback, way_out: Callable[[TcpSocket, RawPeer], Any]
+    network: Network, way_out: Callable[[TcpSocket, RawPeer], Any]
 ) -> None:
     """One slot and three clients: the end of the first lets the second in, and not the third."""
+    await let_in_one_by_one(network, way_out)
+
+
+# Loopback: a descriptor is handed over.
+async def test_adopting_a_descriptor_frees_the_slot_once_when_that_ends(network: Loopback) -> None:
+    """The same by way of a connection that the server did not accept."""
+    await let_in_one_by_one(network, by_another_descriptor)
+
+
+async def let_in_one_by_one(network: Network, way_out: Callable[[TcpSocket, RawPeer], Any]) -> None:
     async with TcpServer(max_connections=1) as server:
         await server.listen(network.host)
         clients = [await network.raw_connect(server.server_port()) for _ in range(3)]
         sock = await server.accept()
-        await until(lambda: kernel_queue(server) == 2)
+        await until(lambda: accept_queue(server) == 2)
         full = (server.connection_count(), server.has_pending_connections())
         await way_out(sock, clients[0])
         second = await server.accept()
@@ -590,7 +602,7 @@ async def test_every_end_of_a_connection_frees_its_slot_once(
 
         assert full == (1, False)
         assert second.peer_port() == clients[1].sock.getsockname()[1]
-        assert (server.connection_count(), server.has_pending_connections(), kernel_queue(server)) == (1, False, 1)
+        assert (server.connection_count(), server.has_pending_connections(), accept_queue(server)) == (1, False, 1)
         await way_out(second, clients[1])
         third = await server.accept()
         assert third.peer_port() == clients[2].sock.getsockname()[1]
@@ -601,9 +613,21 @@ async def test_every_end_of_a_connection_frees_its_slot_once(
 
 @pytest.mark.parametrize("way_out", WAYS_OUT)
 async def test_every_end_of_a_handler_frees_its_slot_once(
-    network: Loopback, nursery: trio.Nursery, way_out: Callable[[TcpSocket, RawPeer], Any]
+    network: Network, nursery: trio.Nursery, way_out: Callable[[TcpSocket, RawPeer], Any]
 ) -> None:
     """The same under ``serve(isolate=True)``, whatever the handler did to its socket, and after a bug too."""
+    await serve_one_by_one(network, nursery, way_out)
+
+
+# Loopback: a descriptor is handed over.
+async def test_a_handler_that_adopts_a_descriptor_frees_its_slot_once(network: Loopback, nursery: trio.Nursery) -> None:
+    """It is the handler's end that counts."""
+    await serve_one_by_one(network, nursery, by_another_descriptor)
+
+
+async def serve_one_by_one(
+    network: Network, nursery: trio.Nursery, way_out: Callable[[TcpSocket, RawPeer], Any]
+) -> None:
     clients: list[RawPeer] = []
     by_port: dict[int, RawPeer] = {}
     most = 0
@@ -623,12 +647,12 @@ async def test_every_end_of_a_handler_frees_its_slot_once(
         await nursery.start(functools.partial(server.serve, handler, isolate=True))
         clients += [await network.raw_connect(server.server_port()) for _ in range(4)]
         by_port.update((client.sock.getsockname()[1], client) for client in clients)
-        await until(lambda: kernel_queue(server) == 4)
+        await until(lambda: accept_queue(server) == 4)
         server.resume_accepting()
         for waiting, client in zip((3, 2, 1, 0), clients, strict=True):
             asked = await client.receive(1)
             await trio.testing.wait_all_tasks_blocked()
-            assert (asked, server.connection_count(), kernel_queue(server)) == (b"?", 1, waiting)
+            assert (asked, server.connection_count(), accept_queue(server)) == (b"?", 1, waiting)
             await client.send(b"b" if waiting == 1 else b"x")
         await until(lambda: server.connection_count() == 0)
         for client in clients:
@@ -637,7 +661,7 @@ async def test_every_end_of_a_handler_frees_its_slot_once(
     assert most == 1
 
 
-async def test_a_peer_that_finishes_frees_the_slot_of_a_socket_that_is_not_half_open(network: Loopback) -> None:
+async def test_a_peer_that_finishes_frees_the_slot_of_a_socket_that_is_not_half_open(network: Network) -> None:
     """``half_open=False``: such a socket ends by itself, so its slot is free without any call."""
     async with TcpServer(lambda: TcpSocket(half_open=False), max_connections=1) as server:
         await server.listen(network.host)
@@ -651,7 +675,7 @@ async def test_a_peer_that_finishes_frees_the_slot_of_a_socket_that_is_not_half_
                 assert server.connection_count() == 1
 
 
-async def test_a_connection_that_was_taken_and_forgotten_keeps_its_slot(network: Loopback) -> None:
+async def test_a_connection_that_was_taken_and_forgotten_keeps_its_slot(network: Network) -> None:
     """It is open until somebody ends it, even if its peer left: the block does at last."""
     async with TcpServer(max_connections=1) as server:
         await server.listen(network.host)
@@ -659,9 +683,9 @@ async def test_a_connection_that_was_taken_and_forgotten_keeps_its_slot(network:
             await server.wait_for_new_connection()
             server.next_pending_connection()
         with await network.raw_connect(server.server_port()) as second:
-            await until(lambda: kernel_queue(server) == 1)
+            await until(lambda: accept_queue(server) == 1)
             await trio.testing.wait_all_tasks_blocked()
-            counts = (server.connection_count(), server.has_pending_connections(), kernel_queue(server))
+            counts = (server.connection_count(), server.has_pending_connections(), accept_queue(server))
             await server.aclose()
             with pytest.raises(ConnectionResetError):  # the kernel's queue goes with the listening socket
                 await second.receive_to_end()
@@ -670,14 +694,14 @@ async def test_a_connection_that_was_taken_and_forgotten_keeps_its_slot(network:
     assert server.connection_count() == 0
 
 
-async def test_pending_connections_count_and_free_their_slots_when_close_aborts_them(network: Loopback) -> None:
+async def test_pending_connections_count_and_free_their_slots_when_close_aborts_them(network: Network) -> None:
     """They are open, so they count; after ``close`` all slots are free for the next listening."""
     async with TcpServer(max_connections=2) as server:
         for _ in range(2):
             await server.listen(network.host)
             clients = [await network.raw_connect(server.server_port()) for _ in range(3)]
             await until(lambda: server.connection_count() == 2)
-            await until(lambda: kernel_queue(server) == 1)
+            await until(lambda: accept_queue(server) == 1)
             await trio.testing.wait_all_tasks_blocked()
             full = server.connection_count()
             server.close()
@@ -687,7 +711,7 @@ async def test_pending_connections_count_and_free_their_slots_when_close_aborts_
             assert (full, server.connection_count()) == (2, 0)
 
 
-async def test_one_limit_for_all_addresses(network: Loopback) -> None:
+async def test_one_limit_for_all_addresses(network: Network) -> None:
     """Two listening sockets, one count: ``max_connections`` is the server's."""
 
     class Resolver(trio.abc.HostnameResolver):
@@ -725,16 +749,16 @@ async def test_one_limit_for_all_addresses(network: Loopback) -> None:
         client.close()
 
 
-async def test_thirty_connections_wait_unless_told_otherwise(network: Loopback) -> None:
+async def test_thirty_connections_wait_unless_told_otherwise(network: Network) -> None:
     """Qt's default; a higher limit takes effect at once, a lower one drops nothing."""
     async with TcpServer() as server:
         await server.listen(network.host)
         clients = [await network.raw_connect(server.server_port()) for _ in range(35)]
-        await until(lambda: (server.connection_count(), kernel_queue(server)) == (30, 5))
+        await until(lambda: (server.connection_count(), accept_queue(server)) == (30, 5))
         await trio.testing.wait_all_tasks_blocked()
         by_default = server.connection_count()
         server.set_max_pending_connections(33)
-        await until(lambda: (server.connection_count(), kernel_queue(server)) == (33, 2))
+        await until(lambda: (server.connection_count(), accept_queue(server)) == (33, 2))
         await trio.testing.wait_all_tasks_blocked()
         raised = server.connection_count()
         server.set_max_pending_connections(1)
@@ -743,7 +767,7 @@ async def test_thirty_connections_wait_unless_told_otherwise(network: Loopback) 
         taken = 0
         while server.next_pending_connection() is not None:
             taken += 1
-        await until(lambda: (server.connection_count(), kernel_queue(server)) == (34, 1))
+        await until(lambda: (server.connection_count(), accept_queue(server)) == (34, 1))
 
         assert (by_default, raised, lowered, taken) == (30, 33, 33, 33)
         assert server.max_pending_connections() == 1
@@ -751,15 +775,15 @@ async def test_thirty_connections_wait_unless_told_otherwise(network: Loopback) 
         client.close()
 
 
-async def test_with_room_for_none_connections_wait_in_the_kernel(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_with_room_for_none_connections_wait_in_the_kernel(network: Network, nursery: trio.Nursery) -> None:
     """0 pending connections: none is accepted, until there is room or somebody serves."""
     async with TcpServer() as server:
         server.set_max_pending_connections(0)
         await server.listen(network.host)
         with await network.raw_connect(server.server_port()) as first:
-            await until(lambda: kernel_queue(server) == 1)
+            await until(lambda: accept_queue(server) == 1)
             await trio.testing.wait_all_tasks_blocked()
-            none = (server.connection_count(), kernel_queue(server))
+            none = (server.connection_count(), accept_queue(server))
             server.set_max_pending_connections(1)
             await server.accept()
             server.set_max_pending_connections(0)
@@ -786,7 +810,7 @@ async def test_a_wrong_pending_limit_is_refused() -> None:
 
 @pytest.mark.parametrize("serving", [False, True])
 async def test_a_paused_server_leaves_connections_to_the_kernel(
-    network: Loopback, nursery: trio.Nursery, serving: bool
+    network: Network, nursery: trio.Nursery, serving: bool
 ) -> None:
     """Paused before it listens or while it does: it is reached, and nobody is accepted until it resumes."""
     async with TcpServer() as server:
@@ -799,15 +823,15 @@ async def test_a_paused_server_leaves_connections_to_the_kernel(
         counts = []
         for _ in range(2):
             clients.append(await network.raw_connect(server.server_port()))
-            await until(lambda: kernel_queue(server) == 1)
+            await until(lambda: accept_queue(server) == 1)
             await trio.testing.wait_all_tasks_blocked()
-            counts.append((server.is_listening(), server.connection_count(), kernel_queue(server)))
+            counts.append((server.is_listening(), server.connection_count(), accept_queue(server)))
             server.resume_accepting()
             server.resume_accepting()
-            await until(lambda: kernel_queue(server) == 0)
+            await until(lambda: accept_queue(server) == 0)
             if serving:
                 assert await ask(clients[-1])
-            counts.append((server.is_listening(), server.connection_count(), kernel_queue(server)))
+            counts.append((server.is_listening(), server.connection_count(), accept_queue(server)))
             server.pause_accepting()
 
         assert counts == [(True, 0, 1), (True, 1, 0), (True, 1, 1), (True, 2, 0)]
@@ -815,7 +839,7 @@ async def test_a_paused_server_leaves_connections_to_the_kernel(
         client.close()
 
 
-async def test_pausing_holds_when_the_server_listens_anew(network: Loopback) -> None:
+async def test_pausing_holds_when_the_server_listens_anew(network: Network) -> None:
     """It is the server's, not that one listening socket's."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -823,7 +847,7 @@ async def test_pausing_holds_when_the_server_listens_anew(network: Loopback) -> 
         server.close()
         await server.listen(network.host)
         with await network.raw_connect(server.server_port()):
-            await until(lambda: kernel_queue(server) == 1)
+            await until(lambda: accept_queue(server) == 1)
             await trio.testing.wait_all_tasks_blocked()
             paused = server.connection_count()
             server.resume_accepting()
@@ -851,6 +875,18 @@ def test_slots_are_what_a_list_of_clients_says(limit: int, steps: list[tuple[str
     trio.run(run_model, limit, steps)
 
 
+@settings(max_examples=60, deadline=None)
+@given(limit=st.integers(1, 4), steps=st.lists(STEPS, min_size=4, max_size=25))
+def test_slots_are_what_a_list_of_clients_says_on_a_simulated_network(limit: int, steps: list[tuple[str, int]]) -> None:
+    """The same there."""
+
+    async def run() -> None:
+        async with VirtualNetwork():
+            await run_model(limit, steps)
+
+    trio.run(run)
+
+
 class Client:
     """A scripted client of the model."""
 
@@ -868,7 +904,7 @@ class Client:
 
 async def run_model(limit: int, steps: list[tuple[str, int]]) -> None:
     """Three queues: clients in the kernel's, clients pending, and clients taken, each with its socket."""
-    network = Loopback()
+    network = this_network()
     clients: list[Client] = []
     kernel: list[Client] = []
     pending: list[Client] = []
@@ -916,10 +952,10 @@ async def run_model(limit: int, steps: list[tuple[str, int]]) -> None:
             while kernel and not paused and len(pending) + len(taken) < limit and len(pending) < max_pending:
                 pending.append(kernel.pop(0))
             expected = (len(pending) + len(taken), len(kernel))
-            await until(lambda expected=expected: (server.connection_count(), kernel_queue(server)) == expected)  # type: ignore[misc]
+            await until(lambda expected=expected: (server.connection_count(), accept_queue(server)) == expected)  # type: ignore[misc]
             await trio.testing.wait_all_tasks_blocked()
 
-            assert (server.connection_count(), kernel_queue(server)) == expected
+            assert (server.connection_count(), accept_queue(server)) == expected
             assert server.has_pending_connections() == bool(pending)
     for client in clients:
         client.peer.close()
@@ -928,7 +964,7 @@ async def run_model(limit: int, steps: list[tuple[str, int]]) -> None:
 # ---- With trio's own server loop -----------------------------------------------------------------
 
 
-async def test_trio_serve_listeners_works_on_a_server(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_trio_serve_listeners_works_on_a_server(network: Network, nursery: trio.Nursery) -> None:
     """It is a ``trio.abc.Listener``.  That loop closes forcefully, so its handler waits for its bytes to be written."""
     data = bytes(10_000_000)
 
@@ -983,7 +1019,7 @@ def test_what_the_system_says_of_connections_that_ended_is_known() -> None:
 
 @pytest.mark.parametrize("name", ENDED)
 async def test_a_connection_that_ended_before_it_was_accepted_is_nobodys_business(
-    network: Loopback,
+    network: Network,
     mock_clock: trio.testing.MockClock,
     failing_accept: FailingAccept,
     caplog: pytest.LogCaptureFixture,
@@ -995,7 +1031,7 @@ async def test_a_connection_that_ended_before_it_was_accepted_is_nobodys_busines
         server.pause_accepting()
         await server.listen(network.host)
         with await network.raw_connect(server.server_port()):
-            await until(lambda: kernel_queue(server) == 1)
+            await until(lambda: accept_queue(server) == 1)
             server.resume_accepting()
             await server.accept()
 
@@ -1020,7 +1056,7 @@ async def test_a_connection_that_ended_before_it_was_accepted_is_nobodys_busines
     ids=["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "WSAEMFILE", "WSAENOBUFS", "EIO", "EINVAL"],
 )
 async def test_any_other_failure_is_told_and_tried_again_after_a_tenth_of_a_second(
-    network: Loopback,
+    network: Network,
     nursery: trio.Nursery,
     mock_clock: trio.testing.MockClock,
     failing_accept: FailingAccept,
@@ -1054,7 +1090,7 @@ async def test_any_other_failure_is_told_and_tried_again_after_a_tenth_of_a_seco
 
 
 async def test_a_failure_that_lasts_is_logged_once_a_second_and_told_in_one_nudge(
-    network: Loopback,
+    network: Network,
     mock_clock: trio.testing.MockClock,
     failing_accept: FailingAccept,
     caplog: pytest.LogCaptureFixture,
@@ -1083,7 +1119,7 @@ async def test_a_failure_that_lasts_is_logged_once_a_second_and_told_in_one_nudg
 
 
 async def test_a_server_that_waits_to_try_again_can_be_closed_and_left(
-    network: Loopback, mock_clock: trio.testing.MockClock, failing_accept: FailingAccept
+    network: Network, mock_clock: trio.testing.MockClock, failing_accept: FailingAccept
 ) -> None:
     """The pause holds nobody up: the clock stands, and ``close``, listening anew and the exit go through."""
     failing_accept.for_ever = errno.EMFILE
@@ -1107,7 +1143,7 @@ async def test_a_server_that_waits_to_try_again_can_be_closed_and_left(
 
 
 async def test_a_reset_before_it_was_accepted_harms_nobody(
-    network: Loopback, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+    network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Real resets, in the kernel's queue: those who came behind them are served, and what was said can be read."""
     heard = []
@@ -1125,7 +1161,7 @@ async def test_a_reset_before_it_was_accepted_harms_nobody(
         for number in range(5):
             client = await network.raw_connect(server.server_port())
             await client.send(b"bad %d" % number)
-            await until(lambda count=number + 1: kernel_queue(server) == count)  # type: ignore[misc]
+            await until(lambda count=number + 1: accept_queue(server) == count)  # type: ignore[misc]
             client.reset()
         with await network.raw_connect(server.server_port()) as good:
             server.resume_accepting()
@@ -1138,7 +1174,7 @@ async def test_a_reset_before_it_was_accepted_harms_nobody(
 
 
 async def test_good_clients_are_served_through_a_storm_of_resets(
-    network: Loopback, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+    network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Three hundred that reset at once or in mid-word, ten that stay: ten answers a head, not one line in the log."""
     ended = 0
@@ -1164,7 +1200,7 @@ async def test_good_clients_are_served_through_a_storm_of_resets(
                 answers.append(await ask(client))
 
     answers: list[bool] = []
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     async with TcpServer() as server:
         await server.listen(network.host)
         await nursery.start(server.serve, handler)
@@ -1175,16 +1211,16 @@ async def test_good_clients_are_served_through_a_storm_of_resets(
                     clients.start_soon(good)
         await until(lambda: ended == 310)
         await until(lambda: server.connection_count() == 0)
-    after = len(os.listdir("/proc/self/fd"))
+    after = open_descriptors()
 
     assert answers == [True] * 100
     assert after == before
     assert caplog.records == []
 
 
-async def test_a_thousand_at_once_are_accepted_in_batches(network: Loopback, many_descriptors: None) -> None:
+async def test_a_thousand_at_once_are_accepted_in_batches(network: Network, many_descriptors: None) -> None:
     """64 in a step, then every other task gets its turn; so nobody is starved, neither clients nor handlers."""
-    count = min(1000, int(Path("/proc/sys/net/core/somaxconn").read_text()))  # noqa: ASYNC240  # procfs does not wait
+    count = min(1000, network.longest_queue())
     steps: list[int] = []
 
     class Steps(trio.abc.Instrument):
@@ -1199,15 +1235,19 @@ async def test_a_thousand_at_once_are_accepted_in_batches(network: Loopback, man
             turns += 1
             await trio.lowlevel.checkpoint()
 
-    clients = [socket.socket() for _ in range(count)]
+    clients: list[RawPeer] = []
+
+    async def come() -> None:
+        clients.append(await network.raw_connect(server.server_port()))
+
     async with trio.open_nursery() as nursery, TcpServer() as server:
         server.pause_accepting()
         await server.listen(network.host)
         await nursery.start(server.serve, echo)
-        for client in clients:
-            client.setblocking(False)
-            client.connect_ex((network.host, server.server_port()))
-        await until(lambda: kernel_queue(server) == count)
+        async with trio.open_nursery() as coming:
+            for _ in range(count):
+                coming.start_soon(come)
+        await until(lambda: accept_queue(server) == count)
         instrument = Steps()
         trio.lowlevel.add_instrument(instrument)
         server.resume_accepting()
@@ -1283,6 +1323,7 @@ trio.run(main, clock=trio.testing.MockClock())
 """
 
 
+# Loopback: the server is a process of its own, with a limit of its own.
 async def test_out_of_descriptors_is_survived_and_ends_by_itself(network: Loopback) -> None:
     """P2, with the kernel's own EMFILE: a server with 64 descriptors and 80 clients.
 

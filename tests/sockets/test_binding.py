@@ -15,7 +15,8 @@ import trio
 import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, ScriptedSocket, names
-from tests.networks import Loopback, RawListener
+from tests.networks import Network, RawListener
+from tests.sockets.arrivals import open_descriptors
 from tests.sockets.ports import refusing_port
 from tests.sockets.telling import told
 from trioqt import (
@@ -61,11 +62,6 @@ async def listen_on(host: str, port: int = 0) -> RawListener:
     return RawListener(sock)
 
 
-def open_descriptors() -> set[str]:
-    """The descriptors of this process."""
-    return set(os.listdir("/proc/self/fd"))
-
-
 # ---- Taking an address -------------------------------------------------------------------------
 
 
@@ -86,7 +82,7 @@ OWN: list[tuple[Any, HostAddress]] = [
 
 
 @pytest.mark.parametrize(("host", "address"), OWN)
-async def test_an_address_of_this_machine(host: Any, address: HostAddress) -> None:
+async def test_an_address_of_this_machine(network: Network, host: Any, address: HostAddress) -> None:
     """B-013, B-016: BOUND, with the address that was asked for, a port of the system's choice and a descriptor."""
     names({"host.example": ["127.9.9.9"]})
 
@@ -102,7 +98,7 @@ async def test_an_address_of_this_machine(host: Any, address: HostAddress) -> No
         assert (sock.peer_address(), sock.peer_port(), sock.peer_name()) == (HostAddress.NULL, 0, "")
 
 
-async def test_every_address_is_the_default() -> None:
+async def test_every_address_is_the_default(network: Network) -> None:
     """``bind()`` with nothing said takes a free port of both families."""
     async with TcpSocket() as sock:
         await sock.bind()
@@ -116,7 +112,7 @@ async def test_every_address_is_the_default() -> None:
     assert (four.value.errno, six.value.errno) == (errno.EADDRINUSE, errno.EADDRINUSE)
 
 
-async def test_a_port_that_is_asked_for() -> None:
+async def test_a_port_that_is_asked_for(network: Network) -> None:
     """It is the one that is got."""
     async with TcpSocket() as first:
         await first.bind(RARE_HOST)
@@ -128,10 +124,9 @@ async def test_a_port_that_is_asked_for() -> None:
         assert sock.local_port() == port
 
 
-async def test_every_address_without_ipv6_is_ipv4() -> None:
+async def test_every_address_without_ipv6_is_ipv4(network: Network) -> None:
     """On a machine whose kernel lacks IPv6, ``HostAddress.ANY`` is not an error."""
     without_ipv6 = NoIPv6()
-    trio.socket.set_custom_socket_factory(without_ipv6)
 
     async with TcpSocket() as sock:
         await sock.bind()
@@ -141,7 +136,7 @@ async def test_every_address_without_ipv6_is_ipv4() -> None:
     assert without_ipv6.refused == 1
 
 
-async def test_binding_is_a_checkpoint() -> None:
+async def test_binding_is_a_checkpoint(network: Network) -> None:
     """An async call lets others run, whether it takes an address or finds that it cannot."""
     async with TcpSocket() as sock:
         with trio.testing.assert_checkpoints():
@@ -151,7 +146,7 @@ async def test_binding_is_a_checkpoint() -> None:
 # ---- Not getting it ----------------------------------------------------------------------------
 
 
-async def test_an_address_that_is_in_use(network: Loopback) -> None:
+async def test_an_address_that_is_in_use(network: Network) -> None:
     """B-015: told and raised; the state has not changed, and another port can be tried."""
     with await network.raw_listener() as listener:
         port = listener.port
@@ -186,7 +181,7 @@ NOT_TO_BE_HAD: list[tuple[Any, ErrorKind, str]] = [
 
 
 @pytest.mark.parametrize(("host", "kind", "message"), NOT_TO_BE_HAD)
-async def test_an_address_that_is_not_to_be_had(host: Any, kind: ErrorKind, message: str) -> None:
+async def test_an_address_that_is_not_to_be_had(network: Network, host: Any, kind: ErrorKind, message: str) -> None:
     """B-014, B-023: nobody's address here, none at all, or a name for none; told without a change of state."""
     names({})
     before = open_descriptors()
@@ -216,7 +211,7 @@ async def test_a_port_below_1024_is_for_the_superuser() -> None:
     assert (caught.value.kind, caught.value.errno) == (ErrorKind.SOCKET_ACCESS, errno.EACCES)
 
 
-async def test_a_failed_bind_is_no_failed_connection(network: Loopback) -> None:
+async def test_a_failed_bind_is_no_failed_connection(network: Network) -> None:
     """Calls that need a connection say that there is none; connecting forgets the error."""
     async with TcpSocket() as sock:
         with pytest.raises(SocketError):
@@ -233,7 +228,7 @@ async def test_a_failed_bind_is_no_failed_connection(network: Loopback) -> None:
 # ---- At the wrong moment -----------------------------------------------------------------------
 
 
-async def test_binding_twice_is_refused_and_the_first_address_stays(network: Loopback) -> None:
+async def test_binding_twice_is_refused_and_the_first_address_stays(network: Network) -> None:
     """B-017: OPERATION; a second address would have to replace the first, and nobody asked for that."""
     async with TcpSocket() as sock:
         await sock.bind(network.host)
@@ -245,7 +240,7 @@ async def test_binding_twice_is_refused_and_the_first_address_stays(network: Loo
         assert (sock.state(), sock.local_address(), sock.local_port()) == (BOUND, HostAddress.LOCAL_HOST, port)
 
 
-async def test_binding_while_connected_is_refused_and_the_connection_goes_on(network: Loopback) -> None:
+async def test_binding_while_connected_is_refused_and_the_connection_goes_on(network: Network) -> None:
     """B-018: OPERATION; not a byte is lost."""
     async with trio.open_nursery() as nursery:
         sock, peer = await network.connected(nursery)
@@ -280,7 +275,7 @@ async def test_binding_while_connecting_is_refused(stage: str) -> None:
 
 
 @pytest.mark.parametrize("found", [["127.0.0.1"], []])
-async def test_a_bind_that_another_task_overtook_is_refused(network: Loopback, found: list[str]) -> None:
+async def test_a_bind_that_another_task_overtook_is_refused(network: Network, found: list[str]) -> None:
     """While its name was looked up the socket was connected: OPERATION, whatever the look-up said; no socket stays."""
     gate = trio.Event()
     names({"slow.example": found}, gate=gate)
@@ -305,7 +300,7 @@ async def test_a_bind_that_another_task_overtook_is_refused(network: Loopback, f
         assert len(open_descriptors()) == len(before) - 1  # the listener
 
 
-async def test_a_cancelled_bind_took_nothing() -> None:
+async def test_a_cancelled_bind_took_nothing(network: Network) -> None:
     """UNCONNECTED, nothing told, no descriptor; the next one works."""
     gate = trio.Event()
     names({"slow.example": ["127.0.0.1"]}, gate=gate)
@@ -389,7 +384,7 @@ MODES = [
 
 
 @pytest.mark.parametrize(("first", "row"), MODES)
-async def test_who_may_have_the_same_address(first: BindMode, row: tuple[bool, ...]) -> None:
+async def test_who_may_have_the_same_address(network: Network, first: BindMode, row: tuple[bool, ...]) -> None:
     """B-024: both have to say that they share; what is said is never undone by the other."""
     got: list[bool] = []
 
@@ -416,7 +411,7 @@ async def test_who_may_have_the_same_address(first: BindMode, row: tuple[bool, .
         ("disconnect", [StateChanged(CLOSING), StateChanged(UNCONNECTED), ReadChannelFinished(), Disconnected()]),
     ],
 )
-async def test_ending_gives_the_address_back(end: str, expected: list[Event]) -> None:
+async def test_ending_gives_the_address_back(network: Network, end: str, expected: list[Event]) -> None:
     """The getters are empty, the port is free for others, and the socket may bind again."""
     async with TcpSocket() as sock:
         await sock.bind(RARE_HOST)
@@ -435,7 +430,7 @@ async def test_ending_gives_the_address_back(end: str, expected: list[Event]) ->
     assert again == (BOUND, port)
 
 
-async def test_leaving_the_block_gives_the_address_back(network: Loopback) -> None:
+async def test_leaving_the_block_gives_the_address_back(network: Network) -> None:
     """Normally or by an exception."""
     before = open_descriptors()
     async with TcpSocket() as sock:
@@ -452,7 +447,7 @@ async def test_leaving_the_block_gives_the_address_back(network: Loopback) -> No
 # ---- Connecting from it ------------------------------------------------------------------------
 
 
-async def test_connecting_keeps_the_port(network: Loopback) -> None:
+async def test_connecting_keeps_the_port(network: Network) -> None:
     """B-019, B-025: through look-up, attempt and connection the local address is the one that was bound, then gone."""
     gate = trio.Event()
     names({"peer.example": ["127.0.0.1"]}, gate=gate)
@@ -498,7 +493,7 @@ async def test_connecting_keeps_the_port(network: Loopback) -> None:
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "::1"])
-async def test_every_address_connects_to_both_families(peer: str) -> None:
+async def test_every_address_connects_to_both_families(network: Network, peer: str) -> None:
     """B-020: a dual-stack socket reaches IPv4 through the mapped form, which equals the plain one."""
     with await listen_on(peer) as listener:
         async with TcpSocket() as sock:
@@ -515,7 +510,7 @@ async def test_every_address_connects_to_both_families(peer: str) -> None:
 @pytest.mark.parametrize(
     ("local", "peer"), [("127.0.0.1", "::1"), ("::1", "127.0.0.1"), (HostAddress.ANY_IPV6, "127.0.0.1")]
 )
-async def test_an_address_of_the_other_family_cannot_be_reached(local: Any, peer: str) -> None:
+async def test_an_address_of_the_other_family_cannot_be_reached(network: Network, local: Any, peer: str) -> None:
     """B-021: the reason says why (Qt says "refused"); the address is given back."""
     with await listen_on(peer) as listener:
         async with TcpSocket() as sock:
@@ -528,7 +523,7 @@ async def test_an_address_of_the_other_family_cannot_be_reached(local: Any, peer
             assert (sock.state(), sock.local_port(), sock.socket_descriptor()) == (UNCONNECTED, 0, -1)
 
 
-async def test_a_names_addresses_are_tried_one_after_the_other_from_the_same_port(network: Loopback) -> None:
+async def test_a_names_addresses_are_tried_one_after_the_other_from_the_same_port(network: Network) -> None:
     """Unreachable, refused, then served: each attempt leaves from the address that was bound."""
     names({"peer.example": ["::1", "127.0.0.2", "127.0.0.1"]})
 
@@ -543,15 +538,16 @@ async def test_a_names_addresses_are_tried_one_after_the_other_from_the_same_por
             assert (sock.peer_address(), sock.local_port()) == (HostAddress.LOCAL_HOST, port)
 
 
-async def test_when_all_fail_the_address_is_given_back(network: Loopback) -> None:
+async def test_when_all_fail_the_address_is_given_back(network: Network) -> None:
     """One error for the call, one exception per attempt; B-022 differs: Qt goes on reporting the port."""
     names({"peer.example": ["::1", "127.0.0.1"]})
     before = open_descriptors()
 
     async with TcpSocket() as sock:
         await sock.bind(network.host)
-        with refusing_port() as port, pytest.raises(SocketError) as caught:
-            await sock.connect_to_host("peer.example", port)
+        async with refusing_port() as port:
+            with pytest.raises(SocketError) as caught:
+                await sock.connect_to_host("peer.example", port)
 
         cause = caught.value.__cause__
         assert caught.value.kind is ErrorKind.CONNECTION_REFUSED
@@ -574,6 +570,7 @@ def abort(sock: TcpSocket, scope: trio.CancelScope) -> None:
 
 @pytest.mark.parametrize("end", [cancel, abort])
 async def test_an_attempt_that_is_dropped_gives_the_address_back(
+    network: Network,
     end: Callable[[TcpSocket, trio.CancelScope], None],
 ) -> None:
     """Cancelled or aborted: a bind is gone either way, at once, and no descriptor stays."""
@@ -612,11 +609,14 @@ class NoIPv6(trio.abc.SocketFactory):
 
     def __init__(self) -> None:
         self.refused = 0
+        self._machine = trio.socket.set_custom_socket_factory(self)
 
     def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> Any:
         if family == socket.AF_INET6:
             self.refused += 1
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        if self._machine is not None:
+            return self._machine.socket(family, type, proto)
         return trio.socket.from_stdlib_socket(socket.socket(family, type, proto))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import os
 import socket
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,7 +16,8 @@ import trio
 import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, names
-from tests.networks import Loopback, RawListener, RawPeer
+from tests.networks import Network, RawListener, RawPeer
+from tests.sockets.arrivals import open_descriptors
 from tests.sockets.ports import be_refused, refusing_port
 from tests.sockets.telling import told
 from trioqt import (
@@ -45,11 +45,6 @@ SUCCESS: list[Event] = [*TRYING, StateChanged(CONNECTED), Connected()]
 
 REFUSED = Answer(error=errno.ECONNREFUSED)
 Host = HostAddress | str | IPv4Address | IPv6Address
-
-
-def open_descriptors() -> set[str]:
-    """The descriptors of this process."""
-    return set(os.listdir("/proc/self/fd"))
 
 
 async def listen_on(host: str) -> RawListener:
@@ -106,7 +101,7 @@ HOSTS: list[tuple[Host, str]] = [
 
 
 @pytest.mark.parametrize(("host", "peer"), HOSTS)
-async def test_an_address_in_every_form(host: Host, peer: str) -> None:
+async def test_an_address_in_every_form(network: Network, host: Host, peer: str) -> None:
     """Text, ``ipaddress`` objects and our own: what the socket says of its peer is the same."""
     with await listen_on(peer) as listener:
         async with TcpSocket() as sock:
@@ -125,7 +120,7 @@ def listener_port(said: tuple[HostAddress, int, HostAddress, int]) -> int:
     return said[1]
 
 
-async def test_the_order_of_signals(network: Loopback) -> None:
+async def test_the_order_of_signals(network: Network) -> None:
     """Qt's order, for an address as for a name: the look-up is told even where there is none."""
     names({"peer.example": ["127.0.0.1"]})
 
@@ -141,7 +136,7 @@ async def test_the_order_of_signals(network: Loopback) -> None:
     assert by_name == SUCCESS
 
 
-async def test_localhost_is_found_by_the_systems_own_resolver(network: Loopback) -> None:
+async def test_localhost_is_found_by_the_systems_own_resolver(network: Network) -> None:
     """Whichever family the system prefers for the name, the one that listens is reached."""
     with await network.raw_listener() as listener:
         async with TcpSocket() as sock:
@@ -152,7 +147,7 @@ async def test_localhost_is_found_by_the_systems_own_resolver(network: Loopback)
 
 @pytest.mark.parametrize("listening", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("first", ["127.0.0.1", "::1"])
-async def test_the_family_that_listens_is_reached(listening: str, first: str) -> None:
+async def test_the_family_that_listens_is_reached(network: Network, listening: str, first: str) -> None:
     """A name with both families, of which one is not served: the refusal of the other is not told."""
     names({"peer.example": sorted(["127.0.0.1", "::1"], key=lambda host: host != first)})
 
@@ -169,7 +164,9 @@ async def test_the_family_that_listens_is_reached(listening: str, first: str) ->
 @pytest.mark.parametrize(
     ("protocol", "peer"), [(NetworkLayerProtocol.IPV4, "127.0.0.1"), (NetworkLayerProtocol.IPV6, "::1")]
 )
-async def test_a_protocol_chooses_among_a_names_addresses(protocol: NetworkLayerProtocol, peer: str) -> None:
+async def test_a_protocol_chooses_among_a_names_addresses(
+    network: Network, protocol: NetworkLayerProtocol, peer: str
+) -> None:
     """Both families listen, and the one asked for is used, wherever the resolver puts it."""
     names({"peer.example": ["127.0.0.1", "::1"]})
 
@@ -219,7 +216,7 @@ async def test_getters_in_every_state(autojump_clock: Any) -> None:
     # fmt: on
 
 
-async def test_connecting_is_a_checkpoint(network: Loopback) -> None:
+async def test_connecting_is_a_checkpoint(network: Network) -> None:
     """Even to this machine, where the answer is there at once."""
     with await network.raw_listener() as listener:
         async with TcpSocket() as sock:
@@ -267,9 +264,9 @@ async def test_an_option_set_during_the_race_is_on_the_connection(autojump_clock
 # ---- Failure -----------------------------------------------------------------------------------
 
 
-async def test_a_refused_connection(network: Loopback) -> None:
+async def test_a_refused_connection(network: Network) -> None:
     """The state first, then the error, as in Qt; the error is raised, told once, and asked for afterwards."""
-    with refusing_port() as port:
+    async with refusing_port() as port:
         message = f"cannot connect to 127.0.0.1 port {port}: Connection refused"
         async with TcpSocket() as sock:
             async with told(sock) as events:
@@ -318,7 +315,7 @@ IMPOSSIBLE_NAMES: list[tuple[Host, str]] = [
 
 
 @pytest.mark.parametrize(("host", "reason"), IMPOSSIBLE_NAMES)
-async def test_an_impossible_name_is_not_found(host: Host, reason: str) -> None:
+async def test_an_impossible_name_is_not_found(network: Network, host: Host, reason: str) -> None:
     """As Qt has it: what cannot be a name is a name that nobody knows, not a mistake of another kind."""
     async with TcpSocket() as sock:
         async with told(sock) as events:
@@ -404,6 +401,7 @@ LATER_CALLS: list[Callable[[TcpSocket], Awaitable[object]]] = [
 
 @pytest.mark.parametrize("call", LATER_CALLS)
 async def test_a_failed_attempt_is_raised_by_every_later_call(
+    network: Network,
     call: Callable[[TcpSocket], Awaitable[object]],
 ) -> None:
     """Law 4: the reason stays until ``connect_to_host`` starts anew, and is the same each time."""
@@ -420,7 +418,7 @@ async def test_a_failed_attempt_is_raised_by_every_later_call(
     assert later.value is not first.value
 
 
-async def test_leaving_the_block_after_a_failed_attempt_raises_nothing() -> None:
+async def test_leaving_the_block_after_a_failed_attempt_raises_nothing(network: Network) -> None:
     """The call has raised it, and no byte was lost."""
     async with TcpSocket() as sock:
         with pytest.raises(SocketError):
@@ -514,7 +512,7 @@ async def test_connecting_while_connecting_is_refused_aloud() -> None:
     assert len(network.sockets) == 1
 
 
-async def test_connecting_while_connected_is_refused_aloud(network: Loopback) -> None:
+async def test_connecting_while_connected_is_refused_aloud(network: Network) -> None:
     """OPERATION, raised and told; the connection goes on, and nothing that is buffered is lost."""
     async with trio.open_nursery() as nursery:
         sock, peer = await network.connected(nursery)
@@ -535,7 +533,7 @@ async def test_connecting_while_connected_is_refused_aloud(network: Loopback) ->
             await sock.aclose()
 
 
-async def test_connecting_while_closing_is_refused_aloud(network: Loopback) -> None:
+async def test_connecting_while_closing_is_refused_aloud(network: Network) -> None:
     """OPERATION, raised and told; what is queued still goes out whole."""
     data = bytes(8_000_000)
 
@@ -578,7 +576,7 @@ WRONG: list[tuple[Any, Any, Any, type[Exception], str]] = [
 
 @pytest.mark.parametrize(("host", "port", "protocol", "kind", "message"), WRONG)
 async def test_wrong_arguments_touch_nothing(
-    network: Loopback, host: Any, port: Any, protocol: Any, kind: type[Exception], message: str
+    network: Network, host: Any, port: Any, protocol: Any, kind: type[Exception], message: str
 ) -> None:
     """TypeError or ValueError before anything else: a connection that runs, or an error that is kept, stays."""
     async with trio.open_nursery() as nursery:
@@ -623,7 +621,7 @@ async def test_cancelled_is_as_if_it_had_not_been(stage: str) -> None:
     assert network.open_sockets() == []
 
 
-async def test_cancelled_before_it_began_leaves_no_descriptor(network: Loopback) -> None:
+async def test_cancelled_before_it_began_leaves_no_descriptor(network: Network) -> None:
     """The very first checkpoint raises, on real sockets too."""
     with await network.raw_listener() as listener:
         async with TcpSocket() as sock:
@@ -731,7 +729,7 @@ async def test_an_attempt_that_outlives_the_parent_nursery_comes_to_nothing() ->
     assert network.open_sockets() == []
 
 
-async def test_a_closed_socket_does_not_connect(network: Loopback) -> None:
+async def test_a_closed_socket_does_not_connect(network: Network) -> None:
     """After its block, and after ``aclose``: closed is closed."""
     sock = TcpSocket()
     async with sock:
@@ -743,7 +741,7 @@ async def test_a_closed_socket_does_not_connect(network: Loopback) -> None:
         await sock.connect_to_host(network.host, 1)
 
 
-async def test_without_a_scope_a_socket_does_not_connect(network: Loopback) -> None:
+async def test_without_a_scope_a_socket_does_not_connect(network: Network) -> None:
     """OPERATION, with the reason; nothing was tried, so entering it later is all it needs."""
     sock = TcpSocket()
 
@@ -810,7 +808,7 @@ ENDS = [
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_a_new_connection_knows_nothing_of_the_old(
-    network: Loopback, end: Callable[[TcpSocket, RawPeer], Awaitable[None]]
+    network: Network, end: Callable[[TcpSocket, RawPeer], Awaitable[None]]
 ) -> None:
     """However the first one ended: error, failure, buffers and half-closes are those of a new socket."""
     async with trio.open_nursery() as nursery:
@@ -846,7 +844,7 @@ async def test_a_new_connection_knows_nothing_of_the_old(
     ]
 
 
-async def test_an_attempt_that_fails_has_dropped_the_old_bytes_too(network: Loopback) -> None:
+async def test_an_attempt_that_fails_has_dropped_the_old_bytes_too(network: Network) -> None:
     """Old unread bytes are gone either way, so nobody takes them for the new peer's."""
     async with trio.open_nursery() as nursery:
         sock, old = await network.connected(nursery)
@@ -876,7 +874,7 @@ async def wait_for(sock: TcpSocket, into: list[str]) -> None:
         into.append("connected")
 
 
-async def test_waiting_for_a_connection_that_is_there(network: Loopback) -> None:
+async def test_waiting_for_a_connection_that_is_there(network: Network) -> None:
     """At once, and still a checkpoint."""
     async with trio.open_nursery() as nursery:
         sock, peer = await network.connected(nursery)

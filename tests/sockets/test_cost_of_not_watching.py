@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback
+from tests.networks import Network
 from trioqt import Event, TcpServer, TcpSocket
 from trioqt.core import events as events_module
 
@@ -63,9 +63,7 @@ async def idle(sock: TcpSocket) -> None:
     await sock.receive_some()
 
 
-async def test_an_idle_accepted_connection_has_no_task_but_its_handler(
-    network: Loopback, nursery: trio.Nursery
-) -> None:
+async def test_an_idle_accepted_connection_has_no_task_but_its_handler(network: Network, nursery: trio.Nursery) -> None:
     """Read off trio's tree of tasks, with ten connections: ten tasks more, each a handler."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -86,7 +84,7 @@ async def test_an_idle_accepted_connection_has_no_task_but_its_handler(
         assert all_tasks() == before
 
 
-async def test_a_connection_that_was_accepted_by_hand_or_waits_has_no_task_at_all(network: Loopback) -> None:
+async def test_a_connection_that_was_accepted_by_hand_or_waits_has_no_task_at_all(network: Network) -> None:
     """Qt's style: pending, taken, written to and read from, and not one task for it."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -106,7 +104,7 @@ async def test_a_connection_that_was_accepted_by_hand_or_waits_has_no_task_at_al
         assert pending == taken == before
 
 
-async def test_a_connected_client_has_no_task(network: Loopback) -> None:
+async def test_a_connected_client_has_no_task(network: Network) -> None:
     """Once it is connected: the tasks that looked up and raced are gone."""
     with await network.raw_listener() as listener:
         before = all_tasks()
@@ -121,7 +119,7 @@ async def test_a_connected_client_has_no_task(network: Loopback) -> None:
     assert entered == connected == before
 
 
-async def test_the_counters_work(network: Loopback, nursery: trio.Nursery, built: Counter[str]) -> None:
+async def test_the_counters_work(network: Network, nursery: trio.Nursery, built: Counter[str]) -> None:
     """What the next test relies on: with a listener, events are built, and a task watches."""
     sock, peer = await network.connected(nursery)
     spawned = Spawned()
@@ -142,7 +140,7 @@ async def test_the_counters_work(network: Loopback, nursery: trio.Nursery, built
 
 
 async def test_operations_that_nobody_watches_build_no_event_and_start_no_task(
-    network: Loopback, built: Counter[str]
+    network: Network, built: Counter[str]
 ) -> None:
     """A hundred thousand of them, on a socket that connected and on one that was accepted, in every usual form."""
     message = b"x" * 63 + b"\n"
@@ -180,7 +178,7 @@ async def test_operations_that_nobody_watches_build_no_event_and_start_no_task(
 
 
 async def test_a_listener_that_has_left_costs_nothing_any_more(
-    network: Loopback, nursery: trio.Nursery, built: Counter[str]
+    network: Network, nursery: trio.Nursery, built: Counter[str]
 ) -> None:
     """Neither its task nor its events stay behind."""
     sock, peer = await network.connected(nursery)
@@ -203,7 +201,7 @@ async def test_a_listener_that_has_left_costs_nothing_any_more(
 
 
 async def test_a_server_that_nobody_watches_builds_no_event(
-    network: Loopback, nursery: trio.Nursery, built: Counter[str]
+    network: Network, nursery: trio.Nursery, built: Counter[str]
 ) -> None:
     """Connections come, are served, and go; with a listener, each of them builds one."""
     async with TcpServer() as server:

@@ -14,7 +14,8 @@ import trio
 import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, names
-from tests.networks import Loopback, RawListener, RawPeer
+from tests.networks import Loopback, Network, RawListener, RawPeer
+from tests.sockets.arrivals import open_descriptors
 from tests.sockets.ports import be_refused
 from tests.sockets.telling import told
 from trioqt import (
@@ -81,11 +82,7 @@ async def raw_pair(network: Loopback) -> AsyncIterator[tuple[socket.socket, RawP
 
 
 def is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError as exc:
-        return exc.errno != errno.EBADF
-    return True
+    return descriptor in open_descriptors()
 
 
 # ---- Options on a connection -------------------------------------------------------------------
@@ -93,7 +90,9 @@ def is_open(descriptor: int) -> bool:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize(("option", "value", "reported"), SETTINGS)
-async def test_an_option_set_on_a_connection(host: str, option: SocketOption, value: int, reported: int) -> None:
+async def test_an_option_set_on_a_connection(
+    network: Network, host: str, option: SocketOption, value: int, reported: int
+) -> None:
     """Read back as the system has it, on both families."""
     async with connected_to(host) as sock:
         sock.set_socket_option(option, value)
@@ -103,14 +102,16 @@ async def test_an_option_set_on_a_connection(host: str, option: SocketOption, va
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize(("option", "value", "reported"), SETTINGS)
-async def test_an_option_set_before_connecting(host: str, option: SocketOption, value: int, reported: int) -> None:
+async def test_an_option_set_before_connecting(
+    network: Network, host: str, option: SocketOption, value: int, reported: int
+) -> None:
     """It is remembered, and on the socket before the first packet; Qt forgets it."""
     async with connected_to(host, (option, value)) as sock:
         assert sock.socket_option(option) == reported
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_low_delay_is_on_by_default(host: str) -> None:
+async def test_low_delay_is_on_by_default(network: Network, host: str) -> None:
     """As in trio: a small message goes out at once."""
     async with connected_to(host) as sock:
         assert sock.socket_option(SocketOption.LOW_DELAY) == 1
@@ -118,7 +119,7 @@ async def test_low_delay_is_on_by_default(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_the_path_mtu_can_be_read_and_not_set(host: str) -> None:
+async def test_the_path_mtu_can_be_read_and_not_set(network: Network, host: str) -> None:
     """UNSUPPORTED; it is the route's, not ours."""
     async with connected_to(host) as sock:
         mtu = sock.socket_option(SocketOption.PATH_MTU)
@@ -141,7 +142,7 @@ async def test_an_option_that_cannot_be_set_is_refused_before_there_is_a_socket(
     assert (caught.value.kind, read.value.kind) == (UNSUPPORTED, ErrorKind.OPERATION)
 
 
-async def test_what_the_system_refuses_is_raised_and_harms_nothing(network: Loopback) -> None:
+async def test_what_the_system_refuses_is_raised_and_harms_nothing(network: Network) -> None:
     """The kind is the system's reason; no event is told, no state changes, and the refused value is not remembered."""
     async with trio.open_nursery() as nursery:
         sock, peer = await network.connected(nursery)
@@ -176,7 +177,9 @@ WRONG: list[tuple[Any, Any, type[Exception]]] = [
 
 @pytest.mark.parametrize("when", ["before", "connected"])
 @pytest.mark.parametrize(("option", "value", "kind"), WRONG)
-async def test_wrong_values_touch_nothing(when: str, option: Any, value: Any, kind: type[Exception]) -> None:
+async def test_wrong_values_touch_nothing(
+    network: Network, when: str, option: Any, value: Any, kind: type[Exception]
+) -> None:
     """With and without a connection: TypeError or ValueError, and the option is as it was."""
     async with TcpSocket() as unconnected, connected_to("127.0.0.1") as connected:
         sock = connected if when == "connected" else unconnected
@@ -188,7 +191,7 @@ async def test_wrong_values_touch_nothing(when: str, option: Any, value: Any, ki
             unconnected.socket_option(SocketOption.LOW_DELAY)
 
 
-async def test_only_an_option_can_be_read() -> None:
+async def test_only_an_option_can_be_read(network: Network) -> None:
     """A number of the system's is none of ours."""
     async with connected_to("127.0.0.1") as sock:
         with pytest.raises(TypeError, match="an option is a SocketOption, not int"):
@@ -216,7 +219,7 @@ async def test_without_a_socket_an_option_is_what_was_set_here() -> None:
     assert caught.value.message == "cannot read SEND_BUFFER_SIZE while unconnected"
 
 
-async def test_options_are_on_every_connection_of_the_socket() -> None:
+async def test_options_are_on_every_connection_of_the_socket(network: Network) -> None:
     """Set once, on a connection or before: the next one has them too."""
     values: list[int] = []
     with await listen_on("127.0.0.1") as listener:
@@ -232,7 +235,7 @@ async def test_options_are_on_every_connection_of_the_socket() -> None:
     assert values == [77, 3]
 
 
-async def test_options_on_a_bound_socket() -> None:
+async def test_options_on_a_bound_socket(network: Network) -> None:
     """It has a system's socket already, so they are set at once, and kept when it connects."""
     with await listen_on("127.0.0.1") as listener:
         async with TcpSocket() as sock:
@@ -251,7 +254,7 @@ async def test_options_on_a_bound_socket() -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_the_type_of_service_of_an_ipv4_peer_of_an_ipv6_socket(when: str) -> None:
+async def test_the_type_of_service_of_an_ipv4_peer_of_an_ipv6_socket(network: Network, when: str) -> None:
     """A dual-stack socket sends it IPv4 packets, which carry IPv4's type of service, not IPv6's traffic class."""
     with await listen_on("127.0.0.1") as listener:
         async with TcpSocket() as sock:
@@ -261,9 +264,8 @@ async def test_the_type_of_service_of_an_ipv4_peer_of_an_ipv6_socket(when: str) 
             await sock.connect_to_host("127.0.0.1", listener.port)
             if when == "after":
                 sock.set_socket_option(SocketOption.TYPE_OF_SERVICE, 32)
-            duplicate = socket.socket(fileno=os.dup(sock.socket_descriptor()))
-            with duplicate:
-                family, on_the_wire = duplicate.family, duplicate.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
+            with network.socket(sock.socket_descriptor()) as below:
+                family, on_the_wire = below.family, below.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
 
             assert (family, on_the_wire) == (socket.AF_INET6, 32)
             assert sock.socket_option(SocketOption.TYPE_OF_SERVICE) == 32
@@ -281,7 +283,7 @@ async def test_a_closed_socket_takes_no_options() -> None:
         sock.socket_option(SocketOption.LOW_DELAY)
 
 
-async def test_accepted_sockets_have_low_delay_and_what_their_factory_set(network: Loopback) -> None:
+async def test_accepted_sockets_have_low_delay_and_what_their_factory_set(network: Network) -> None:
     """The factory may set options on the socket it makes: the accepted connection gets them."""
 
     def make() -> TcpSocket:
@@ -305,7 +307,7 @@ async def test_accepted_sockets_have_low_delay_and_what_their_factory_set(networ
     assert values == [1, 1, 77, 40000]
 
 
-async def test_a_factory_may_switch_low_delay_off(network: Loopback) -> None:
+async def test_a_factory_may_switch_low_delay_off(network: Network) -> None:
     """The default is a default."""
 
     def make() -> TcpSocket:
@@ -323,7 +325,7 @@ async def test_a_factory_may_switch_low_delay_off(network: Loopback) -> None:
 # ---- The descriptor ----------------------------------------------------------------------------
 
 
-async def test_the_descriptor_in_every_state(network: Loopback) -> None:
+async def test_the_descriptor_in_every_state(network: Network) -> None:
     """-1 unless there is a system's socket: bound, connected or closing."""
     gate = trio.Event()
     names({"peer.example": [network.host]}, gate=gate)
@@ -376,6 +378,8 @@ async def test_there_is_no_descriptor_while_several_addresses_are_tried() -> Non
 
 
 # ---- Taking one over ---------------------------------------------------------------------------
+
+# From here on Loopback: a descriptor that somebody hands over is the kernel's.
 
 
 async def test_adopting_a_connection(network: Loopback) -> None:

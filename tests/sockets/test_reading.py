@@ -11,9 +11,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback, RawPeer
+from tests.networks import Network, RawPeer, Virtual
 from tests.sockets.arrivals import bytes_arrived, finish_arrived, reset_arrived, unread_bytes, until
-from trioqt import ErrorKind, SocketError, SocketState, TcpSocket
+from trioqt import ErrorKind, SocketError, SocketOption, SocketState, TcpSocket
 
 
 @attrs.frozen
@@ -31,7 +31,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connection(network: Loopback, **options: Any) -> AsyncIterator[Connection]:
+async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
     """A connected socket that nobody watches; aborted at the end of the block."""
     async with trio.open_nursery() as nursery:
         sock, peer = await network.connected(nursery, **options)
@@ -46,7 +46,7 @@ async def connection(network: Loopback, **options: Any) -> AsyncIterator[Connect
 # ---- what has arrived is seen without waiting --------------------------------------------------
 
 
-async def test_read_takes_what_the_kernel_holds(network: Loopback) -> None:
+async def test_read_takes_what_the_kernel_holds(network: Network) -> None:
     """Nobody has waited for the bytes; they are there, so ``read`` has them."""
     async with connection(network) as pair:
         before = pair.sock.read(100)
@@ -57,7 +57,7 @@ async def test_read_takes_what_the_kernel_holds(network: Loopback) -> None:
         assert (before, first, rest, nothing) == (b"", b"hello", b" world", b"")
 
 
-async def test_bytes_available_counts_what_the_kernel_holds(network: Loopback) -> None:
+async def test_bytes_available_counts_what_the_kernel_holds(network: Network) -> None:
     """The count grows by arriving and shrinks by reading, and asking twice changes nothing."""
     async with connection(network) as pair:
         counts = [pair.sock.bytes_available()]
@@ -71,7 +71,7 @@ async def test_bytes_available_counts_what_the_kernel_holds(network: Loopback) -
         assert counts == [0, 3, 3, 5, 1]
 
 
-async def test_at_end_says_if_there_is_nothing_to_read_now(network: Loopback) -> None:
+async def test_at_end_says_if_there_is_nothing_to_read_now(network: Network) -> None:
     """As in Qt: "at end" is said of the moment, and more may come."""
     async with connection(network) as pair:
         ends = [pair.sock.at_end()]
@@ -83,7 +83,7 @@ async def test_at_end_says_if_there_is_nothing_to_read_now(network: Loopback) ->
         assert ends == [True, False, True]
 
 
-async def test_peek_leaves_the_bytes_where_they_are(network: Loopback) -> None:
+async def test_peek_leaves_the_bytes_where_they_are(network: Network) -> None:
     """Peeking any number of times reads nothing, and sees on what arrived meanwhile."""
     async with connection(network) as pair:
         nothing = pair.sock.peek(3)
@@ -96,7 +96,7 @@ async def test_peek_leaves_the_bytes_where_they_are(network: Loopback) -> None:
         assert pair.sock.read_all() == b"abcdef"
 
 
-async def test_skip_drops_bytes_and_counts_them(network: Loopback) -> None:
+async def test_skip_drops_bytes_and_counts_them(network: Network) -> None:
     """It drops what is there and no more than asked, and says how much that was."""
     async with connection(network) as pair:
         await pair.arrive(b"abcdef")
@@ -110,7 +110,7 @@ async def test_skip_drops_bytes_and_counts_them(network: Loopback) -> None:
         )
 
 
-async def test_read_all_empties_the_kernel_and_the_buffer(network: Loopback) -> None:
+async def test_read_all_empties_the_kernel_and_the_buffer(network: Network) -> None:
     """Some bytes are in the buffer and some with the system: one call takes all."""
     async with connection(network) as pair:
         await pair.arrive(b"abc")
@@ -120,7 +120,7 @@ async def test_read_all_empties_the_kernel_and_the_buffer(network: Loopback) -> 
         assert (pair.sock.read_all(), pair.sock.read_all()) == (b"abcdef", b"")
 
 
-async def test_read_takes_more_than_one_block(network: Loopback) -> None:
+async def test_read_takes_more_than_one_block(network: Network) -> None:
     """Without a limit on the buffer, a read is as large as it was asked to be."""
     data = bytes(range(256)) * 1000
     async with connection(network, read_buffer_size=0) as pair, trio.open_nursery() as nursery:
@@ -130,7 +130,7 @@ async def test_read_takes_more_than_one_block(network: Loopback) -> None:
         assert (pair.sock.read(100_000), pair.sock.read(10**12)) == (data[:100_000], data[100_000:])
 
 
-async def test_get_char_takes_one_byte(network: Loopback) -> None:
+async def test_get_char_takes_one_byte(network: Network) -> None:
     """One byte a call, and none when there is none."""
     async with connection(network) as pair:
         await pair.arrive(b"ab")
@@ -138,7 +138,7 @@ async def test_get_char_takes_one_byte(network: Loopback) -> None:
         assert [pair.sock.get_char() for _ in range(3)] == [b"a", b"b", b""]
 
 
-async def test_unget_char_puts_a_byte_in_front(network: Loopback) -> None:
+async def test_unget_char_puts_a_byte_in_front(network: Network) -> None:
     """The byte need not be one that was read; it is the next one to be read, before and after more arrives."""
     async with connection(network) as pair:
         pair.sock.unget_char(b"x")
@@ -148,7 +148,7 @@ async def test_unget_char_puts_a_byte_in_front(network: Loopback) -> None:
         assert (pair.sock.bytes_available(), pair.sock.read_line(), pair.sock.read_line()) == (5, b"\n", b"xbc\n")
 
 
-async def test_an_ungot_byte_is_received_before_what_the_kernel_holds(network: Loopback) -> None:
+async def test_an_ungot_byte_is_received_before_what_the_kernel_holds(network: Network) -> None:
     """The waiting verbs read the same sequence of bytes as the others."""
     async with connection(network) as pair:
         await pair.arrive(b"bc")
@@ -163,7 +163,7 @@ async def test_an_ungot_byte_is_received_before_what_the_kernel_holds(network: L
 # ---- lines -------------------------------------------------------------------------------------
 
 
-async def test_can_read_line_is_true_from_the_newline_on(network: Loopback) -> None:
+async def test_can_read_line_is_true_from_the_newline_on(network: Network) -> None:
     """Half a line is no line; the newline may come alone, and the next half line is none either."""
     async with connection(network) as pair:
         answers = [pair.sock.can_read_line()]
@@ -193,7 +193,7 @@ LINES: list[tuple[bytes, list[int], list[bytes]]] = [
 
 @pytest.mark.parametrize(("arrived", "limits", "lines"), LINES)
 async def test_read_line_takes_a_line_or_what_there_is(
-    network: Loopback, arrived: bytes, limits: list[int], lines: list[bytes]
+    network: Network, arrived: bytes, limits: list[int], lines: list[bytes]
 ) -> None:
     """A line has its newline, and at most the limit of it is taken; Qt's limit counts one more."""
     async with connection(network) as pair:
@@ -202,7 +202,7 @@ async def test_read_line_takes_a_line_or_what_there_is(
         assert [pair.sock.read_line(limit) for limit in limits] == lines
 
 
-async def test_read_line_finds_the_newline_behind_what_an_earlier_search_has_seen(network: Loopback) -> None:
+async def test_read_line_finds_the_newline_behind_what_an_earlier_search_has_seen(network: Network) -> None:
     """A search goes on where the last one ended, and nothing that changes the buffer in between confuses it."""
     async with connection(network) as pair:
         await pair.arrive(b"abc")
@@ -220,7 +220,7 @@ async def test_read_line_finds_the_newline_behind_what_an_earlier_search_has_see
 # ---- transactions ------------------------------------------------------------------------------
 
 
-async def test_a_rollback_brings_back_what_was_read(network: Loopback) -> None:
+async def test_a_rollback_brings_back_what_was_read(network: Network) -> None:
     """By whatever verb it was read, also what arrived after the transaction began."""
     async with connection(network) as pair:
         await pair.arrive(b"one\ntwo\n")
@@ -237,7 +237,7 @@ async def test_a_rollback_brings_back_what_was_read(network: Loopback) -> None:
         assert pair.sock.read_all() == b"ne\ntwo\nthree\n"
 
 
-async def test_a_commit_lets_go_of_what_was_read(network: Loopback) -> None:
+async def test_a_commit_lets_go_of_what_was_read(network: Network) -> None:
     """After it, only what was unread is left, and a new transaction begins there."""
     async with connection(network) as pair:
         await pair.arrive(b"abcdef")
@@ -251,7 +251,7 @@ async def test_a_commit_lets_go_of_what_was_read(network: Loopback) -> None:
         assert (second, pair.sock.read_all()) == (b"cd", b"cdef")
 
 
-async def test_what_is_received_in_a_transaction_comes_back_too(network: Loopback) -> None:
+async def test_what_is_received_in_a_transaction_comes_back_too(network: Network) -> None:
     """The waiting verbs take part: a parser may wait for more, give up, and begin anew."""
     async with connection(network) as pair:
         pair.sock.start_transaction()
@@ -269,7 +269,7 @@ async def test_what_is_received_in_a_transaction_comes_back_too(network: Loopbac
         assert await pair.sock.receive_some() == b"some line\nexact"
 
 
-async def test_bytes_of_a_transaction_count_against_the_buffer_bound(network: Loopback) -> None:
+async def test_bytes_of_a_transaction_count_against_the_buffer_bound(network: Network) -> None:
     """What a rollback would bring back is still held, so it takes room; a commit gives the room back."""
     async with connection(network, read_buffer_size=10) as pair:
         await pair.arrive(b"0123456789abcdefghij")
@@ -285,7 +285,7 @@ async def test_bytes_of_a_transaction_count_against_the_buffer_bound(network: Lo
         assert (available, pair.sock.read_all()) == (10, b"abcdefghij")
 
 
-async def test_a_wait_in_a_transaction_that_holds_all_the_room_fails(network: Loopback) -> None:
+async def test_a_wait_in_a_transaction_that_holds_all_the_room_fails(network: Network) -> None:
     """Nothing more can come in, so waiting would be for ever; nothing is lost by the refusal."""
     async with connection(network, read_buffer_size=10) as pair:
         await pair.arrive(b"0123456789abcdefghij")
@@ -309,7 +309,7 @@ async def test_a_wait_in_a_transaction_that_holds_all_the_room_fails(network: Lo
         assert await pair.sock.receive_exactly(20) == b"0123456789abcdefghij"
 
 
-async def test_transactions_do_not_nest(network: Loopback) -> None:
+async def test_transactions_do_not_nest(network: Network) -> None:
     """A second start, and an end without a start, are refused and change nothing."""
     async with connection(network) as pair:
         await pair.arrive(b"abc")
@@ -340,7 +340,7 @@ async def test_transactions_do_not_nest(network: Loopback) -> None:
 # ---- the bound ---------------------------------------------------------------------------------
 
 
-async def test_nothing_is_read_beyond_the_bound(network: Loopback) -> None:
+async def test_nothing_is_read_beyond_the_bound(network: Network) -> None:
     """The buffer takes what it may, the kernel keeps the rest, and every read makes room for as much more."""
     data = bytes(range(100))
     async with connection(network, read_buffer_size=7) as pair:
@@ -358,7 +358,7 @@ async def test_nothing_is_read_beyond_the_bound(network: Loopback) -> None:
         assert (got, data[: len(got)]) == (data[:18], data[:18])
 
 
-async def test_the_bound_is_exact_when_watching_and_asking_take_turns(network: Loopback) -> None:
+async def test_the_bound_is_exact_when_watching_and_asking_take_turns(network: Network) -> None:
     """A subscription reads ahead, then ends, then calls ask the kernel: never is more held than the bound."""
     data = bytes(range(256)) * 4
     async with connection(network, read_buffer_size=100) as pair:
@@ -388,7 +388,7 @@ async def test_the_bound_is_exact_when_watching_and_asking_take_turns(network: L
 
 
 @pytest.mark.parametrize("watched", [False, True])
-async def test_raising_the_bound_of_a_full_buffer_lets_more_in(network: Loopback, watched: bool) -> None:
+async def test_raising_the_bound_of_a_full_buffer_lets_more_in(network: Network, watched: bool) -> None:
     """Whoever reads ahead goes on at once; lowering it below what is held drops nothing and lets nothing in."""
     async with connection(network, read_buffer_size=10) as pair, maybe_watched(pair.sock, watched):
         await pair.peer.send(bytes(range(50)))
@@ -424,7 +424,7 @@ async def maybe_watched(sock: TcpSocket, watched: bool) -> AsyncIterator[None]:
         yield
 
 
-async def test_lowering_the_bound_under_a_waiting_reader_holds_at_once(network: Loopback) -> None:
+async def test_lowering_the_bound_under_a_waiting_reader_holds_at_once(network: Network) -> None:
     """``wait_for_ready_read`` began with much room; what comes after the room has shrunk obeys the new bound."""
     async with connection(network) as pair:
         async with trio.open_nursery() as nursery:
@@ -436,7 +436,7 @@ async def test_lowering_the_bound_under_a_waiting_reader_holds_at_once(network: 
         assert (pair.sock.bytes_available(), unread_bytes(pair.sock.socket_descriptor())) == (10, 40)
 
 
-async def test_a_waiting_verb_may_read_on_up_to_its_own_limit(network: Loopback) -> None:
+async def test_a_waiting_verb_may_read_on_up_to_its_own_limit(network: Network) -> None:
     """The bound is for reading ahead: who asks for more than that gets it, and no more than asked is taken in."""
     data = bytes(range(100))
     async with connection(network, read_buffer_size=10) as pair:
@@ -450,11 +450,12 @@ async def test_a_waiting_verb_may_read_on_up_to_its_own_limit(network: Loopback)
 
 
 @pytest.mark.parametrize("watched", [False, True])
-async def test_without_a_bound_everything_is_read(network: Loopback, watched: bool) -> None:
+async def test_without_a_bound_everything_is_read(network: Network, watched: bool) -> None:
     """0 is Qt's default: no limit."""
     async with connection(network, read_buffer_size=0) as pair, maybe_watched(pair.sock, watched):
-        await pair.peer.send(bytes(300_000))
-        await until(lambda: pair.sock.bytes_available() == 300_000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pair.peer.send, bytes(300_000))
+            await until(lambda: pair.sock.bytes_available() == 300_000)
 
         assert unread_bytes(pair.sock.socket_descriptor()) == 0
         assert len(pair.sock.read_all()) == 300_000
@@ -463,7 +464,7 @@ async def test_without_a_bound_everything_is_read(network: Loopback, watched: bo
 # ---- after an end ------------------------------------------------------------------------------
 
 
-async def test_bytes_in_front_of_the_peers_end_can_be_read(network: Loopback) -> None:
+async def test_bytes_in_front_of_the_peers_end_can_be_read(network: Network) -> None:
     """The end is found behind the bytes, and takes nothing away."""
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words")
@@ -476,7 +477,7 @@ async def test_bytes_in_front_of_the_peers_end_can_be_read(network: Loopback) ->
         assert (pair.sock.state(), pair.sock.error(), pair.sock.at_end()) == (SocketState.CONNECTED, None, True)
 
 
-async def test_bytes_in_front_of_a_reset_can_be_read(network: Loopback) -> None:
+async def test_bytes_in_front_of_a_reset_can_be_read(network: Network) -> None:
     """The reset came before anybody had read; sync verbs tell it by state() and error(), and give all bytes."""
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words")
@@ -490,7 +491,7 @@ async def test_bytes_in_front_of_a_reset_can_be_read(network: Loopback) -> None:
         assert (pair.sock.state(), pair.sock.error()) == (SocketState.UNCONNECTED, ErrorKind.REMOTE_HOST_CLOSED)
 
 
-async def test_bytes_in_front_of_a_failed_write_can_be_read(network: Loopback) -> None:
+async def test_bytes_in_front_of_a_failed_write_can_be_read(network: Network) -> None:
     """The write finds the reset first; everything that had arrived is saved, more than the bound if need be."""
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words\nand more")
@@ -507,7 +508,7 @@ async def test_bytes_in_front_of_a_failed_write_can_be_read(network: Loopback) -
 
 
 @pytest.mark.parametrize("buffered", [0, 4])
-async def test_bytes_that_had_arrived_can_be_read_after_disconnecting(network: Loopback, buffered: int) -> None:
+async def test_bytes_that_had_arrived_can_be_read_after_disconnecting(network: Network, buffered: int) -> None:
     """Our own end is an end too: what was in the buffer or with the kernel stays, however small the buffer."""
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words")
@@ -522,10 +523,12 @@ async def test_bytes_that_had_arrived_can_be_read_after_disconnecting(network: L
         assert await pair.peer.receive_to_end() == b""
 
 
-async def test_however_much_had_arrived_it_can_be_read_after_disconnecting(network: Loopback) -> None:
+async def test_however_much_had_arrived_it_can_be_read_after_disconnecting(network: Network) -> None:
     """Receiving fast has made the system's buffer large; what it holds when we stop is all there after our end."""
     received = bytearray()
     async with connection(network) as pair:
+        if isinstance(network, Virtual):  # whose buffers do not grow by themselves
+            pair.sock.set_socket_option(SocketOption.RECEIVE_BUFFER_SIZE, 200_000)
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -549,7 +552,7 @@ async def test_however_much_had_arrived_it_can_be_read_after_disconnecting(netwo
         assert bytes(received) == (bytes(range(250)) * (len(received) // 250 + 1))[: len(received)]
 
 
-async def test_a_transaction_outlives_the_connection(network: Loopback) -> None:
+async def test_a_transaction_outlives_the_connection(network: Network) -> None:
     """What it read before the peer reset can be brought back after."""
     async with connection(network) as pair:
         await pair.arrive(b"abcdef")
@@ -565,7 +568,7 @@ async def test_a_transaction_outlives_the_connection(network: Loopback) -> None:
         assert (state, pair.sock.read_all()) == (SocketState.UNCONNECTED, b"abcdef")
 
 
-async def test_abort_drops_unread_bytes(network: Loopback) -> None:
+async def test_abort_drops_unread_bytes(network: Network) -> None:
     """They are gone, an open transaction with them, and reading finds nothing rather than failing."""
     async with connection(network) as pair:
         await pair.arrive(b"abc")
@@ -585,7 +588,7 @@ async def test_abort_drops_unread_bytes(network: Loopback) -> None:
         assert refused.value.kind is ErrorKind.OPERATION
 
 
-async def test_a_closed_socket_gives_no_bytes(network: Loopback) -> None:
+async def test_a_closed_socket_gives_no_bytes(network: Network) -> None:
     """After its block every call that would read raises; asking how much there is says: none."""
     calls: list[Callable[[TcpSocket], object]] = [
         lambda sock: sock.read(1),
@@ -615,7 +618,7 @@ async def test_a_closed_socket_gives_no_bytes(network: Loopback) -> None:
         assert (pair.sock.bytes_available(), pair.sock.can_read_line()) == (0, False)
 
 
-async def test_a_socket_whose_nursery_has_ended_gives_no_bytes(network: Loopback) -> None:
+async def test_a_socket_whose_nursery_has_ended_gives_no_bytes(network: Network) -> None:
     """Such a socket is closed, even if nobody closed it."""
     async with trio.open_nursery() as nursery:
         sock, peer = await network.connected(nursery)
@@ -687,7 +690,7 @@ BAD_CALLS: list[tuple[type[Exception], Callable[[TcpSocket], object]]] = [
 # fmt: on
 
 
-async def test_wrong_arguments_are_refused_before_anything_is_touched(network: Loopback) -> None:
+async def test_wrong_arguments_are_refused_before_anything_is_touched(network: Network) -> None:
     """Wrong types and negative sizes raise, and every byte is still there."""
     async with connection(network) as pair:
         await pair.arrive(b"abc\n")

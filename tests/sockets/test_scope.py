@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,7 +13,8 @@ import trio
 import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, ScriptedSocket
-from tests.networks import Loopback, RawPeer
+from tests.networks import Network, RawPeer
+from tests.sockets.arrivals import open_descriptors
 from tests.sockets.ports import be_refused
 from tests.sockets.telling import told
 from trioqt import (
@@ -38,7 +38,7 @@ LARGE = bytes(range(256)) * 40_000
 
 
 @asynccontextmanager
-async def peer_of(network: Loopback, sock: TcpSocket) -> AsyncIterator[RawPeer]:
+async def peer_of(network: Network, sock: TcpSocket) -> AsyncIterator[RawPeer]:
     """Connect ``sock``, whose block is open, and give its peer."""
     with await network.raw_listener() as listener:
         await sock.connect_to_host(network.host, listener.port)
@@ -46,7 +46,7 @@ async def peer_of(network: Loopback, sock: TcpSocket) -> AsyncIterator[RawPeer]:
             yield peer
 
 
-async def meet(network: Loopback, sock: TcpSocket) -> RawPeer:
+async def meet(network: Network, sock: TcpSocket) -> RawPeer:
     """As ``peer_of``; the caller closes the peer."""
     with await network.raw_listener() as listener:
         await sock.connect_to_host(network.host, listener.port)
@@ -78,7 +78,7 @@ def raises_just(exc: BaseException) -> Iterator[None]:
 # ---- Leaving it normally -----------------------------------------------------------------------
 
 
-async def test_leaving_normally_sends_what_is_queued_and_ends_in_order(network: Loopback) -> None:
+async def test_leaving_normally_sends_what_is_queued_and_ends_in_order(network: Network) -> None:
     """Law 3: everything that was written arrives, whole and in order, before a clean end."""
     received = bytearray()
 
@@ -99,7 +99,7 @@ async def test_leaving_normally_sends_what_is_queued_and_ends_in_order(network: 
     assert left == (UNCONNECTED, 0, None)
 
 
-async def test_what_leaving_tells(network: Loopback) -> None:
+async def test_what_leaving_tells(network: Network) -> None:
     """Qt's order, and the iteration ends with the block."""
     events: list[Event] = []
 
@@ -129,7 +129,7 @@ async def test_leaving_an_unconnected_socket_tells_nothing() -> None:
     assert sock.state() is UNCONNECTED
 
 
-async def test_leaving_after_aclose_finds_nothing_to_do(network: Loopback) -> None:
+async def test_leaving_after_aclose_finds_nothing_to_do(network: Network) -> None:
     """Closed twice is closed once."""
     async with TcpSocket() as sock:
         peer = await meet(network, sock)
@@ -179,7 +179,7 @@ BODY_EXCEPTIONS: list[BaseException] = [
 @pytest.mark.parametrize("tasks", TASKS)
 @pytest.mark.parametrize("exc", BODY_EXCEPTIONS, ids=lambda exc: type(exc).__name__)
 async def test_the_bodys_exception_goes_out_as_it_is(
-    network: Loopback, exc: BaseException, tasks: Callable[[TcpSocket], Awaitable[None]]
+    network: Network, exc: BaseException, tasks: Callable[[TcpSocket], Awaitable[None]]
 ) -> None:
     """Whatever it is, and whatever the socket's own tasks were doing: never in a group of our making."""
     exc.__context__ = None
@@ -196,7 +196,7 @@ async def test_the_bodys_exception_goes_out_as_it_is(
 
 @pytest.mark.parametrize("tasks", TASKS)
 async def test_an_exception_during_an_outer_cancellation_is_not_replaced(
-    network: Loopback, tasks: Callable[[TcpSocket], Awaitable[None]]
+    network: Network, tasks: Callable[[TcpSocket], Awaitable[None]]
 ) -> None:
     """A clean-up that fails is a bug, and must not vanish because somebody has cancelled us too."""
     exc = KeyError("in a clean-up")
@@ -233,7 +233,7 @@ async def test_an_exception_during_an_outer_cancellation_over_a_stream_is_not_re
 
 
 @pytest.mark.parametrize("tasks", TASKS)
-async def test_cancelling_the_body_aborts(network: Loopback, tasks: Callable[[TcpSocket], Awaitable[None]]) -> None:
+async def test_cancelling_the_body_aborts(network: Network, tasks: Callable[[TcpSocket], Awaitable[None]]) -> None:
     """The cancellation goes out bare, to the scope it is meant for; a peer that was robbed of bytes sees a reset."""
     with trio.CancelScope() as scope:
         async with TcpSocket() as sock:
@@ -248,7 +248,7 @@ async def test_cancelling_the_body_aborts(network: Loopback, tasks: Callable[[Tc
     assert ended[1] == ("reset" if tasks in (drained, watched_and_drained) else "end")
 
 
-async def test_what_an_exception_tells(network: Loopback) -> None:
+async def test_what_an_exception_tells(network: Network) -> None:
     """As ``abort``: there is no CLOSING."""
     with pytest.raises(KeyError):
         async with TcpSocket() as sock:
@@ -263,7 +263,7 @@ async def test_what_an_exception_tells(network: Loopback) -> None:
     ]
 
 
-async def test_cancelled_while_it_flushes(network: Loopback) -> None:
+async def test_cancelled_while_it_flushes(network: Network) -> None:
     """Ending is the exception to "it did not happen": a cancelled exit has ended the connection, as by ``abort``."""
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
@@ -283,7 +283,7 @@ async def cancel_when_blocked(scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def test_a_shielded_goodbye_in_a_cancelled_scope_still_works(network: Loopback) -> None:
+async def test_a_shielded_goodbye_in_a_cancelled_scope_still_works(network: Network) -> None:
     """The socket's own tasks outlive an outer cancellation until the block ends, so the last words go out whole."""
     received = bytearray()
 
@@ -313,7 +313,7 @@ async def test_a_shielded_goodbye_in_a_cancelled_scope_still_works(network: Loop
     assert sock.state() is UNCONNECTED
 
 
-async def test_abort_works_when_cancelled(network: Loopback) -> None:
+async def test_abort_works_when_cancelled(network: Network) -> None:
     """It is sync and waits for nothing, so it can be called where nothing else can."""
     with trio.CancelScope() as scope:
         async with TcpSocket() as sock:
@@ -330,7 +330,7 @@ async def test_abort_works_when_cancelled(network: Loopback) -> None:
 # ---- What leaving raises -----------------------------------------------------------------------
 
 
-async def test_bytes_that_were_lost_without_a_word_are_told_at_the_end(network: Loopback) -> None:
+async def test_bytes_that_were_lost_without_a_word_are_told_at_the_end(network: Network) -> None:
     """Nobody has heard yet that the queue did not go out: the exit says so, and so does every later call."""
     with pytest.raises(SocketError) as caught:
         async with TcpSocket() as sock:
@@ -359,7 +359,7 @@ async def disconnect_in_vain(sock: TcpSocket) -> None:
 
 @pytest.mark.parametrize("call", [flush_in_vain, send_in_vain, disconnect_in_vain])
 async def test_a_failure_that_a_call_has_raised_is_not_raised_again(
-    network: Loopback, call: Callable[[TcpSocket], Awaitable[None]]
+    network: Network, call: Callable[[TcpSocket], Awaitable[None]]
 ) -> None:
     """Who has handled it has handled it."""
     async with TcpSocket() as sock:
@@ -373,7 +373,7 @@ async def test_a_failure_that_a_call_has_raised_is_not_raised_again(
     assert sock.error() is ErrorKind.REMOTE_HOST_CLOSED
 
 
-async def test_a_lost_connection_with_nothing_unsent_is_not_raised(network: Loopback) -> None:
+async def test_a_lost_connection_with_nothing_unsent_is_not_raised(network: Network) -> None:
     """No byte of ours was lost, and nobody asked for more."""
     async with TcpSocket() as sock:
         peer = await meet(network, sock)
@@ -383,7 +383,7 @@ async def test_a_lost_connection_with_nothing_unsent_is_not_raised(network: Loop
     assert sock.error() is ErrorKind.REMOTE_HOST_CLOSED
 
 
-async def test_bytes_that_were_dropped_on_purpose_are_not_told(network: Loopback) -> None:
+async def test_bytes_that_were_dropped_on_purpose_are_not_told(network: Network) -> None:
     """``abort`` is a decision, not a failure."""
     async with TcpSocket() as sock:
         peer = await meet(network, sock)
@@ -394,7 +394,7 @@ async def test_bytes_that_were_dropped_on_purpose_are_not_told(network: Loopback
     assert (await how_it_ended(peer))[1] == "reset"
 
 
-async def test_the_bodys_exception_comes_before_what_was_lost(network: Loopback) -> None:
+async def test_the_bodys_exception_comes_before_what_was_lost(network: Network) -> None:
     """An exit that follows an exception adds nothing to it."""
     exc = KeyError("body")
     with raises_just(exc):
@@ -412,7 +412,7 @@ async def test_the_bodys_exception_comes_before_what_was_lost(network: Loopback)
 
 
 async def test_a_peer_that_takes_nothing_does_not_hold_the_exit_for_ever(
-    network: Loopback, mock_clock: trio.testing.MockClock
+    network: Network, mock_clock: trio.testing.MockClock
 ) -> None:
     """After ``flush_timeout`` it is aborted: a reset for the peer, SOCKET_TIMEOUT for us."""
     peers: list[RawPeer] = []
@@ -555,7 +555,7 @@ def test_a_flush_timeout_is_a_number_of_seconds(value: Any) -> None:
 # ---- Another task ends it meanwhile ------------------------------------------------------------
 
 
-async def test_disconnecting_is_told_when_another_task_aborts(network: Loopback) -> None:
+async def test_disconnecting_is_told_when_another_task_aborts(network: Network) -> None:
     """Its bytes did not go out, and it was waiting for that: ClosedResourceError."""
     ended: list[str] = []
 
@@ -578,7 +578,7 @@ async def test_disconnecting_is_told_when_another_task_aborts(network: Loopback)
     assert (await how_it_ended(peer))[1] == "reset"
 
 
-async def test_leaving_is_not_told_when_another_task_aborts(network: Loopback) -> None:
+async def test_leaving_is_not_told_when_another_task_aborts(network: Network) -> None:
     """Who aborted knows why; the block ends, and that was all it wanted."""
 
     async def abort_when_blocked(sock: TcpSocket) -> None:
@@ -601,7 +601,7 @@ async def test_leaving_is_not_told_when_another_task_aborts(network: Loopback) -
 # ---- Nested ------------------------------------------------------------------------------------
 
 
-async def test_the_inner_exit_ends_the_socket_and_the_outer_finds_nothing_to_do(network: Loopback) -> None:
+async def test_the_inner_exit_ends_the_socket_and_the_outer_finds_nothing_to_do(network: Network) -> None:
     """A function that is given an entered socket may enter it again, without knowing."""
     async with TcpSocket() as sock:
         async with sock as again:
@@ -616,7 +616,7 @@ async def test_the_inner_exit_ends_the_socket_and_the_outer_finds_nothing_to_do(
     assert await how_it_ended(peer) == (9, "end")
 
 
-async def test_another_task_may_enter_it(network: Loopback) -> None:
+async def test_another_task_may_enter_it(network: Network) -> None:
     """Its exit ends the socket; the block it was opened in goes on until its own end."""
     received = bytearray()
 
@@ -640,7 +640,7 @@ async def test_another_task_may_enter_it(network: Loopback) -> None:
     assert between is UNCONNECTED
 
 
-async def test_the_block_it_was_opened_in_may_end_first(network: Loopback) -> None:
+async def test_the_block_it_was_opened_in_may_end_first(network: Network) -> None:
     """Then the inner block, in another task, finds nothing to do."""
     leave = trio.Event()
 
@@ -661,7 +661,7 @@ async def test_the_block_it_was_opened_in_may_end_first(network: Loopback) -> No
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-async def test_an_exception_through_nested_blocks_is_still_bare(network: Loopback, depth: int) -> None:
+async def test_an_exception_through_nested_blocks_is_still_bare(network: Network, depth: int) -> None:
     """However many blocks it crosses, in the task that opened them."""
     exc = KeyError("inner")
     with raises_just(exc):
@@ -674,7 +674,7 @@ async def test_an_exception_through_nested_blocks_is_still_bare(network: Loopbac
     assert await how_it_ended(peer) == (0, "end")
 
 
-async def test_a_handler_may_enter_the_socket_that_serve_entered(network: Loopback) -> None:
+async def test_a_handler_may_enter_the_socket_that_serve_entered(network: Network) -> None:
     """The same handler works for connections that it accepts itself."""
     states: list[SocketState] = []
 
@@ -744,7 +744,7 @@ async def test_without_a_scope_a_socket_does_not_work(attempted: str, verb: Call
 @pytest.mark.parametrize("connected", [True, False])
 @pytest.mark.parametrize(("attempted", "verb"), CALLS)
 async def test_after_its_block_a_socket_is_closed(
-    network: Loopback, attempted: str, verb: Callable[[TcpSocket], Any], connected: bool
+    network: Network, attempted: str, verb: Callable[[TcpSocket], Any], connected: bool
 ) -> None:
     """ClosedResourceError, however the block ended and whatever is called."""
     async with TcpSocket() as sock:
@@ -756,7 +756,7 @@ async def test_after_its_block_a_socket_is_closed(
         await call(sock, verb)
 
 
-async def test_what_may_be_asked_of_a_closed_socket(network: Loopback) -> None:
+async def test_what_may_be_asked_of_a_closed_socket(network: Network) -> None:
     """What it is, and that it is at its end; ending it again does nothing."""
     async with TcpSocket() as sock:
         async with peer_of(network, sock) as peer:
@@ -798,7 +798,7 @@ async def test_a_closed_socket_is_not_entered_again(how: str) -> None:
 # ---- A parent nursery --------------------------------------------------------------------------
 
 
-async def test_a_parent_nursery_is_scope_enough(network: Loopback) -> None:
+async def test_a_parent_nursery_is_scope_enough(network: Network) -> None:
     """It holds the socket's tasks; closing the socket is ours to do, as for any trio stream."""
     received = bytearray()
 
@@ -820,7 +820,7 @@ async def test_a_parent_nursery_is_scope_enough(network: Loopback) -> None:
     assert sock.state() is UNCONNECTED
 
 
-async def test_a_socket_with_a_parent_may_be_entered(network: Loopback) -> None:
+async def test_a_socket_with_a_parent_may_be_entered(network: Network) -> None:
     """Then its block ends it as well, and the nursery goes on."""
     async with trio.open_nursery() as parent:
         async with TcpSocket(parent) as sock:
@@ -835,7 +835,7 @@ async def test_a_socket_with_a_parent_may_be_entered(network: Loopback) -> None:
 
 @pytest.mark.parametrize("verb", [verb for _, verb in CALLS])
 async def test_once_the_parent_has_ended_the_socket_is_closed(
-    network: Loopback, verb: Callable[[TcpSocket], Any]
+    network: Network, verb: Callable[[TcpSocket], Any]
 ) -> None:
     """A nursery has no exit hook, so it is found by whatever is called first; none gets through."""
     async with trio.open_nursery() as parent:
@@ -870,7 +870,7 @@ async def close(sock: TcpSocket) -> None:
 
 @pytest.mark.parametrize("act", [listen, ask, wait_for_the_end, close])
 async def test_once_the_parent_has_ended_nothing_waits(
-    network: Loopback, act: Callable[[TcpSocket], Awaitable[None]]
+    network: Network, act: Callable[[TcpSocket], Awaitable[None]]
 ) -> None:
     """Listening ends at once, the state is UNCONNECTED, and the peer sees the end."""
     async with trio.open_nursery() as parent:
@@ -883,7 +883,7 @@ async def test_once_the_parent_has_ended_nothing_waits(
     assert sock.state() is UNCONNECTED
 
 
-async def test_a_write_in_the_step_in_which_the_parent_ends(network: Loopback) -> None:
+async def test_a_write_in_the_step_in_which_the_parent_ends(network: Network) -> None:
     """Its block is left, and it takes no more tasks, but is not gone: the socket is closed, whoever comes first."""
     peers: list[RawPeer] = []
     outcomes: list[str] = []
@@ -911,7 +911,7 @@ async def test_a_write_in_the_step_in_which_the_parent_ends(network: Loopback) -
     assert (outcomes, (await how_it_ended(peer))[1]) in [(["closed"], "end"), (["dropped"], "reset")]
 
 
-async def test_a_parent_that_is_cancelled_while_bytes_are_queued(network: Loopback) -> None:
+async def test_a_parent_that_is_cancelled_while_bytes_are_queued(network: Network) -> None:
     """They cannot be sent any more, so the peer sees a reset, and the nursery ends without waiting for them."""
     async with trio.open_nursery() as parent:
         sock = TcpSocket(parent)
@@ -925,7 +925,7 @@ async def test_a_parent_that_is_cancelled_while_bytes_are_queued(network: Loopba
 
 
 @pytest.mark.parametrize("half_open", [True, False])
-async def test_a_parent_that_is_cancelled_while_somebody_listens(network: Loopback, half_open: bool) -> None:
+async def test_a_parent_that_is_cancelled_while_somebody_listens(network: Network, half_open: bool) -> None:
     """The task that reads ahead dies with the nursery and is not started again; who listens elsewhere is told, once."""
     events: list[Event] = []
 
@@ -948,7 +948,7 @@ async def test_a_parent_that_is_cancelled_while_somebody_listens(network: Loopba
     assert await how_it_ended(peer) == (0, "end")
 
 
-async def test_a_body_that_fails_under_a_parent_is_the_parents(network: Loopback) -> None:
+async def test_a_body_that_fails_under_a_parent_is_the_parents(network: Network) -> None:
     """The nursery is not ours: what leaves it comes in its group, as trio has it, and the socket is not spared."""
     with pytest.raises(ExceptionGroup) as caught:
         async with trio.open_nursery() as parent:
@@ -972,9 +972,9 @@ def test_a_parent_is_a_nursery(parent: Any) -> None:
 # ---- Nothing is left ---------------------------------------------------------------------------
 
 
-async def test_no_descriptor_is_left_behind(network: Loopback) -> None:
+async def test_no_descriptor_is_left_behind(network: Network) -> None:
     """However the block ends: normally, by an exception, cancelled, or refused."""
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
 
     async with TcpSocket() as sock:
         (await meet(network, sock)).close()
@@ -991,10 +991,10 @@ async def test_no_descriptor_is_left_behind(network: Loopback) -> None:
         async with TcpSocket() as sock:
             await be_refused(sock)
 
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
-async def test_an_error_that_leaves_the_block_is_told_once() -> None:
+async def test_an_error_that_leaves_the_block_is_told_once(network: Network) -> None:
     """A refused connection that nobody handles: one event, one exception, and no group around it."""
     sock = TcpSocket()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import os
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback, RawPeer
+from tests.networks import Network, RawPeer
 from tests.sockets.arrivals import fill
 from trioqt import BytesWritten, ErrorKind, SocketError, SocketState, TcpSocket
 
@@ -40,7 +39,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connection(network: Loopback, **options: Any) -> AsyncIterator[Connection]:
+async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
     """A connected socket that nobody watches; aborted at the end of the block."""
     async with trio.open_nursery() as nursery:
         sock, peer = await network.connected(nursery, **options)
@@ -67,7 +66,7 @@ def numbered(size: int) -> bytes:
 # ---- write -------------------------------------------------------------------------------------
 
 
-async def test_write_hands_the_bytes_to_the_system_at_once(network: Loopback) -> None:
+async def test_write_hands_the_bytes_to_the_system_at_once(network: Network) -> None:
     """They arrive though our task never waits again, and nothing is queued."""
     async with connection(network) as pair:
         written = [pair.sock.write(b"hello "), pair.sock.write(b""), pair.sock.write(b"world")]
@@ -77,7 +76,7 @@ async def test_write_hands_the_bytes_to_the_system_at_once(network: Loopback) ->
         assert await pair.peer.receive(11) == b"hello world"
 
 
-async def test_what_the_system_does_not_take_is_queued_and_sent_in_order(network: Loopback) -> None:
+async def test_what_the_system_does_not_take_is_queued_and_sent_in_order(network: Network) -> None:
     """A message larger than all buffers on the way is taken whole, and goes out by itself as the peer reads."""
     first, second = numbered(10_000_000), b"and this"
     async with connection(network) as pair:
@@ -95,7 +94,7 @@ async def test_what_the_system_does_not_take_is_queued_and_sent_in_order(network
         assert pair.sock.bytes_to_write() == 0
 
 
-async def test_a_refused_write_took_nothing(network: Loopback) -> None:
+async def test_a_refused_write_took_nothing(network: Network) -> None:
     """At the mark ``write`` raises; what was queued is as it was, and not a byte of the refused message is sent."""
     async with connection(network) as pair:
         accepted = await fill(pair.sock)
@@ -111,7 +110,7 @@ async def test_a_refused_write_took_nothing(network: Loopback) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 1000, 65536])
-async def test_the_queue_holds_at_most_its_size_and_one_message(network: Loopback, size: int) -> None:
+async def test_the_queue_holds_at_most_its_size_and_one_message(network: Network, size: int) -> None:
     """Below the mark a message is taken whole, however large; from the mark on none is."""
     async with connection(network, write_buffer_size=size) as pair:
         message = bytes(300)
@@ -141,7 +140,7 @@ async def until_queued_below(pair: Connection, size: int) -> None:
         await trio.testing.wait_all_tasks_blocked()
 
 
-async def test_messages_of_many_tasks_go_out_whole(network: Loopback) -> None:
+async def test_messages_of_many_tasks_go_out_whole(network: Network) -> None:
     """Ten tasks write as they like, one of them with ``send_all``: no message stands inside another one."""
     tasks, messages = 10, 50
     async with connection(network, write_buffer_size=20_000) as pair, trio.open_nursery() as nursery:
@@ -193,7 +192,7 @@ MESSAGES: list[tuple[Callable[[], Any], bytes]] = [
 
 @pytest.mark.parametrize(("make", "sent"), MESSAGES)
 async def test_any_bytes_can_be_written_and_changed_after(
-    network: Loopback, make: Callable[[], Any], sent: bytes
+    network: Network, make: Callable[[], Any], sent: bytes
 ) -> None:
     """The count is in bytes; what could not go out at once was copied, so the caller's memory is his again."""
     async with connection(network) as pair:
@@ -224,7 +223,7 @@ def overwrite(data: bytearray | memoryview) -> None:
         memoryview(whole).cast("B")[:] = b"!" * memoryview(whole).nbytes
 
 
-async def test_a_bytearray_is_the_callers_again_though_a_part_of_it_is_queued(network: Loopback) -> None:
+async def test_a_bytearray_is_the_callers_again_though_a_part_of_it_is_queued(network: Network) -> None:
     """No view of it is kept: it can be resized, and what it becomes is not sent."""
     sent = numbered(20_000_000)
     async with connection(network) as pair:
@@ -242,7 +241,7 @@ async def test_a_bytearray_is_the_callers_again_though_a_part_of_it_is_queued(ne
         assert await pair.peer.receive(3) == b"abc"
 
 
-async def test_put_char_writes_one_byte(network: Loopback) -> None:
+async def test_put_char_writes_one_byte(network: Network) -> None:
     """As ``write``, and nothing but one byte is accepted."""
     async with connection(network) as pair:
         pair.sock.put_char(b"a")
@@ -254,7 +253,7 @@ async def test_put_char_writes_one_byte(network: Loopback) -> None:
         assert await pair.peer.receive(2) == b"ab"
 
 
-async def test_what_is_no_bytes_is_refused_before_anything_is_touched(network: Loopback) -> None:
+async def test_what_is_no_bytes_is_refused_before_anything_is_touched(network: Network) -> None:
     """In any state: a wrong type is a mistake of the program whatever the socket is doing."""
     async with connection(network) as pair, TcpSocket() as unconnected:
         for bad in ("text", 5, None, [1, 2], 1.5, array.array("B", b"abc")):
@@ -268,7 +267,7 @@ async def test_what_is_no_bytes_is_refused_before_anything_is_touched(network: L
         assert await pair.peer.receive(3) == b"end"
 
 
-async def test_answers_to_buffered_requests_arrive_without_another_call(network: Loopback) -> None:
+async def test_answers_to_buffered_requests_arrive_without_another_call(network: Network) -> None:
     """While more requests are buffered, answers may be collected; as soon as the task waits for anything, they go."""
     async with connection(network) as pair:
         await pair.peer.send(b"one\ntwo\nthree\n")
@@ -281,7 +280,7 @@ async def test_answers_to_buffered_requests_arrive_without_another_call(network:
 
 
 @pytest.mark.parametrize("finish", ["abort", "flush", "bytes_to_write", "aclose", "send_eof", "disconnect_from_host"])
-async def test_answers_to_buffered_requests_are_never_dropped(network: Loopback, finish: str) -> None:
+async def test_answers_to_buffered_requests_are_never_dropped(network: Network, finish: str) -> None:
     """Collected or not, the system would have taken them; so whatever is called next, the peer gets them."""
     async with connection(network) as pair:
         await pair.peer.send(b"one\ntwo\nthree\n")
@@ -305,7 +304,7 @@ async def end_at(peer: RawPeer, count: int) -> None:
 # ---- how much is queued ------------------------------------------------------------------------
 
 
-async def test_flush_sends_what_the_system_takes_by_now(network: Loopback) -> None:
+async def test_flush_sends_what_the_system_takes_by_now(network: Network) -> None:
     """True if it took any; the task that sends the rest by itself goes on behind that, and nothing goes out twice."""
     data = numbered(10_000_000)
     async with connection(network) as pair:
@@ -319,25 +318,17 @@ async def test_flush_sends_what_the_system_takes_by_now(network: Loopback) -> No
             pair.sock.write(b"")
         while len(received) < len(data):
             # In one step, so the sending task waits on: the peer reads, the system has room, and flush uses it.
-            while received_now := read_now(pair.peer):
+            while received_now := pair.peer.receive_now(200_000):
                 received += received_now
                 took += pair.sock.flush()
             await trio.lowlevel.checkpoint()
 
         assert (idle, full, took > 0) == (False, False, True)
         assert bytes(received) == data
-        assert (pair.sock.bytes_to_write(), pair.sock.flush(), read_now(pair.peer)) == (0, False, b"")
+        assert (pair.sock.bytes_to_write(), pair.sock.flush(), pair.peer.receive_now(200_000)) == (0, False, b"")
 
 
-def read_now(peer: RawPeer) -> bytes:
-    """What the peer's system holds, without waiting."""
-    try:
-        return os.read(peer.sock.fileno(), 200_000)
-    except BlockingIOError:
-        return b""
-
-
-async def test_bytes_written_events_add_up_to_what_was_written(network: Loopback) -> None:
+async def test_bytes_written_events_add_up_to_what_was_written(network: Network) -> None:
     """Sent at once, by the drainer or by flush: each byte is counted once, when the system took it."""
     async with connection(network) as pair, trio.open_nursery() as nursery:
         counted = [0]
@@ -353,7 +344,7 @@ async def test_bytes_written_events_add_up_to_what_was_written(network: Loopback
         total = pair.sock.write(b"abc") + pair.sock.write(numbered(5_000_000))
         await trio.testing.wait_all_tasks_blocked()
         early = (counted[0], total - pair.sock.bytes_to_write())
-        read_now(pair.peer)
+        pair.peer.receive_now(200_000)
         pair.sock.flush()
         nursery.start_soon(pair.peer.receive_to_end)
         await pair.sock.send_all(b"def")
@@ -367,7 +358,7 @@ async def test_bytes_written_events_add_up_to_what_was_written(network: Loopback
         assert counted[0] == total
 
 
-async def test_wait_for_bytes_written_waits_for_all_of_them(network: Loopback) -> None:
+async def test_wait_for_bytes_written_waits_for_all_of_them(network: Network) -> None:
     """Not for some, as in Qt: when it returns, the system has everything; with an empty queue it returns at once."""
     async with connection(network) as pair:
         await pair.sock.wait_for_bytes_written()
@@ -389,7 +380,7 @@ async def test_wait_for_bytes_written_waits_for_all_of_them(network: Loopback) -
         assert (meanwhile, queued) == (([], True), [0])
 
 
-async def test_a_waiter_for_written_bytes_is_not_told_off_by_an_orderly_end(network: Loopback) -> None:
+async def test_a_waiter_for_written_bytes_is_not_told_off_by_an_orderly_end(network: Network) -> None:
     """Another task disconnects as soon as all is sent: both were right, whoever comes to its turn first."""
     for _ in range(10):  # in either order
         async with connection(network) as pair:
@@ -438,7 +429,7 @@ async def test_an_abort_in_the_moment_a_stream_took_the_queue_is_no_trouble() ->
 # ---- send_all ----------------------------------------------------------------------------------
 
 
-async def test_send_all_waits_for_room_and_then_sends_whole(network: Loopback) -> None:
+async def test_send_all_waits_for_room_and_then_sends_whole(network: Network) -> None:
     """It returns when its message is queued, not when it has arrived."""
     async with connection(network) as pair:
         accepted = await fill(pair.sock)
@@ -458,7 +449,7 @@ async def test_send_all_waits_for_room_and_then_sends_whole(network: Loopback) -
         assert received == bytes(accepted) + b"message"
 
 
-async def test_a_cancelled_send_all_sent_nothing(network: Loopback) -> None:
+async def test_a_cancelled_send_all_sent_nothing(network: Network) -> None:
     """Not one byte, whether it was waiting for room or could have sent at once; the next message is whole."""
     async with connection(network) as pair:
         with trio.CancelScope() as at_once:
@@ -478,7 +469,7 @@ async def test_a_cancelled_send_all_sent_nothing(network: Loopback) -> None:
         assert received == bytes(accepted) + b"message"
 
 
-async def test_wait_send_all_might_not_block_waits_for_room(network: Loopback) -> None:
+async def test_wait_send_all_might_not_block_waits_for_room(network: Network) -> None:
     """It returns when ``write`` would be accepted, and not before."""
     async with connection(network) as pair:
         await pair.sock.wait_send_all_might_not_block()
@@ -498,7 +489,7 @@ async def test_wait_send_all_might_not_block_waits_for_room(network: Loopback) -
         assert (before, room) == ([], [7])
 
 
-async def test_the_sending_verbs_are_always_checkpoints(network: Loopback) -> None:
+async def test_the_sending_verbs_are_always_checkpoints(network: Network) -> None:
     """They let other tasks run, though they need not wait."""
     async with connection(network) as pair:
         calls: list[Callable[[], Awaitable[None]]] = [
@@ -519,7 +510,7 @@ async def test_the_sending_verbs_are_always_checkpoints(network: Loopback) -> No
 
 
 @pytest.mark.parametrize("send", [*SENDS.values(), lambda sock: sock.wait_for_bytes_written()])
-async def test_every_sending_verb_looks_for_cancellation_first(network: Loopback, send: Call) -> None:
+async def test_every_sending_verb_looks_for_cancellation_first(network: Network, send: Call) -> None:
     """A cancelled task sends nothing and finishes nothing."""
     async with connection(network) as pair:
         with trio.CancelScope() as scope:
@@ -535,7 +526,7 @@ async def test_every_sending_verb_looks_for_cancellation_first(network: Loopback
 # ---- send_eof ----------------------------------------------------------------------------------
 
 
-async def test_send_eof_sends_the_queue_first(network: Loopback) -> None:
+async def test_send_eof_sends_the_queue_first(network: Network) -> None:
     """The peer gets every byte and then a clean end; it can still answer, and we can still receive."""
     data = numbered(20_000_000)
     async with connection(network) as pair:
@@ -552,7 +543,7 @@ async def test_send_eof_sends_the_queue_first(network: Loopback) -> None:
         assert (pair.sock.state(), pair.sock.error()) == (SocketState.CONNECTED, None)
 
 
-async def test_a_cancelled_send_eof_has_not_finished(network: Loopback) -> None:
+async def test_a_cancelled_send_eof_has_not_finished(network: Network) -> None:
     """It was waiting for the queue; what is written after goes out, and a second try finishes."""
     async with connection(network) as pair:
         accepted = await fill(pair.sock)
@@ -569,7 +560,7 @@ async def test_a_cancelled_send_eof_has_not_finished(network: Loopback) -> None:
         assert (received, await pair.peer.receive_to_end()) == (bytes(accepted), b"more")
 
 
-async def test_after_send_eof_nothing_can_be_sent(network: Loopback) -> None:
+async def test_after_send_eof_nothing_can_be_sent(network: Network) -> None:
     """The end was said here, so it is a closed resource, for every verb that would send."""
     async with connection(network) as pair:
         await pair.sock.send_eof()
@@ -646,7 +637,7 @@ async def test_send_eof_over_a_stream_that_cannot_says_so() -> None:
 
 @every_send
 @pytest.mark.parametrize("second", SENDS.values(), ids=SENDS)
-async def test_one_task_at_a_time_may_send(network: Loopback, send: Call, second: Call) -> None:
+async def test_one_task_at_a_time_may_send(network: Network, send: Call, second: Call) -> None:
     """The second is refused at once; ``write`` and waiting for the queue are nobody's privilege."""
     async with connection(network) as pair:
         accepted = await fill(pair.sock)
@@ -695,7 +686,7 @@ async def every_refusal(sock: TcpSocket) -> list[tuple[type[BaseException], str]
 ATTEMPTS = ("write", "write", "send", "send", "finish sending", "wait for bytes to be written")
 
 
-async def test_sending_without_a_connection_is_a_mistake(network: Loopback) -> None:
+async def test_sending_without_a_connection_is_a_mistake(network: Network) -> None:
     """It says what was attempted in which state: never connected, outside of the block, and disconnected."""
     async with TcpSocket() as sock:
         never = await every_refusal(sock)
@@ -712,7 +703,7 @@ async def test_sending_without_a_connection_is_a_mistake(network: Loopback) -> N
     ]
 
 
-async def test_sending_on_a_closed_or_aborted_socket(network: Loopback) -> None:
+async def test_sending_on_a_closed_or_aborted_socket(network: Network) -> None:
     """It was ended here, which is not the network's doing."""
     async with connection(network) as pair:
         pair.sock.abort()
@@ -726,7 +717,7 @@ async def test_sending_on_a_closed_or_aborted_socket(network: Loopback) -> None:
     assert closed == [(trio.ClosedResourceError, f"cannot {attempted}: the socket is closed") for attempted in ATTEMPTS]
 
 
-async def test_sending_while_closing_is_a_mistake(network: Loopback) -> None:
+async def test_sending_while_closing_is_a_mistake(network: Network) -> None:
     """The queue is still going out, and nothing can be put behind it any more; waiting for it is in order."""
     async with connection(network) as pair:
         await fill(pair.sock)

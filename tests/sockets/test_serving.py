@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback, RawPeer
+from tests.networks import Loopback, Network, RawPeer
 from trioqt import (
     ConnectionFinished,
     ErrorKind,
@@ -36,14 +36,14 @@ async def echo(sock: TcpSocket) -> None:
 
 
 async def start(
-    nursery: trio.Nursery, server: TcpServer[Any], network: Loopback, handler: Handler, *, isolate: bool = False
+    nursery: trio.Nursery, server: TcpServer[Any], network: Network, handler: Handler, *, isolate: bool = False
 ) -> None:
     """Listen, and serve in ``nursery``."""
     await server.listen(network.host)
     await nursery.start(functools.partial(server.serve, handler, isolate=isolate))
 
 
-async def answers(network: Loopback, server: TcpServer[Any]) -> bool:
+async def answers(network: Network, server: TcpServer[Any]) -> bool:
     """Does a new client of an echo server get its answer?"""
     with await network.raw_connect(server.server_port()) as client:
         await client.send(b"hello")
@@ -60,7 +60,7 @@ def leaves(error: BaseException) -> list[BaseException]:
 # ---- A task for each -----------------------------------------------------------------------------
 
 
-async def test_each_connection_gets_a_child_task_of_serve(network: Loopback) -> None:
+async def test_each_connection_gets_a_child_task_of_serve(network: Network) -> None:
     """Three clients are served at once, by three tasks whose parent is the one that serves."""
     parents = []
 
@@ -93,7 +93,7 @@ async def test_each_connection_gets_a_child_task_of_serve(network: Loopback) -> 
     assert parents == [task] * 3
 
 
-async def test_the_server_is_told_to_whoever_started_serve(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_the_server_is_told_to_whoever_started_serve(network: Network, nursery: trio.Nursery) -> None:
     """``await nursery.start(server.serve, handler)`` gives the server, once it serves."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -103,7 +103,7 @@ async def test_the_server_is_told_to_whoever_started_serve(network: Loopback, nu
         assert await answers(network, server)
 
 
-async def test_connections_that_came_before_serve_are_served_in_their_order(network: Loopback) -> None:
+async def test_connections_that_came_before_serve_are_served_in_their_order(network: Network) -> None:
     """They wait in the pending queue, some in the kernel's, and none is forgotten."""
     served: list[int] = []
     done = trio.Event()
@@ -134,7 +134,7 @@ async def test_connections_that_came_before_serve_are_served_in_their_order(netw
     assert counts == (5, False)
 
 
-async def test_a_handler_sees_the_context_of_who_serves(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_a_handler_sees_the_context_of_who_serves(network: Network, nursery: trio.Nursery) -> None:
     """Not that of who listened, nor of who accepted; and what it sets there stays its own."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
     seen = []
@@ -163,7 +163,7 @@ async def test_a_handler_sees_the_context_of_who_serves(network: Loopback, nurse
     assert variable.get() == "the listener's"
 
 
-async def test_a_connection_can_be_given_to_serve(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_a_connection_can_be_given_to_serve(network: Network, nursery: trio.Nursery) -> None:
     """``add_pending_connection``: from elsewhere, over any stream; it is no connection of the server's own."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with TcpServer() as server, server.events() as events:
@@ -184,7 +184,7 @@ async def test_a_connection_can_be_given_to_serve(network: Loopback, nursery: tr
             server.add_pending_connection(theirs)  # type: ignore[arg-type]
 
 
-async def test_a_handler_can_be_interrupted_and_serve_cannot_be_torn(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_a_handler_can_be_interrupted_and_serve_cannot_be_torn(network: Network, nursery: trio.Nursery) -> None:
     """Ctrl-C lands in the user's code, as everywhere in trio, and never between two lines of ours."""
     protected: dict[str, bool] = {}
 
@@ -211,7 +211,7 @@ async def test_a_handler_can_be_interrupted_and_serve_cannot_be_torn(network: Lo
 # ---- Ends ----------------------------------------------------------------------------------------
 
 
-async def test_what_a_handler_queued_is_sent_after_it_returned(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_what_a_handler_queued_is_sent_after_it_returned(network: Network, nursery: trio.Nursery) -> None:
     """Its block ends normally, which flushes; the peer gets everything, then a clean end."""
     data = bytes(range(256)) * 40_000  # 10 MB: more than any kernel buffer on the way
     queued = []
@@ -252,7 +252,7 @@ def broken_by(cause: BaseException) -> trio.BrokenResourceError:
     ids=["broken TLS", "socket error", "limit", "closed", "group", "nested group"],
 )
 async def test_a_vanished_peer_is_no_bug(
-    network: Loopback, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, error: Exception, isolate: bool
+    network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, error: Exception, isolate: bool
 ) -> None:
     """P1: it ends its handler and no more; nothing is logged, it is told to who asked, and the others are served."""
 
@@ -280,7 +280,7 @@ async def test_a_vanished_peer_is_no_bug(
 
 
 async def test_thirty_peers_that_reset_end_thirty_handlers_and_no_more(
-    network: Loopback, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+    network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The same with real resets, in the middle of a message, among clients that stay."""
     async with TcpServer() as server, server.events(ConnectionFinished) as events:
@@ -331,7 +331,7 @@ BUG_NAMES = [
 
 @pytest.mark.parametrize("bug", BUGS, ids=BUG_NAMES)
 async def test_a_bug_goes_out_of_serve_in_a_group_and_cancels_the_other_handlers(
-    network: Loopback, bug: Exception
+    network: Network, bug: Exception
 ) -> None:
     """As in any nursery.  Every peer sees the end, and every slot is free."""
     cancelled = []
@@ -368,7 +368,7 @@ async def test_a_bug_goes_out_of_serve_in_a_group_and_cancels_the_other_handlers
 
 @pytest.mark.parametrize("bug", BUGS, ids=BUG_NAMES)
 async def test_isolate_keeps_a_bug_to_its_connection(
-    network: Loopback, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, bug: Exception
+    network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, bug: Exception
 ) -> None:
     """It is logged with its traceback and told as an event; its peer sees the end; the others notice nothing."""
 
@@ -402,7 +402,7 @@ async def test_isolate_keeps_a_bug_to_its_connection(
 
 @pytest.mark.parametrize("isolate", [False, True])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=["Ctrl-C", "exit"])
-async def test_an_interrupt_and_an_exit_always_go_out(network: Loopback, error: BaseException, isolate: bool) -> None:
+async def test_an_interrupt_and_an_exit_always_go_out(network: Network, error: BaseException, isolate: bool) -> None:
     """They are meant for the program, so ``isolate`` does not keep them."""
 
     async def handler(sock: TcpSocket) -> None:
@@ -427,7 +427,7 @@ async def test_an_interrupt_and_an_exit_always_go_out(network: Loopback, error: 
 
 @pytest.mark.parametrize("isolate", [False, True])
 async def test_cancelling_serve_cancels_every_handler(
-    network: Loopback, caplog: pytest.LogCaptureFixture, isolate: bool
+    network: Network, caplog: pytest.LogCaptureFixture, isolate: bool
 ) -> None:
     """Their sockets are aborted, the cancellation goes out, and the server could serve again."""
     entered = trio.Event()
@@ -462,7 +462,7 @@ async def test_cancelling_serve_cancels_every_handler(
 
 @pytest.mark.parametrize("isolate", [False, True])
 async def test_a_group_of_a_cancellation_and_a_vanished_peer_is_a_cancellation(
-    network: Loopback, caplog: pytest.LogCaptureFixture, isolate: bool
+    network: Network, caplog: pytest.LogCaptureFixture, isolate: bool
 ) -> None:
     """A handler with a nursery of its own may end by both at once.
 
@@ -503,7 +503,7 @@ async def test_a_group_of_a_cancellation_and_a_vanished_peer_is_a_cancellation(
 
 
 async def test_isolate_keeps_a_bug_that_comes_with_a_cancellation(
-    network: Loopback, caplog: pytest.LogCaptureFixture
+    network: Network, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The bug is logged, the cancellation goes out, alone."""
     entered = trio.Event()
@@ -538,7 +538,7 @@ async def test_isolate_keeps_a_bug_that_comes_with_a_cancellation(
     assert record.exc_info[1].subgroup(ValueError) is not None
 
 
-async def test_without_isolate_a_bug_that_comes_with_a_cancellation_goes_out(network: Loopback) -> None:
+async def test_without_isolate_a_bug_that_comes_with_a_cancellation_goes_out(network: Network) -> None:
     """Then it is as loud as any other bug."""
     entered = trio.Event()
 
@@ -563,7 +563,7 @@ async def test_without_isolate_a_bug_that_comes_with_a_cancellation_goes_out(net
 
 
 async def test_an_interrupt_goes_out_of_a_mixed_group_alone_if_isolated(
-    network: Loopback, caplog: pytest.LogCaptureFixture
+    network: Network, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The bug beside it stays here, logged."""
     bug = ValueError("a bug")
@@ -583,7 +583,7 @@ async def test_an_interrupt_goes_out_of_a_mixed_group_alone_if_isolated(
     assert record.exc_info[1].exceptions == (bug,)
 
 
-async def test_a_handler_that_is_no_async_function_is_a_bug(network: Loopback) -> None:
+async def test_a_handler_that_is_no_async_function_is_a_bug(network: Network) -> None:
     """What cannot be called is refused at once; what cannot be awaited is a bug when it is called."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -596,7 +596,7 @@ async def test_a_handler_that_is_no_async_function_is_a_bug(network: Loopback) -
 
 
 async def test_a_peer_that_takes_nothing_is_cut_after_flush_timeout(
-    network: Loopback, nursery: trio.Nursery, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+    network: Network, nursery: trio.Nursery, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The handler has returned; its connection holds a slot for ``flush_timeout`` and no longer, and that is no bug."""
 
@@ -623,7 +623,7 @@ async def test_a_peer_that_takes_nothing_is_cut_after_flush_timeout(
     assert caplog.records == []
 
 
-async def test_a_handler_may_enter_its_socket_and_may_end_it_itself(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_a_handler_may_enter_its_socket_and_may_end_it_itself(network: Network, nursery: trio.Nursery) -> None:
     """The inner exit ends the connection, ``abort`` and ``aclose`` do; serve's own exit finds nothing to do."""
     states = []
 
@@ -659,7 +659,7 @@ async def test_a_handler_may_enter_its_socket_and_may_end_it_itself(network: Loo
 # ---- The end of serving --------------------------------------------------------------------------
 
 
-async def test_close_lets_the_handlers_finish_and_then_serve_returns(network: Loopback) -> None:
+async def test_close_lets_the_handlers_finish_and_then_serve_returns(network: Network) -> None:
     """A soft stop: nobody new is served, who is being served is served to the end."""
     returned = trio.Event()
 
@@ -689,7 +689,7 @@ async def test_close_lets_the_handlers_finish_and_then_serve_returns(network: Lo
     assert not early
 
 
-async def test_a_handler_may_close_the_server(network: Loopback) -> None:
+async def test_a_handler_may_close_the_server(network: Network) -> None:
     """Then serve, in the server's own body, returns once that handler has."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -705,7 +705,7 @@ async def test_a_handler_may_close_the_server(network: Loopback) -> None:
         assert not server.is_listening()
 
 
-async def test_leaving_the_block_cancels_a_serve_that_runs_elsewhere(network: Loopback) -> None:
+async def test_leaving_the_block_cancels_a_serve_that_runs_elsewhere(network: Network) -> None:
     """Law 3: the server's scope ends serve and every handler, in whatever nursery they are."""
     ended = []
 
@@ -736,7 +736,7 @@ async def test_leaving_the_block_cancels_a_serve_that_runs_elsewhere(network: Lo
     assert (counted, ends) == (0, [b"", b""])
 
 
-async def test_a_server_can_serve_again_after_close(network: Loopback) -> None:
+async def test_a_server_can_serve_again_after_close(network: Network) -> None:
     """Listen, serve, close, as often as one likes."""
     async with trio.open_nursery() as nursery, TcpServer() as server:
         for _ in range(3):
@@ -748,6 +748,7 @@ async def test_a_server_can_serve_again_after_close(network: Loopback) -> None:
     assert not server.is_listening()
 
 
+# Loopback: a descriptor is handed over.
 async def test_a_serve_that_is_ending_gets_no_connection_of_the_next_listening(network: Loopback) -> None:
     """Closed and listening again in one step, while a handler of the old serve still runs: that one waits for its
     handler only, and the new connection for whoever takes it.
@@ -785,7 +786,7 @@ async def test_a_serve_that_is_ending_gets_no_connection_of_the_next_listening(n
 # ---- Refused -------------------------------------------------------------------------------------
 
 
-async def test_only_one_task_takes_connections(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_only_one_task_takes_connections(network: Network, nursery: trio.Nursery) -> None:
     """serve, accept and ``async for`` exclude each other; the refused one has changed nothing."""
     async with TcpServer() as server:
         await start(nursery, server, network, echo)
@@ -801,7 +802,7 @@ async def test_only_one_task_takes_connections(network: Loopback, nursery: trio.
 
 
 async def test_serve_is_refused_while_a_task_accepts_and_not_after_it_was_cancelled(
-    network: Loopback, nursery: trio.Nursery
+    network: Network, nursery: trio.Nursery
 ) -> None:
     """Busy only while the other one really waits."""
 
@@ -823,7 +824,7 @@ async def test_serve_is_refused_while_a_task_accepts_and_not_after_it_was_cancel
         assert await answers(network, server)
 
 
-async def test_serving_needs_a_server_that_listens(network: Loopback) -> None:
+async def test_serving_needs_a_server_that_listens(network: Network) -> None:
     """OPERATION if it never did, closed if it has stopped; and serving is possible afterwards."""
     async with TcpServer() as server:
         with pytest.raises(SocketError) as caught:
@@ -842,7 +843,7 @@ async def test_serving_needs_a_server_that_listens(network: Loopback) -> None:
         await server.serve(echo)
 
 
-async def test_a_bad_peer_and_a_good_one_end_in_the_order_they_ended(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_a_bad_peer_and_a_good_one_end_in_the_order_they_ended(network: Network, nursery: trio.Nursery) -> None:
     """ConnectionFinished is a fact: one for each handler, in order, with the peer that it was, even a vanished one."""
     peers: list[RawPeer] = []
     async with TcpServer() as server, server.events() as events:

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback
+from tests.networks import Network
 from tests.sockets.arrivals import fill
 from trioqt import TcpServer, TcpSocket
 
@@ -28,7 +28,7 @@ def clogged(make: Maker) -> Maker:
     return make_clogged
 
 
-def tcp_maker(network: Loopback, server: TcpServer[TcpSocket], nursery: trio.Nursery, **options: int | bool) -> Maker:
+def tcp_maker(network: Network, server: TcpServer[TcpSocket], nursery: trio.Nursery, **options: int | bool) -> Maker:
     """Pairs of a connected socket, its tasks in ``nursery``, and the accepted one at its other end."""
 
     async def make() -> Pair:
@@ -39,7 +39,7 @@ def tcp_maker(network: Loopback, server: TcpServer[TcpSocket], nursery: trio.Nur
     return make
 
 
-async def test_connected_and_accepted_sockets_are_trio_streams(network: Loopback) -> None:
+async def test_connected_and_accepted_sockets_are_trio_streams(network: Network) -> None:
     """Over TCP, one end accepted by a server and the other in a nursery, trio finds nothing wrong."""
     async with TcpServer() as server, trio.open_nursery() as nursery:
         await server.listen(network.host)
@@ -48,7 +48,7 @@ async def test_connected_and_accepted_sockets_are_trio_streams(network: Loopback
         await trio.testing.check_half_closeable_stream(make, clogged(make))
 
 
-async def test_watched_sockets_are_trio_streams(network: Loopback) -> None:
+async def test_watched_sockets_are_trio_streams(network: Network) -> None:
     """The same with a listener on both ends: reading ahead does not change what a stream promises."""
     async with TcpServer() as server, trio.open_nursery() as nursery, trio.open_nursery() as listeners:
         await server.listen(network.host)
@@ -73,7 +73,7 @@ async def listen_to(sock: TcpSocket, *, task_status: trio.TaskStatus[None] = tri
         await trio.sleep_forever()
 
 
-async def test_sockets_that_end_with_their_peer_are_trio_streams_one_way_at_a_time(network: Loopback) -> None:
+async def test_sockets_that_end_with_their_peer_are_trio_streams_one_way_at_a_time(network: Network) -> None:
     """With half_open=False there is no half-close, but what a two-way stream promises still holds."""
     async with TcpServer() as server, trio.open_nursery() as nursery:
         await server.listen(network.host)
@@ -98,7 +98,7 @@ async def test_sockets_over_memory_streams_are_trio_streams(
         await trio.testing.check_half_closeable_stream(make, clogged(make) if can_clog else None)
 
 
-async def test_sockets_over_sockets_are_trio_streams(network: Loopback) -> None:
+async def test_sockets_over_sockets_are_trio_streams(network: Network) -> None:
     """A TcpSocket is a stream, so it can carry another one."""
     async with TcpServer() as server, trio.open_nursery() as nursery:
         await server.listen(network.host)

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback
+from tests.networks import Network
 from trioqt import (
     AcceptError,
     BytesWritten,
@@ -250,9 +250,7 @@ async def test_facts_that_are_not_wanted_put_nobody_behind() -> None:
         assert await rest(events) == [Disconnected()]
 
 
-async def test_a_subscription_that_fell_behind_leaves_its_socket_alone(
-    network: Loopback, nursery: trio.Nursery
-) -> None:
+async def test_a_subscription_that_fell_behind_leaves_its_socket_alone(network: Network, nursery: trio.Nursery) -> None:
     """The socket works on, with bytes in both directions; and so does who listens to it as well."""
     sock, peer = await network.connected(nursery)
     with peer:
@@ -345,7 +343,7 @@ async def test_a_cancelled_step_loses_nothing_and_the_iterator_goes_on() -> None
         assert await rest(events) == [BytesWritten(1)]
 
 
-async def test_the_iteration_ends_with_the_sockets_block_not_at_disconnected(network: Loopback) -> None:
+async def test_the_iteration_ends_with_the_sockets_block_not_at_disconnected(network: Network) -> None:
     """The socket may connect again, and the same listener hears of that too."""
     with await network.raw_listener() as listener:
         sock = TcpSocket()
@@ -438,7 +436,7 @@ async def test_each_subscription_has_its_own() -> None:
         assert await rest(first) == [Connected(), BytesWritten(3), Disconnected()]
 
 
-async def test_listeners_may_leave_and_come_while_events_are_posted(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_listeners_may_leave_and_come_while_events_are_posted(network: Network, nursery: trio.Nursery) -> None:
     """Over a real connection: ten listeners come and go at each chunk, one stays and hears of everything."""
     sock, peer = await network.connected(nursery)
     with peer:
@@ -504,7 +502,7 @@ async def test_an_interrupt_cannot_part_a_nudge_from_its_place() -> None:
 # ---- What a server tells -------------------------------------------------------------------------
 
 
-async def test_a_server_tells_of_its_connections(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_a_server_tells_of_its_connections(network: Network, nursery: trio.Nursery) -> None:
     """NewConnection when one comes, ConnectionFinished when its handler has ended; kinds narrow it as for a socket."""
 
     async def handler(sock: TcpSocket) -> None:

@@ -6,15 +6,14 @@ import errno
 import ipaddress
 import os
 import socket
-import struct
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from tests.networks import Loopback, RawPeer
+from tests.networks import Loopback, Network, RawPeer
+from tests.sockets.arrivals import open_descriptors
 from trioqt import (
     Connected,
     Disconnected,
@@ -83,26 +82,10 @@ def names_are(*addresses: str) -> None:
     trio.socket.set_custom_hostname_resolver(Resolver())
 
 
-def open_descriptors() -> set[str]:
-    """What this process has open."""
-    return set(os.listdir("/proc/self/fd"))
-
-
 def said(server: TcpServer[Any]) -> tuple[bool, HostAddress, int, int]:
     """What a server says of where it listens."""
     return server.is_listening(), server.server_address(), server.server_port(), server.socket_descriptor()
 
-
-def kernel_queue(server: TcpServer[Any]) -> tuple[int, int]:
-    """How many connections the kernel has queued for a server, and how many it may (Linux: tcp(7), TCP_INFO)."""
-    with socket.socket(fileno=os.dup(server.socket_descriptor())) as sock:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    queued, bound = struct.unpack_from("II", info, 24)
-    return queued, bound
-
-
-# How long a queue the system allows.
-SOMAXCONN = int(Path("/proc/sys/net/core/somaxconn").read_text())
 
 NOWHERE = (False, HostAddress.NULL, 0, -1)
 
@@ -110,7 +93,7 @@ NOWHERE = (False, HostAddress.NULL, 0, -1)
 # ---- Where ---------------------------------------------------------------------------------------
 
 
-async def test_a_server_says_where_it_listens_and_after_close_that_it_does_not(network: Loopback) -> None:
+async def test_a_server_says_where_it_listens_and_after_close_that_it_does_not(network: Network) -> None:
     """The getters before, while and after listening, in and out of the block."""
     server = TcpServer()
     fresh = said(server)
@@ -118,8 +101,8 @@ async def test_a_server_says_where_it_listens_and_after_close_that_it_does_not(n
         entered = said(server)
         await server.listen(network.host)
         listening, address, port, descriptor = said(server)
-        with socket.socket(fileno=os.dup(descriptor)) as same:
-            name = same.getsockname()
+        with network.socket(descriptor) as below:
+            name = below.getsockname()
         server.close()
         closed = said(server)
         await server.listen(network.host)
@@ -140,7 +123,7 @@ async def test_a_server_is_a_trio_listener() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", HostAddress.LOCAL_HOST, ipaddress.IPv4Address("127.0.0.1")])
-async def test_an_address_may_be_given_in_any_form(host: HostAddress | str) -> None:
+async def test_an_address_may_be_given_in_any_form(network: Network, host: HostAddress | str) -> None:
     """As text, as ours and as the standard library's."""
     async with TcpServer() as server:
         await server.listen(host)
@@ -152,7 +135,7 @@ async def test_an_address_may_be_given_in_any_form(host: HostAddress | str) -> N
 
 
 @needs_ipv6
-async def test_any_is_both_families_on_one_port_that_the_system_chose() -> None:
+async def test_any_is_both_families_on_one_port_that_the_system_chose(network: Network) -> None:
     """``listen()`` without a word is reached by IPv4 and by IPv6, and an IPv4 peer has an IPv4 address."""
     async with TcpServer() as server:
         await server.listen()
@@ -176,7 +159,9 @@ async def test_any_is_both_families_on_one_port_that_the_system_chose() -> None:
         (HostAddress.LOCAL_HOST, "127.0.0.1", "::1"),
     ],
 )
-async def test_one_family_is_not_reached_by_the_other(host: HostAddress, reached: str, refused: str) -> None:
+async def test_one_family_is_not_reached_by_the_other(
+    network: Network, host: HostAddress, reached: str, refused: str
+) -> None:
     """Who asks for one family gets that one, also where it is all of its addresses."""
     async with TcpServer() as server:
         await server.listen(host)
@@ -190,7 +175,7 @@ async def test_one_family_is_not_reached_by_the_other(host: HostAddress, reached
 
 
 @needs_ipv6
-async def test_a_name_is_all_its_addresses_on_one_port() -> None:
+async def test_a_name_is_all_its_addresses_on_one_port(network: Network) -> None:
     """What most machines call localhost: one server, two listening sockets, one port, drawn by the system."""
     names_are("127.0.0.1", "::1")
     async with TcpServer() as server:
@@ -210,7 +195,7 @@ async def test_a_name_is_all_its_addresses_on_one_port() -> None:
                 await reach(host, port)
 
 
-async def test_localhost_as_this_machine_means_it_can_be_listened_on() -> None:
+async def test_localhost_as_this_machine_means_it_can_be_listened_on(network: Network) -> None:
     """No fake resolver here: the name that every tutorial uses."""
     async with TcpServer() as server:
         await server.listen("localhost")
@@ -223,6 +208,7 @@ async def test_localhost_as_this_machine_means_it_can_be_listened_on() -> None:
 
 
 async def test_a_port_drawn_for_the_first_address_that_the_second_cannot_have_is_drawn_anew(
+    network: Network,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The system draws for one address only; that the other one's port is taken is bad luck, not an error."""
@@ -255,18 +241,21 @@ async def test_a_port_drawn_for_the_first_address_that_the_second_cannot_have_is
 
 
 @pytest.mark.parametrize("backlog", [0, 1, 7, None])
-async def test_the_backlog_is_the_kernels_bound(network: Loopback, backlog: int | None) -> None:
+async def test_the_backlog_is_the_kernels_bound(network: Network, backlog: int | None) -> None:
     """What is asked for; nothing asked for is all that the system allows."""
     async with TcpServer() as server:
         await server.listen(network.host, backlog=backlog)
 
-        assert kernel_queue(server) == (0, SOMAXCONN if backlog is None else backlog)
+        assert network.accept_queue(server.socket_descriptor()) == (
+            0,
+            network.longest_queue() if backlog is None else backlog,
+        )
 
 
 # ---- Where not -----------------------------------------------------------------------------------
 
 
-async def test_a_port_in_use_is_told_and_the_server_can_listen_elsewhere(network: Loopback) -> None:
+async def test_a_port_in_use_is_told_and_the_server_can_listen_elsewhere(network: Network) -> None:
     """The kind, the system's number and words; afterwards nothing is open, and another port will do."""
     with await network.raw_listener() as other:
         before = open_descriptors()
@@ -288,7 +277,7 @@ async def test_a_port_in_use_is_told_and_the_server_can_listen_elsewhere(network
             assert (server.server_error(), server.error_string()) == (ErrorKind.ADDRESS_IN_USE, str(caught.value))
 
 
-async def test_two_servers_cannot_have_one_port(network: Loopback) -> None:
+async def test_two_servers_cannot_have_one_port(network: Network) -> None:
     """Though a server may come back to its port at once, two at a time never share it by accident."""
     async with TcpServer() as first, TcpServer() as second:
         await first.listen(network.host)
@@ -309,7 +298,7 @@ async def test_two_servers_cannot_have_one_port(network: Loopback) -> None:
         (HostAddress.NULL, ErrorKind.UNSUPPORTED_SOCKET_OPERATION),
     ],
 )
-async def test_what_cannot_be_listened_on_says_why(host: HostAddress | str, kind: ErrorKind) -> None:
+async def test_what_cannot_be_listened_on_says_why(network: Network, host: HostAddress | str, kind: ErrorKind) -> None:
     """An address of another machine, a name that means nothing, no address at all."""
     names_are()
     before = open_descriptors()
@@ -323,7 +312,7 @@ async def test_what_cannot_be_listened_on_says_why(host: HostAddress | str, kind
         assert open_descriptors() - before == set()
 
 
-async def test_a_name_with_one_foreign_address_leaves_nothing_open() -> None:
+async def test_a_name_with_one_foreign_address_leaves_nothing_open(network: Network) -> None:
     """All addresses or none: the first one is given back when the second cannot be had."""
     names_are("127.0.0.1", "192.0.2.1")
     before = open_descriptors()
@@ -359,7 +348,7 @@ async def test_wrong_arguments_are_refused_before_anything_is_touched(
         assert (said(server), server.server_error()) == (NOWHERE, None)
 
 
-async def test_a_wrong_backlog_is_refused(network: Loopback) -> None:
+async def test_a_wrong_backlog_is_refused(network: Network) -> None:
     """Likewise."""
     async with TcpServer() as server:
         with pytest.raises(ValueError):
@@ -385,7 +374,7 @@ def test_wrong_construction_is_refused() -> None:
 # ---- When ----------------------------------------------------------------------------------------
 
 
-async def test_listening_twice_is_a_mistake_that_harms_nothing(network: Loopback) -> None:
+async def test_listening_twice_is_a_mistake_that_harms_nothing(network: Network) -> None:
     """OPERATION, by whichever call; and the server is reached as before."""
     with socket.socket() as other:
         other.bind((network.host, 0))
@@ -407,7 +396,7 @@ async def test_listening_twice_is_a_mistake_that_harms_nothing(network: Loopback
             assert other.getsockname()[0] == network.host  # still open, and ours
 
 
-async def test_two_tasks_that_listen_at_once_do_not_both(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_two_tasks_that_listen_at_once_do_not_both(network: Network, nursery: trio.Nursery) -> None:
     """One of them listens, the other one made the mistake, and only one socket is open."""
     outcomes: list[ErrorKind | None] = []
 
@@ -430,7 +419,7 @@ async def test_two_tasks_that_listen_at_once_do_not_both(network: Loopback, nurs
     assert open_descriptors() - before == set()
 
 
-async def test_a_server_works_only_in_its_block(network: Loopback) -> None:
+async def test_a_server_works_only_in_its_block(network: Network) -> None:
     """Before it, a mistake; after it, closed.  Law 3: without a scope it does not work."""
     with socket.socket() as other:
         other.bind((network.host, 0))
@@ -456,7 +445,7 @@ async def adopt(server: TcpServer[Any], sock: socket.socket) -> None:
     server.set_socket_descriptor(sock.fileno())
 
 
-async def test_after_close_a_server_may_listen_again_on_the_same_port(network: Loopback) -> None:
+async def test_after_close_a_server_may_listen_again_on_the_same_port(network: Network) -> None:
     """At once, though connections that the server ended first are still in the kernel's TIME_WAIT."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -477,7 +466,7 @@ async def test_after_close_a_server_may_listen_again_on_the_same_port(network: L
             assert server.server_port() == port
 
 
-async def test_after_aclose_a_server_never_listens_again(network: Loopback) -> None:
+async def test_after_aclose_a_server_never_listens_again(network: Network) -> None:
     """That is what distinguishes it from ``close``; and it can be called twice, and before anything was begun."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -496,7 +485,7 @@ async def test_after_aclose_a_server_never_listens_again(network: Loopback) -> N
         await never_entered.__aenter__()
 
 
-async def test_a_cancelled_aclose_has_closed(network: Loopback) -> None:
+async def test_a_cancelled_aclose_has_closed(network: Network) -> None:
     """Ending is the exception to the rule that cancelled means it did not happen."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -510,7 +499,7 @@ async def test_a_cancelled_aclose_has_closed(network: Loopback) -> None:
             await server.listen(network.host)
 
 
-async def test_a_cancelled_listen_has_not_listened(network: Loopback) -> None:
+async def test_a_cancelled_listen_has_not_listened(network: Network) -> None:
     """Nothing is open, and the server can listen later."""
     names_are("127.0.0.1", "127.0.0.2")
     before = open_descriptors()
@@ -527,7 +516,9 @@ async def test_a_cancelled_listen_has_not_listened(network: Loopback) -> None:
         assert server.is_listening()
 
 
-async def test_a_block_that_is_left_while_another_task_listens_opens_nothing(nursery: trio.Nursery) -> None:
+async def test_a_block_that_is_left_while_another_task_listens_opens_nothing(
+    network: Network, nursery: trio.Nursery
+) -> None:
     """The look-up ends after the block did: then nothing is opened, and the call says closed."""
     asked, answer = trio.Event(), trio.Event()
     outcomes: list[str] = []
@@ -563,6 +554,7 @@ async def test_a_block_that_is_left_while_another_task_listens_opens_nothing(nur
 # ---- On a socket that listens already ------------------------------------------------------------
 
 
+# Loopback: a descriptor is handed over.
 @pytest.mark.parametrize("blocking", [True, False])
 async def test_an_open_listening_socket_can_be_adopted(network: Loopback, blocking: bool) -> None:
     """As systemd and parent processes hand one over; connections that wait in it are served."""
@@ -584,6 +576,7 @@ async def test_an_open_listening_socket_can_be_adopted(network: Loopback, blocki
         os.fstat(descriptor)  # it was the server's, and has been closed
 
 
+# Loopback: a descriptor is handed over.
 async def test_what_is_accepted_has_low_delay_wherever_the_listening_socket_came_from(network: Loopback) -> None:
     """LOW_DELAY is on by default.  An adopted listener used to lack it, so its connections did too."""
     handed = socket.socket()
@@ -626,6 +619,7 @@ def _connected() -> socket.socket:
         return socket.create_connection(listener.getsockname())
 
 
+# Loopback: a descriptor is handed over.
 @pytest.mark.parametrize("make", [_not_listening, _udp, _unix, _connected])
 async def test_a_socket_that_is_no_tcp_listener_is_refused_and_stays_yours(make: Any, network: Loopback) -> None:
     """Bound only, UDP, a unix socket, a connection: each refused, still open, and the server is as it was."""
@@ -662,7 +656,7 @@ async def test_a_descriptor_that_is_no_socket_or_not_open_is_refused() -> None:
 # ---- What ends what ------------------------------------------------------------------------------
 
 
-async def test_close_aborts_pending_connections_and_keeps_those_that_were_taken(network: Loopback) -> None:
+async def test_close_aborts_pending_connections_and_keeps_those_that_were_taken(network: Network) -> None:
     """As Qt does: nobody will ever serve the pending ones, and the taken ones are none of its business."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -683,7 +677,7 @@ async def test_close_aborts_pending_connections_and_keeps_those_that_were_taken(
                 assert await first.receive(3) == b"yes"
 
 
-async def test_leaving_the_block_ends_every_accepted_socket(network: Loopback) -> None:
+async def test_leaving_the_block_ends_every_accepted_socket(network: Network) -> None:
     """Pending, taken and waited on: all are closed, their peers are told, and their slots are free."""
     outcomes: list[str] = []
 
@@ -714,7 +708,7 @@ async def test_leaving_the_block_ends_every_accepted_socket(network: Loopback) -
         taken.write(b"x")
 
 
-async def test_leaving_the_block_drops_queued_bytes_with_a_reset(network: Loopback) -> None:
+async def test_leaving_the_block_drops_queued_bytes_with_a_reset(network: Network) -> None:
     """Law 6: if queued bytes are dropped, the peer never sees a clean end."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -729,7 +723,7 @@ async def test_leaving_the_block_drops_queued_bytes_with_a_reset(network: Loopba
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), SocketError(ErrorKind.NETWORK, "mine")])
-async def test_the_bodys_exception_leaves_the_block_as_it_is(network: Loopback, error: BaseException) -> None:
+async def test_the_bodys_exception_leaves_the_block_as_it_is(network: Network, error: BaseException) -> None:
     """Never wrapped in a group, though the block has a nursery with tasks in it; and the sockets are ended."""
     caught: BaseException | None = None
     with await network.raw_listener():
@@ -748,7 +742,7 @@ async def test_the_bodys_exception_leaves_the_block_as_it_is(network: Loopback, 
     assert (server.connection_count(), said(server)) == (0, NOWHERE)
 
 
-async def test_a_cancelled_block_ends_everything(network: Loopback) -> None:
+async def test_a_cancelled_block_ends_everything(network: Network) -> None:
     """Cancelled in the body or at the exit: the same end, and the cancellation goes out."""
     for where in ("body", "exit"):
         with trio.CancelScope() as scope:
@@ -766,7 +760,7 @@ async def test_a_cancelled_block_ends_everything(network: Loopback) -> None:
         assert (server.connection_count(), said(server)) == (0, NOWHERE)
 
 
-async def test_entering_an_entered_server_does_nothing_and_that_exit_is_aclose(network: Loopback) -> None:
+async def test_entering_an_entered_server_does_nothing_and_that_exit_is_aclose(network: Network) -> None:
     """A function may take a server and enter it for itself: the inner exit closes it, the outer one ends it."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -788,7 +782,7 @@ async def test_entering_an_entered_server_does_nothing_and_that_exit_is_aclose(n
     assert taken.state() is SocketState.UNCONNECTED
 
 
-async def test_an_exception_leaves_the_inner_block_as_it_is_even_when_cancelled(network: Loopback) -> None:
+async def test_an_exception_leaves_the_inner_block_as_it_is_even_when_cancelled(network: Network) -> None:
     """The inner exit used to look for cancellation, and lost the exception to it."""
     caught: BaseException | None = None
     error = ValueError("mine")
@@ -807,7 +801,7 @@ async def test_an_exception_leaves_the_inner_block_as_it_is_even_when_cancelled(
 
 
 async def test_a_block_can_be_left_while_another_task_is_in_the_same_server(
-    network: Loopback, nursery: trio.Nursery
+    network: Network, nursery: trio.Nursery
 ) -> None:
     """The one who opened it ends it.
 
@@ -836,7 +830,7 @@ async def test_a_block_can_be_left_while_another_task_is_in_the_same_server(
     assert said(server) == NOWHERE
 
 
-async def test_the_inner_block_of_another_task_closes_the_server_too(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_the_inner_block_of_another_task_closes_the_server_too(network: Network, nursery: trio.Nursery) -> None:
     """As ``trio.serve_listeners`` does, which enters the listener that it is given."""
 
     async def enter(server: TcpServer[TcpSocket], task_status: trio.TaskStatus[None]) -> None:
@@ -857,7 +851,7 @@ async def test_the_inner_block_of_another_task_closes_the_server_too(network: Lo
         assert await client.receive_to_end() == b""
 
 
-async def test_an_accepted_socket_that_connects_elsewhere_still_ends_with_the_servers_block(network: Loopback) -> None:
+async def test_an_accepted_socket_that_connects_elsewhere_still_ends_with_the_servers_block(network: Network) -> None:
     """Law 3: it lives in its server's scope, whatever it does there.
 
     Its slot had been freed when the accepted connection ended, and with it the server forgot the socket: so the
@@ -881,9 +875,7 @@ async def test_an_accepted_socket_that_connects_elsewhere_still_ends_with_the_se
             await peer.receive_to_end()
 
 
-async def test_events_of_an_accepted_socket_end_with_the_servers_block(
-    network: Loopback, nursery: trio.Nursery
-) -> None:
+async def test_events_of_an_accepted_socket_end_with_the_servers_block(network: Network, nursery: trio.Nursery) -> None:
     """Also if the connection had ended before: its listener used to wait for ever."""
     seen: list[Event | str] = []
 
@@ -905,7 +897,7 @@ async def test_events_of_an_accepted_socket_end_with_the_servers_block(
     assert seen == [Disconnected(), "over"]
 
 
-async def test_events_of_a_server_end_with_its_block_not_with_aclose(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_events_of_a_server_end_with_its_block_not_with_aclose(network: Network, nursery: trio.Nursery) -> None:
     """Handlers may still end after ``aclose``, and somebody may want to know."""
     seen: list[Event | str] = []
 
@@ -939,7 +931,7 @@ class Named(TcpSocket):
     name = "unnamed"
 
 
-async def test_a_factory_makes_the_sockets(network: Loopback) -> None:
+async def test_a_factory_makes_the_sockets(network: Network) -> None:
     """Qt's ``incomingConnection``: your class, or any callable, with what it sets up beforehand."""
 
     def make() -> Named:
@@ -992,7 +984,7 @@ def bad_factory(request: pytest.FixtureRequest) -> tuple[Any, type[Exception], i
 
 
 async def test_a_bug_in_the_factory_ends_the_block_in_a_group(
-    network: Loopback, bad_factory: tuple[Any, type[Exception], int]
+    network: Network, bad_factory: tuple[Any, type[Exception], int]
 ) -> None:
     """It is a bug and nothing else; the connection that it was for is reset, and nothing stays open."""
     factory, error, connections = bad_factory
@@ -1016,7 +1008,7 @@ async def test_a_bug_in_the_factory_ends_the_block_in_a_group(
     assert (server.connection_count(), said(server)) == (0, NOWHERE)
 
 
-async def test_a_factory_that_closes_the_server_accepts_nothing_more(network: Loopback) -> None:
+async def test_a_factory_that_closes_the_server_accepts_nothing_more(network: Network) -> None:
     """The connection it was called for has no server any more: it is ended, as pending ones are."""
 
     def make() -> TcpSocket:

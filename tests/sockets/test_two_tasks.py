@@ -8,14 +8,14 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback, RawPeer
+from tests.networks import Loopback, Network, RawPeer
 from tests.sockets.arrivals import bytes_arrived, reset_arrived
 from trioqt import ErrorKind, SocketError, SocketState, TcpServer, TcpSocket
 
 
 @pytest.mark.parametrize("again", range(8))
 async def test_what_had_arrived_is_kept_when_another_task_disconnects(
-    network: Loopback, nursery: trio.Nursery, again: int
+    network: Network, nursery: trio.Nursery, again: int
 ) -> None:
     """Law 5: the task that waited takes what it gets, and all the rest can be read after; none is dropped."""
     sock, peer = await network.connected(nursery)
@@ -37,7 +37,7 @@ async def test_what_had_arrived_is_kept_when_another_task_disconnects(
     assert b"".join(got) == b"x" * 50_000
 
 
-async def test_a_disconnect_is_no_mistake_of_another_task(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_a_disconnect_is_no_mistake_of_another_task(network: Network, nursery: trio.Nursery) -> None:
     """A reader between two steps cannot know: it gets what a waiting one gets, and ``serve`` does not call it a bug."""
     sock, peer = await network.connected(nursery)
     ended, errors = trio.Event(), list[Exception]()
@@ -62,7 +62,7 @@ async def test_a_disconnect_is_no_mistake_of_another_task(network: Loopback, nur
     assert mine.value.kind is ErrorKind.OPERATION
 
 
-async def test_no_transaction_starts_while_another_task_receives(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_no_transaction_starts_while_another_task_receives(network: Network, nursery: trio.Nursery) -> None:
     """What that task has in hand already could not be brought back."""
     sock, peer = await network.connected(nursery)
 
@@ -78,7 +78,7 @@ async def test_no_transaction_starts_while_another_task_receives(network: Loopba
     assert scope.cancelled_caught
 
 
-async def corked(network: Loopback, nursery: trio.Nursery) -> tuple[TcpSocket, RawPeer]:
+async def corked(network: Network, nursery: trio.Nursery) -> tuple[TcpSocket, RawPeer]:
     """A socket that has collected an answer, because a line is still to be read."""
     sock, peer = await network.connected(nursery)
     await peer.send(b"a\nb\n")
@@ -89,6 +89,7 @@ async def corked(network: Loopback, nursery: trio.Nursery) -> tuple[TcpSocket, R
     return sock, peer
 
 
+# Loopback: a descriptor is handed over.
 async def test_collected_answers_go_out_before_another_descriptor_takes_over(
     network: Loopback, nursery: trio.Nursery
 ) -> None:
@@ -104,7 +105,7 @@ async def test_collected_answers_go_out_before_another_descriptor_takes_over(
 
 
 async def test_an_abort_ends_it_here_whatever_the_collected_answers_meet(
-    network: Loopback, nursery: trio.Nursery
+    network: Network, nursery: trio.Nursery
 ) -> None:
     """The reset that they run into is not told: the end was made here, and unread bytes are dropped."""
     sock, peer = await corked(network, nursery)
@@ -118,6 +119,7 @@ async def test_an_abort_ends_it_here_whatever_the_collected_answers_meet(
         sock.write(b"x")
 
 
+# Loopback: a descriptor is handed over.
 async def test_a_slot_stays_taken_when_its_socket_adopts_another_connection(
     network: Loopback, nursery: trio.Nursery
 ) -> None:

@@ -7,9 +7,6 @@ return and raise, and what is sent, must be what it is without.
 from __future__ import annotations
 
 import errno
-import fcntl
-import struct
-import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +16,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback, RawPeer
+from tests.networks import Network, RawPeer, this_network
 from tests.sockets.arrivals import fill, finish_arrived, reset_arrived, unread_bytes, until
 from trioqt import (
     Disconnected,
@@ -45,8 +42,8 @@ class Connection:
     async def arrive(self, data: bytes) -> None:
         """``data`` is sent, and acknowledged by the system on our side, when this returns; read or not."""
         await self.peer.send(data)
-        descriptor = self.peer.sock.fileno()
-        await until(lambda: struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))) == (0,))
+        descriptor, network = self.peer.sock.fileno(), this_network()
+        await until(lambda: network.unacknowledged_bytes(descriptor) == 0)
 
     async def finish(self) -> None:
         """The peer finishes, and our system knows."""
@@ -78,7 +75,7 @@ async def until_reset(sock: TcpSocket) -> None:
 
 
 @asynccontextmanager
-async def connection(network: Loopback, **options: Any) -> AsyncIterator[Connection]:
+async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
     """A connected socket that nobody watches; aborted at the end of the block."""
     async with trio.open_nursery() as nursery:
         sock, peer = await network.connected(nursery, **options)
@@ -396,7 +393,7 @@ WATCHERS = {"alone": alone, "subscribed": subscribed, "waited for": waited_for}
 
 @pytest.mark.parametrize("watcher", WATCHERS.values(), ids=WATCHERS)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_watching_changes_nothing(network: Loopback, scenario: str, watcher: Callable[[TcpSocket], Any]) -> None:
+async def test_watching_changes_nothing(network: Network, scenario: str, watcher: Callable[[TcpSocket], Any]) -> None:
     """What every call of the scenario gives is the same, whoever watches."""
     run, expected = SCENARIOS[scenario]
     async with connection(network) as pair, watcher(pair.sock):
@@ -406,7 +403,7 @@ async def test_watching_changes_nothing(network: Loopback, scenario: str, watche
 
 
 @pytest.mark.parametrize("scenario", sorted(set(SCENARIOS) - HALF_OPEN_ONLY))
-async def test_reading_ahead_without_half_open_changes_nothing(network: Loopback, scenario: str) -> None:
+async def test_reading_ahead_without_half_open_changes_nothing(network: Network, scenario: str) -> None:
     """Such a socket always watches; until the peer's end, and for those who only receive, nothing else differs."""
     run, expected = SCENARIOS[scenario]
     async with connection(network, half_open=False) as pair:
@@ -416,7 +413,7 @@ async def test_reading_ahead_without_half_open_changes_nothing(network: Loopback
 
 
 @pytest.mark.parametrize("scenario", ["pieces_of_every_kind", "lines_to_the_end", "a_reset_behind_bytes", "limits"])
-async def test_watching_by_fits_and_starts_changes_nothing(network: Loopback, scenario: str) -> None:
+async def test_watching_by_fits_and_starts_changes_nothing(network: Network, scenario: str) -> None:
     """A subscription begins and ends at every turn: the reading is handed over each time, and no byte is lost."""
     run, expected = SCENARIOS[scenario]
     async with connection(network) as pair, on_and_off(pair.sock):
@@ -442,7 +439,7 @@ GOT = (b"a--\n", b"a--", True)
 
 @every_wait
 async def test_a_subscription_that_begins_under_a_waiting_task_takes_nothing_from_it(
-    network: Loopback, wait: Callable[[TcpSocket], Awaitable[object]]
+    network: Network, wait: Callable[[TcpSocket], Awaitable[object]]
 ) -> None:
     """The task that waits goes on reading, and the listener hears of the bytes all the same."""
     async with connection(network) as pair, trio.open_nursery() as nursery:
@@ -465,7 +462,7 @@ async def test_a_subscription_that_begins_under_a_waiting_task_takes_nothing_fro
 @every_wait
 @pytest.mark.parametrize("watcher", [subscribed, waited_for])
 async def test_a_watch_that_ends_under_a_waiting_task_hands_the_reading_over(
-    network: Loopback,
+    network: Network,
     wait: Callable[[TcpSocket], Awaitable[object]],
     watcher: Callable[[TcpSocket], Any],
 ) -> None:
@@ -488,7 +485,7 @@ async def test_a_watch_that_ends_under_a_waiting_task_hands_the_reading_over(
 
 @every_wait
 async def test_a_cancelled_task_hands_the_reading_to_the_watcher(
-    network: Loopback, wait: Callable[[TcpSocket], Awaitable[object]]
+    network: Network, wait: Callable[[TcpSocket], Awaitable[object]]
 ) -> None:
     """It was reading when the watch began, so the watcher stood by; now the watcher learns of what comes."""
     async with connection(network) as pair:
@@ -507,7 +504,7 @@ async def test_a_cancelled_task_hands_the_reading_to_the_watcher(
         assert pair.sock.read_all() == b"a--\n"
 
 
-async def test_the_watcher_reads_on_when_another_subscription_begins_at_once(network: Loopback) -> None:
+async def test_the_watcher_reads_on_when_another_subscription_begins_at_once(network: Network) -> None:
     """One listener leaves and another comes in the same step: the reading goes on for the new one."""
     async with connection(network) as pair:
         first = pair.sock.events()
@@ -528,7 +525,7 @@ async def test_the_watcher_reads_on_when_another_subscription_begins_at_once(net
         await second.__aexit__(None, None, None)
 
 
-async def test_reading_ahead_stops_at_the_bound_and_goes_on_when_there_is_room(network: Loopback) -> None:
+async def test_reading_ahead_stops_at_the_bound_and_goes_on_when_there_is_room(network: Network) -> None:
     """What the bound does not admit stays with the system, which slows the peer; each read lets in as much again."""
     data = bytes(range(256)) * 4
     async with connection(network, read_buffer_size=100) as pair, pair.sock.events() as events:
@@ -549,7 +546,7 @@ async def test_reading_ahead_stops_at_the_bound_and_goes_on_when_there_is_room(n
         assert (got, event) == (data[:431], ReadyRead())
 
 
-async def test_a_listener_hears_of_each_arrival_and_then_of_the_end(network: Loopback) -> None:
+async def test_a_listener_hears_of_each_arrival_and_then_of_the_end(network: Network) -> None:
     """Without any call on the socket: it reads ahead for its listeners, and its state is up to date."""
     async with connection(network) as pair, pair.sock.events() as events:
         heard = []
@@ -574,7 +571,7 @@ async def test_a_listener_hears_of_each_arrival_and_then_of_the_end(network: Loo
         assert pair.sock.read_all() == b"abcdef"
 
 
-async def test_a_full_buffer_and_a_waiting_task_do_not_wait_for_each_other(network: Loopback) -> None:
+async def test_a_full_buffer_and_a_waiting_task_do_not_wait_for_each_other(network: Network) -> None:
     """The watcher stands still because the buffer is full; who asks for more than the bound reads on by itself."""
     async with connection(network, read_buffer_size=4) as pair, pair.sock.events():
         await pair.arrive(b"0123456789\nabcdefgh")
@@ -605,7 +602,7 @@ async def until_disconnected(sock: TcpSocket, end: Callable[[], object]) -> Sock
     return states[0]
 
 
-async def test_waiting_for_the_end_of_what_has_ended_returns_at_once(network: Loopback) -> None:
+async def test_waiting_for_the_end_of_what_has_ended_returns_at_once(network: Network) -> None:
     """Before a connection and after one; it is a checkpoint all the same."""
     async with TcpSocket() as sock:
         with trio.testing.assert_checkpoints():
@@ -622,7 +619,7 @@ async def test_waiting_for_the_end_of_what_has_ended_returns_at_once(network: Lo
 
 
 @pytest.mark.parametrize("reason", ["abort", "disconnect_from_host", "aclose", "reset"])
-async def test_waiting_for_the_end_ends_with_it_whatever_the_reason(network: Loopback, reason: str) -> None:
+async def test_waiting_for_the_end_ends_with_it_whatever_the_reason(network: Network, reason: str) -> None:
     """Ours or the peer's; it does not raise, ``error()`` tells."""
     async with connection(network) as pair:
         ends = {
@@ -638,7 +635,7 @@ async def test_waiting_for_the_end_ends_with_it_whatever_the_reason(network: Loo
         assert pair.sock.error() is (ErrorKind.REMOTE_HOST_CLOSED if reason == "reset" else None)
 
 
-async def test_the_peers_end_alone_is_the_end_only_without_half_open(network: Loopback) -> None:
+async def test_the_peers_end_alone_is_the_end_only_without_half_open(network: Network) -> None:
     """With half_open the socket is still CONNECTED, and waiting goes on until something else ends it."""
     async with connection(network, half_open=False) as pair:
         state = await until_disconnected(pair.sock, pair.peer.finish)
@@ -655,7 +652,7 @@ async def test_the_peers_end_alone_is_the_end_only_without_half_open(network: Lo
         assert await until_disconnected(pair.sock, finish_and_then_abort) is SocketState.UNCONNECTED
 
 
-async def test_the_end_behind_a_full_buffer_is_noticed_once_that_is_read(network: Loopback) -> None:
+async def test_the_end_behind_a_full_buffer_is_noticed_once_that_is_read(network: Network) -> None:
     """Reading ahead goes only so far, so the reset is found when there is room again."""
     async with connection(network, read_buffer_size=4) as pair:
         got = []
@@ -676,7 +673,7 @@ async def test_the_end_behind_a_full_buffer_is_noticed_once_that_is_read(network
         assert pair.sock.read_all() == b"fgh"
 
 
-async def test_waiting_for_the_end_of_an_attempt(network: Loopback) -> None:
+async def test_waiting_for_the_end_of_an_attempt(network: Network) -> None:
     """While looking up or connecting it waits on: through the connection, or to the end of a failed attempt."""
     port = await network.unused_port()
     async with TcpSocket() as sock, trio.open_nursery() as nursery:
@@ -696,7 +693,7 @@ async def test_waiting_for_the_end_of_an_attempt(network: Loopback) -> None:
         assert (states[1], sock.error()) == (SocketState.UNCONNECTED, ErrorKind.CONNECTION_REFUSED)
 
 
-async def test_waiting_for_the_end_of_a_bound_socket(network: Loopback) -> None:
+async def test_waiting_for_the_end_of_a_bound_socket(network: Network) -> None:
     """BOUND is not UNCONNECTED."""
     async with TcpSocket() as sock:
         await sock.bind(network.host)
@@ -704,7 +701,7 @@ async def test_waiting_for_the_end_of_a_bound_socket(network: Loopback) -> None:
         assert await until_disconnected(sock, sock.abort) is SocketState.UNCONNECTED
 
 
-async def test_a_cancelled_wait_for_the_end_leaves_no_trace(network: Loopback) -> None:
+async def test_a_cancelled_wait_for_the_end_leaves_no_trace(network: Network) -> None:
     """The connection goes on, and nothing is read ahead any more."""
     async with connection(network) as pair:
         for at_once in (True, False):
@@ -732,7 +729,7 @@ def tasks() -> int:
     return trio.lowlevel.current_statistics().tasks_living
 
 
-async def test_a_socket_that_nobody_watches_has_no_task(network: Loopback) -> None:
+async def test_a_socket_that_nobody_watches_has_no_task(network: Network) -> None:
     """Connected in a nursery, entered as a block, or accepted: idle or used, none of them costs a task."""
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -755,7 +752,7 @@ async def test_a_socket_that_nobody_watches_has_no_task(network: Loopback) -> No
             assert (idle - before, used - before, got) == (0, 0, [b"hello\n", b"hello\n", 0])
 
 
-async def test_the_watching_task_lives_as_long_as_somebody_watches(network: Loopback) -> None:
+async def test_the_watching_task_lives_as_long_as_somebody_watches(network: Network) -> None:
     """One task, however many listen; none before, none after, and none after the end."""
     counts = []
 
@@ -779,7 +776,7 @@ async def test_the_watching_task_lives_as_long_as_somebody_watches(network: Loop
     assert counts == [1, 1, 1, 0, 0]
 
 
-async def test_a_socket_that_ends_with_its_peer_has_one_task_until_then(network: Loopback) -> None:
+async def test_a_socket_that_ends_with_its_peer_has_one_task_until_then(network: Network) -> None:
     """half_open=False has to notice the peer's end by itself."""
     async with trio.open_nursery() as nursery:
         await trio.testing.wait_all_tasks_blocked()
@@ -796,7 +793,7 @@ async def test_a_socket_that_ends_with_its_peer_has_one_task_until_then(network:
     assert counts == [1, 0]
 
 
-async def test_the_sending_task_lives_as_long_as_bytes_are_queued(network: Loopback) -> None:
+async def test_the_sending_task_lives_as_long_as_bytes_are_queued(network: Network) -> None:
     """What the system takes at once needs none; the last queued byte ends it, and so does an abort."""
     counts = []
 

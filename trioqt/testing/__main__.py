@@ -7,6 +7,7 @@ import ast
 import sys
 from collections.abc import Sequence
 
+from trioqt.testing.fault_plan import FaultPlan
 from trioqt.testing.guards import PATIENCE, STEPS, VIRTUAL_TIME
 from trioqt.testing.simulation import Settings, Simulation
 from trioqt.testing.targets import Target
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     replay.add_argument("--args", type=ast.literal_eval, default=(), help="what comes after the network, as a tuple")
     replay.add_argument("--latency", type=float, default=0.0)
     replay.add_argument("--network", help="a function that makes the network of a seed, spelled like the target")
+    replay.add_argument("--faults", type=FaultPlan.from_json, help="a plan of faults, as JSON")
     replay.add_argument("--virtual-time", type=float, default=VIRTUAL_TIME)
     replay.add_argument("--steps", type=float, default=STEPS)
     replay.add_argument("--patience", type=float, default=PATIENCE)
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = Settings(
         options.latency,
         network,
-        None,
+        options.faults,
         options.virtual_time,
         options.steps,
         options.patience,

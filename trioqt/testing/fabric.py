@@ -134,6 +134,8 @@ class Path:
 
     __slots__ = (
         "_busy_until",
+        "_is_limited",
+        "_is_unruly",
         "_parked",
         "blocked",
         "conditions",
@@ -163,6 +165,8 @@ class Path:
         self.loss = conditions.loss
         self.blocked = blocked
         self.held = held
+        self._is_limited = conditions.bandwidth < math.inf
+        self._is_unruly = bool(conditions.reordering or conditions.duplication)
         # Nothing in the way: what is sent has arrived when the call returns, as on a kernel's loopback interface.
         self.direct = conditions == Conditions(mtu=conditions.mtu) and not blocked and not held
         if not held and self._parked:
@@ -199,16 +203,19 @@ class Path:
         if self.blocked or not self.source.is_up or (self.loss and self._is_lost(packet)):
             self._lose(packet)
             return False
-        conditions = self.conditions
-        when = now + self.delay()
-        if conditions.bandwidth < math.inf:
+        when = now + self.latency
+        if self.jitter:
+            when += fabric.random.random() * self.jitter
+        if self._is_limited:
+            conditions = self.conditions
             begin = max(now, self._busy_until)
             if (begin - now) * conditions.bandwidth + len(packet.data) > max(conditions.queue, len(packet.data)):
                 self._lose(packet)
                 return False
             self._busy_until = begin + (len(packet.data) + HEADERS) / conditions.bandwidth
             when += self._busy_until - now
-        if packet.kind == "UDP":
+        if self._is_unruly and packet.kind == "UDP":
+            conditions = self.conditions
             if conditions.reordering and fabric.random.random() < conditions.reordering:
                 when += conditions.latency + 0.001
             if conditions.duplication and fabric.random.random() < conditions.duplication:

@@ -54,7 +54,7 @@ _LOOK_EVERY = 5_000
 # Trio never asks the system to wait longer, however far the next deadline.
 _LONGEST_WAIT = 86_400.0
 
-_DEADLOCK = "deadlock: every task waits, there is no deadline, and nothing real is under way that could wake one"
+_DEADLOCK = "deadlock: every task waits, no deadline is set, and nothing real is under way"
 
 # The attributes of trio's I/O statistics that count tasks; which of them exist differs from system to system.
 _WAITER_COUNTS = ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting_overlapped", "tasks_waiting")
@@ -148,6 +148,7 @@ class Guards(trio.abc.Instrument):
     real_things: int = attrs.field(default=0, init=False)
     """Blocks of `real_time` that are open."""
 
+    _outer: Guards | None = attrs.field(default=None, init=False)
     _clock: trio.abc.Clock = attrs.field(init=False)
     _token: trio.lowlevel.TrioToken = attrs.field(init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -157,11 +158,14 @@ class Guards(trio.abc.Instrument):
     _last_pass: float = attrs.field(default=math.inf, init=False)
     _last_moment: float = attrs.field(default=math.inf, init=False)
     _threshold: float | None = attrs.field(default=None, init=False)  # the clock's own, while it is held
+    _waiter_counts: tuple[str, ...] = attrs.field(default=(), init=False)
     _waited: int = attrs.field(default=-1, init=False)  # the pass that waited for real things
 
     def __enter__(self) -> Self:
         self._clock = trio.lowlevel.current_clock()
         self._token = trio.lowlevel.current_trio_token()
+        counts = trio.lowlevel.current_statistics().io_statistics
+        self._waiter_counts = tuple(name for name in _WAITER_COUNTS if hasattr(counts, name))
         if self.steps is not None:
             self._last_pass = self.steps
             self._next_look = min(_LOOK_EVERY, self.steps)
@@ -174,7 +178,8 @@ class Guards(trio.abc.Instrument):
                 undo.enter_context(autojump_hook(self._clock, self._before_jump))
             undo.callback(self._let_the_clock_go)
             trio.lowlevel.add_instrument(self)
-            undo.callback(self._leave_the_run, _current.get())
+            self._outer = _current.get()
+            undo.callback(self._leave_the_run)
             _current.set(self)
             self._undo = undo.pop_all()
         self._scope.__enter__()
@@ -224,36 +229,40 @@ class Guards(trio.abc.Instrument):
         self._next_look = min(self.passes + _LOOK_EVERY, self._last_pass)
 
     def _before_jump(self, jump: Callable[[], None]) -> None:
+        # Called for each jump, so it does without what it can; the clock would ask for the same statistics.
         statistics = trio.lowlevel.current_statistics()
         if statistics.run_sync_soon_queue_size:
             return  # a thread has left a callback since the system was asked; it runs in the next pass
-        held_by = self._held_by(statistics)
-        if held_by:
+        wait = statistics.seconds_to_next_deadline
+        if held_by := self._held_by(statistics):
             if self._waited == self.passes:
                 self._fail(
                     BudgetExceeded, f"nothing happened in {self.patience:g} real seconds of waiting for {held_by}"
                 )
             else:
                 self._hold_the_clock()
-        elif statistics.seconds_to_next_deadline == math.inf:
+        elif wait == math.inf:
             self._fail(Deadlock, _DEADLOCK)
-        elif trio.current_time() + statistics.seconds_to_next_deadline > self._last_moment:
+        elif self._clock.current_time() + wait > self._last_moment:
             self._fail(BudgetExceeded, self._too_late())
-        else:
-            jump()
+        elif self._outer is not None:
+            jump()  # which asks the outer guards
+        elif wait > 0:
+            assert isinstance(self._clock, trio.testing.MockClock)
+            self._clock.jump(wait)
 
     # ---- the clock ---------------------------------------------------------------------------------------------
 
     def _held_by(self, statistics: trio.lowlevel.RunStatistics) -> str:
         """What real things are under way, for a message; empty if none is."""
-        found = []
         if self.real_things:
-            found.append("a block of real_time()")
+            return "a block of real_time()"
         if trio.testing.active_thread_count() and _threads_that_run():
-            found.append("a thread")
-        if sum(getattr(statistics.io_statistics, name, 0) for name in _WAITER_COUNTS) > _OWN_WAITERS:
-            found.append("a descriptor or a process")
-        return " and ".join(found)
+            return "a thread"
+        waiters = 0
+        for name in self._waiter_counts:
+            waiters += getattr(statistics.io_statistics, name)
+        return "a descriptor or a process" if waiters > _OWN_WAITERS else ""
 
     def _hold_the_clock(self) -> None:
         # The clock's threshold is now how long the system may be silent, and the run loop sleeps instead of spinning.
@@ -271,7 +280,8 @@ class Guards(trio.abc.Instrument):
     # ---- the end -----------------------------------------------------------------------------------------------
 
     def _too_late(self) -> str:
-        return f"not over after {self.virtual_time:,g} virtual seconds"
+        limit = VIRTUAL_TIME if self.virtual_time is None else self.virtual_time
+        return f"not over after {limit:,g} virtual seconds"
 
     def _fail(self, kind: type[Deadlock | BudgetExceeded], reason: str) -> None:
         """One step further each time: cancel, then interrupt, then tear the run down."""
@@ -299,8 +309,8 @@ class Guards(trio.abc.Instrument):
         assert self.failure is not None
         raise self.failure
 
-    def _leave_the_run(self, outer: Guards | None) -> None:
-        _current.set(outer)
+    def _leave_the_run(self) -> None:
+        _current.set(self._outer)
         try:
             trio.lowlevel.remove_instrument(self)
         except KeyError:
@@ -344,7 +354,16 @@ def _without_interrupts(exc: BaseException | None) -> BaseException | None:
 
 # ---- the real network ----------------------------------------------------------------------------------------------
 
-_allowed: contextvars.ContextVar[bool | None] = contextvars.ContextVar("trioqt real network allowed", default=None)
+
+@attrs.define(eq=False)
+class _Policy:
+    """What a context inherits.  It may outlive the block that it is for, in a thread for one."""
+
+    refuses: bool
+    over: bool = False
+
+
+_policy: contextvars.ContextVar[_Policy | None] = contextvars.ContextVar("trioqt real network", default=None)
 _here = threading.local()
 
 _LOOK_UPS = {"socket.getaddrinfo", "socket.getnameinfo", "socket.gethostbyname", "socket.gethostbyaddr"}
@@ -354,38 +373,42 @@ _REFUSED = {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"} 
 @contextlib.contextmanager
 def real_network_allowed() -> Iterator[None]:
     """Within the block, and in the tasks and threads started in it, real sockets and look-ups are not refused."""
-    token = _allowed.set(True)
+    policy = _Policy(refuses=False)
+    token = _policy.set(policy)
     try:
         yield
     finally:
-        _allowed.reset(token)
+        policy.over = True
+        _policy.reset(token)
 
 
 @contextlib.contextmanager
 def _real_network_refused() -> Iterator[None]:
     _install_audit_hook()
     # By thread, so that system tasks are met; by context, so that worker threads are.
-    outer = _allowed.get()
+    outer = _policy.get()
+    policy = _Policy(refuses=True)
     _here.refusing = getattr(_here, "refusing", 0) + 1
-    _allowed.set(False)
+    _policy.set(policy)
     try:
         yield
     finally:
+        policy.over = True
         _here.refusing -= 1
-        _allowed.set(outer)
+        _policy.set(outer)  # not by the token: a run is torn down from outside of the block's context
 
 
 @functools.cache
 def _install_audit_hook() -> None:
-    # It cannot be taken out again.  When nothing is guarded it compares two strings and is gone.
+    # It cannot be taken out again.  When nothing is guarded it looks a string up in a set, and is gone.
     sys.addaudithook(_audit)
 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if event not in _REFUSED:
         return
-    allowed = _allowed.get()
-    if allowed or (allowed is None and not getattr(_here, "refusing", 0)):
+    policy = _policy.get()
+    if not (getattr(_here, "refusing", 0) if policy is None or policy.over else policy.refuses):
         return
     if event in _LOOK_UPS:
         if event == "socket.getaddrinfo" and _is_numeric(args[0], sys._getframe(1)):

@@ -23,6 +23,7 @@ import trio
 import trio.testing
 
 from trioqt.testing.determinism import nursery_hook, pinned_scheduler
+from trioqt.testing.fault_plan import FaultPlan
 from trioqt.testing.guards import PATIENCE, STEPS, VIRTUAL_TIME, Guards
 from trioqt.testing.targets import Target
 from trioqt.testing.task_tree import task_tree
@@ -205,6 +206,8 @@ class Simulation(Generic[T]):
             return await self._call(net)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(plan.run, net)
+            for _ in range(2):  # whatever the schedule, what is planned for the start has begun when main begins
+                await trio.lowlevel.checkpoint()
             caught = await outcome.acapture(self._call, net)
             if nursery.cancel_scope.cancel_called:
                 caught.unwrap()  # the plan has failed
@@ -243,7 +246,7 @@ class Simulation(Generic[T]):
         at = "" if moment is None else f" at {moment.time:g} virtual seconds"
         parts = [f"simulate: {self.which} failed{at}"]
         if self.settings.faults is not None:
-            parts.append(f"faults: {self.settings.faults}")
+            parts.append(_titled("faults", str(self.settings.faults).splitlines()))
         if moment is not None:
             parts += moment.sections()
         return "\n".join([*parts, f"again: {self.again}"])
@@ -319,7 +322,7 @@ def _options(args: tuple[object, ...], settings: Settings) -> list[str]:
             raise ValueError("these arguments cannot be typed")
         words += ["--args", repr(args)]
     if settings.faults is not None:
-        raise ValueError("a plan of faults cannot be typed")
+        words += ["--faults", _plan_as_json(settings.faults)]
     if settings.network is not None:
         words += ["--network", str(Target.of(settings.network))]
     plain: Settings = Settings()
@@ -328,3 +331,11 @@ def _options(args: tuple[object, ...], settings: Settings) -> list[str]:
         if value != getattr(plain, name):
             words += [f"--{name.replace('_', '-')}", repr(math.inf if value is None else value)]
     return [*words, "--real-network"] if settings.real_network else words
+
+
+def _plan_as_json(plan: Plan) -> str:
+    if isinstance(plan, FaultPlan):
+        text = " ".join(plan.to_json().split("\n"))
+        if FaultPlan.from_json(text) == plan:  # refused if it has faults of a kind of one's own
+            return text
+    raise ValueError("this plan cannot be typed")

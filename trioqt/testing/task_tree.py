@@ -6,6 +6,7 @@ the text of a replayed run is the same, letter for letter.
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import traceback
@@ -20,16 +21,17 @@ __all__ = ["all_tasks", "children_of", "main_tasks", "task_tree"]
 
 Task = trio.lowlevel.Task
 
-# Lines of these files say nothing about the code under test.
-_MACHINERY = (os.path.dirname(trio.__file__) + os.sep, os.path.dirname(__file__) + os.sep)
+_THIS_PACKAGE = os.path.dirname(__file__) + os.sep
+_TRIO = os.path.dirname(trio.__file__) + os.sep
+_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 
 def task_tree(*, limit: int = 100, raised: BaseException | None = None) -> str:
     """The tasks of this run, one a line, each below the one that opened its nursery.
 
-    A line has the task's name and where it stands: its innermost line that is neither trio's nor this package's, or
-    else the function it was started with.  System tasks are left out unless they run such a line.  To be called within
-    `trio.run`, by a task or an instrument.
+    A line has the task's name and where it stands: its innermost line that is not trio's, this package's or the
+    standard library's, or else the function it was started with.  System tasks are left out unless they run such a
+    line.  To be called within `trio.run`, by a task or an instrument.
 
     Args:
       limit: So many tasks at most; a last line says how many are left out.
@@ -108,7 +110,7 @@ def _running_task() -> Task | None:
 def _origin(exc: BaseException) -> tuple[str, int, str] | None:
     own = None
     for frame, number in traceback.walk_tb(exc.__traceback__):
-        if not frame.f_code.co_filename.startswith(_MACHINERY):
+        if not _is_machinery(frame.f_code.co_filename):
             own = (frame.f_code.co_filename, number, frame.f_code.co_name)
     return own
 
@@ -116,12 +118,20 @@ def _origin(exc: BaseException) -> tuple[str, int, str] | None:
 def _is_of_this_package(task: Task) -> bool:
     """Whether the task works for the tool, as the simulated network's does, and not for the code under test."""
     files = [frame.f_code.co_filename for frame, _ in task.iter_await_frames()]
-    return bool(files) and files[0].startswith(_MACHINERY[1]) and not _own_line(task) and not task.child_nurseries
+    return bool(files) and files[0].startswith(_THIS_PACKAGE) and not _own_line(task) and not task.child_nurseries
+
+
+@functools.cache
+def _is_machinery(file: str) -> bool:
+    """Whether lines of ``file`` say nothing about the code under test."""
+    return file.startswith((_THIS_PACKAGE, _TRIO)) or (
+        file.startswith(_STANDARD_LIBRARY) and f"{os.sep}site-packages{os.sep}" not in file
+    )
 
 
 def _own_line(task: Task) -> tuple[str, int, str] | None:
     own = None
     for frame, number in task.iter_await_frames():
-        if not frame.f_code.co_filename.startswith(_MACHINERY):
+        if not _is_machinery(frame.f_code.co_filename):
             own = (frame.f_code.co_filename, number, frame.f_code.co_name)
     return own

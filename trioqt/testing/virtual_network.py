@@ -106,6 +106,9 @@ class VirtualNetwork:
 
     def _vanish(self) -> None:
         for host in self.hosts.values():
+            for sock in list(host.sockets.values()):
+                sock.leave_open()
+            host.sockets.clear()
             host.crash()
 
     @staticmethod

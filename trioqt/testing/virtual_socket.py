@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from types import TracebackType
@@ -46,6 +47,9 @@ class Closed:
 
     def __init__(self, error: int) -> None:
         self._error = error
+
+    def fail(self) -> NoReturn:
+        fail(self._error)
 
     def __getattr__(self, name: str) -> Any:
         fail(self._error)
@@ -109,6 +113,7 @@ class Fresh:
 
 CLOSED = Closed(errno.EBADF)
 CRASHED = Closed(errno.ENETDOWN)
+LEFT_OPEN = Closed(errno.ENETDOWN)  # when the network ended
 
 
 class VirtualSocket(trio.socket.SocketType):
@@ -156,11 +161,11 @@ class VirtualSocket(trio.socket.SocketType):
         return self._did_shutdown_write
 
     def __repr__(self) -> str:
-        return f"<virtual {self._options.sort} socket on {self._host.name}, {self.describe()}>"
+        return f"<virtual {self._options.sort} socket of {self._host.name}, {self.describe()}>"
 
     def describe(self) -> str:
         """| state local > remote |"""
-        if self._end is CLOSED or self._end is CRASHED:
+        if isinstance(self._end, Closed):
             return "closed"
         return " ".join(str(part) for part in self.row() if part)
 
@@ -775,7 +780,7 @@ class VirtualSocket(trio.socket.SocketType):
             del host.unix[self._unix_name]
         if isinstance(end, TcpEnd):
             end.close(reset=self._options.lingers == 0)
-        elif end is not CRASHED:
+        elif not isinstance(end, Closed):
             if self._binding is not None:
                 host.tcp.release(self._binding)
             if isinstance(end, TcpListener | UnixListener):
@@ -793,11 +798,19 @@ class VirtualSocket(trio.socket.SocketType):
         self.wake_reader()
         self.wake_writer()
 
+    def leave_open(self) -> None:
+        """The network ends, and nobody has closed it: told when the program lets go of it, as by Python's own."""
+        self._end = LEFT_OPEN
+        self.wake_reader()
+        self.wake_writer()
+
+    def __del__(self) -> None:
+        if getattr(self, "_end", CLOSED) is LEFT_OPEN:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
     def _check_open(self) -> None:
-        if self._end is CLOSED:
-            fail(errno.EBADF)
-        if self._end is CRASHED:
-            fail(errno.ENETDOWN)
+        if isinstance(self._end, Closed):
+            self._end.fail()
 
     # ---- waiting -------------------------------------------------------------------------------
 

@@ -328,7 +328,8 @@ class TcpEnd:
     def expect_ack(self, when: float, ack: int, edge: int) -> None:
         """An acknowledgement will be here at that time."""
         self._acks.append((when, ack, edge))
-        self._plan_ack()
+        if not self._ack_planned and self._is_waited_for():
+            self._plan_ack()
 
     def writer_waits(self) -> None:
         """A task waits for room, so an acknowledgement is an event now."""
