@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-import attrs
 import trio
 
+from trioqt.testing.fault_plan import FaultPlan, Planned
+from trioqt.testing.faults import Latency
 from trioqt.testing.virtual_network import VirtualNetwork
 
 NAMES = [f"name-{number}" for number in range(30)]
@@ -116,15 +117,8 @@ def slow_network(seed: int) -> VirtualNetwork:
     return VirtualNetwork(latency=0.5, seed=seed)
 
 
-@attrs.frozen
-class Plan:
-    """A fault, the small way: the link is slow for a while."""
-
-    host: str
-
-    async def run(self, net: VirtualNetwork) -> None:
-        net.set_link("default", self.host, latency=2.0)
-        await trio.sleep_forever()
+SLOW = FaultPlan([Planned(Latency("default", "server", 2.0), 0.0)])
+"""The link is slow from the beginning, for ever."""
 
 
 class NotForPickle:

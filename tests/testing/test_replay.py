@@ -41,7 +41,7 @@ def test_a_program_that_keeps_the_rules_replays() -> None:
 
 def test_arguments_network_and_faults_go_to_the_other_process() -> None:
     """By pickle; the network is made there, from the seed."""
-    assert_replays(replayed.in_order, 3, seed=7, network=replayed.slow_network, faults=replayed.Plan("server"))
+    assert_replays(replayed.in_order, 3, seed=7, network=replayed.slow_network, faults=replayed.SLOW)
 
 
 def test_a_function_of_a_test_module_can_be_replayed() -> None:

@@ -1,13 +1,74 @@
 """Tools that test programs on trio; useful without any other part of trioqt.
 
-`cancel_everywhere` runs a program once for each place at which it can be cancelled, and reports what was lost or
-leaked; `Probe` is what the program is given.
+`VirtualNetwork` is a network made of memory, on which every trio program runs unchanged; `simulate` runs one there in
+virtual time, the same way each time.  Faults are values, and a `FaultPlan` says when each begins and ends.  `SignalSpy`
+and `expect` watch what a socket tells.  `cancel_everywhere` runs a program once for each place at which it can be
+cancelled, and reports what was lost or leaked.
 """
 
+from trioqt.testing.both_networks import both_networks
 from trioqt.testing.cancel_everywhere import Probe, cancel_everywhere
+from trioqt.testing.fabric import Conditions
+from trioqt.testing.fault_plan import FaultPlan, Planned
+from trioqt.testing.faults import (
+    Crash,
+    Degraded,
+    DescriptorsExhausted,
+    Fault,
+    Hold,
+    Isolated,
+    Latency,
+    Loss,
+    NameServerDown,
+    Partition,
+    Pause,
+    ResetConnections,
+)
+from trioqt.testing.guards import BudgetExceeded, Deadlock, RealNetworkUsed, guards, real_network_allowed, real_time
+from trioqt.testing.replay import assert_replays
+from trioqt.testing.signal_spy import SignalSpy, expect, like
+from trioqt.testing.simulation import simulate
+from trioqt.testing.trace import TraceEvent
 from trioqt.testing.virtual_network import VirtualNetwork
 
-# The function now hides the module of the same name as an attribute of this package.  `from
+# The functions now hide the modules of the same names as attributes of this package.  `from
 # trioqt.testing.cancel_everywhere import Report` still finds the module; `import trioqt.testing.cancel_everywhere as m`
 # does not.
-__all__ = ["Probe", "VirtualNetwork", "cancel_everywhere"]
+__all__ = [
+    # the network
+    "VirtualNetwork",
+    "Conditions",
+    "TraceEvent",
+    # what goes wrong on it
+    "Fault",
+    "Partition",
+    "Isolated",
+    "Hold",
+    "Loss",
+    "Latency",
+    "Degraded",
+    "ResetConnections",
+    "Crash",
+    "Pause",
+    "DescriptorsExhausted",
+    "NameServerDown",
+    "FaultPlan",
+    "Planned",
+    # runs
+    "simulate",
+    "assert_replays",
+    "both_networks",
+    "guards",
+    "real_time",
+    "real_network_allowed",
+    "Deadlock",
+    "BudgetExceeded",
+    "RealNetworkUsed",
+    # events
+    "SignalSpy",
+    "expect",
+    "like",
+    # cancellation
+    "cancel_everywhere",
+    "Probe",
+]

@@ -1,7 +1,4 @@
-"""What pytest needs to run tests on the simulated network; it is found by itself when trioqt is installed.
-
-Nothing of trio or trioqt is imported before a test asks for it.
-"""
+"""What pytest needs to run tests on the simulated network; it is found by itself when trioqt is installed."""
 
 from __future__ import annotations
 
@@ -9,16 +6,16 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from trioqt.testing.virtual_network import VirtualNetwork
+from trioqt.testing import cancel_everywhere as walk
+from trioqt.testing.both_networks import KERNEL, PARAMETER
+from trioqt.testing.simulation import SEED_VARIABLE, Settings, Simulation, repeat_command
+from trioqt.testing.virtual_network import VirtualNetwork
 
 __all__ = ["cancel_everywhere", "trioqt_seed", "virtual_network"]
-
-SEED_VARIABLE = "TRIOQT_SEED"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,9 +56,7 @@ def _seeds(config: pytest.Config) -> list[int]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each seed, and for each network."""
     seeds = _seeds(metafunc.config)
-    if "trioqt_network" in metafunc.fixturenames:
-        from trioqt.testing.both_networks import KERNEL, PARAMETER
-
+    if PARAMETER in metafunc.fixturenames:
         names = ["virtual"] if len(seeds) == 1 else [f"virtual-seed{seed}" for seed in seeds]
         metafunc.parametrize(PARAMETER, [*seeds, KERNEL], ids=[*names, "kernel"])
     elif "trioqt_seed" in metafunc.fixturenames and len(seeds) > 1:
@@ -81,19 +76,15 @@ def virtual_network(trioqt_seed: int) -> VirtualNetwork:
     An async test runs in it, on a clock that jumps, with all guards and a pinned scheduler; it needs pytest-trio.  A
     plain test gets it as it is, for ``simulate(main, network=lambda seed: virtual_network)``.
     """
-    from trioqt.testing.virtual_network import VirtualNetwork
-
     return VirtualNetwork(seed=trioqt_seed)
 
 
 @pytest.fixture
 def cancel_everywhere(pytestconfig: pytest.Config) -> Callable[..., Any]:
     """`trioqt.testing.cancel_everywhere`, with the points of ``--trioqt-cancel-points`` and the seeds given."""
-    from trioqt.testing.cancel_everywhere import cancel_everywhere
-
     count = pytestconfig.getoption("--trioqt-seeds")
     seeds = (0, 1) if count is None and SEED_VARIABLE not in os.environ else _seeds(pytestconfig)
-    return functools.partial(cancel_everywhere, points=pytestconfig.getoption("--trioqt-cancel-points"), seeds=seeds)
+    return functools.partial(walk, points=pytestconfig.getoption("--trioqt-cancel-points"), seeds=seeds)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -107,23 +98,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def _run_on_network(item: Any, test: Callable[[], Any], *, clock: Any = None, instruments: Any = ()) -> Any:
-    import trio
-    import trio.testing
-
-    from trioqt.testing.determinism import pinned_scheduler
-    from trioqt.testing.guards import guards
-
+    """In place of trio.run."""
     network = item.funcargs["virtual_network"]
 
-    async def on_network() -> Any:
-        with guards(describe=network.netstat):
-            async with network:
-                return await test()
+    async def main(net: VirtualNetwork) -> Any:
+        return await test()
 
-    with pinned_scheduler() as reseed:
-        reseed(network.seed)
-        clock = clock or trio.testing.MockClock(autojump_threshold=0)
-        return trio.run(on_network, clock=clock, instruments=instruments)
+    main.__qualname__ = item.name
+    settings = Settings(network=lambda seed: network)
+    again = repeat_command(main, (), network.seed, settings)
+    return Simulation(main, (), network.seed, settings, f"seed {network.seed}", again).run(clock, instruments).result
 
 
 @pytest.hookimpl(wrapper=True)

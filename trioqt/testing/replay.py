@@ -20,9 +20,11 @@ from itertools import zip_longest
 
 import attrs
 
+from trioqt.testing.fault_plan import FaultPlan
 from trioqt.testing.guards import PATIENCE, STEPS, VIRTUAL_TIME
-from trioqt.testing.simulation import Network, Plan, Settings, Simulation
+from trioqt.testing.simulation import Settings, Simulation
 from trioqt.testing.targets import Target
+from trioqt.testing.virtual_network import VirtualNetwork
 
 __all__ = ["assert_replays"]
 
@@ -37,8 +39,8 @@ def assert_replays(
     *args: object,
     seed: int = 0,
     latency: float = 0.0,
-    network: Callable[[int], Network] | None = None,
-    faults: Plan | None = None,
+    network: Callable[[int], VirtualNetwork] | None = None,
+    faults: FaultPlan | None = None,
     virtual_time: float | None = VIRTUAL_TIME,
     steps: int | None = STEPS,
     patience: float = PATIENCE,

@@ -7,18 +7,18 @@ When a run fails, everything that one wants to know is in a note of the exceptio
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import math
 import os
+import re
 import shlex
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import attrs
-import outcome
 import trio
 import trio.testing
 
@@ -29,7 +29,7 @@ from trioqt.testing.targets import Target
 from trioqt.testing.task_tree import task_tree
 from trioqt.testing.virtual_network import VirtualNetwork
 
-__all__ = ["Finished", "Network", "Settings", "simulate"]
+__all__ = ["Finished", "Settings", "Simulation", "repeat_command", "simulate"]
 
 T = TypeVar("T")
 
@@ -42,37 +42,19 @@ _LINES_OF_NETSTAT = 100
 _MOMENTS = 100
 
 
-class Network(Protocol):
-    """What a simulation asks of its network; `VirtualNetwork` is one."""
-
-    async def __aenter__(self) -> Self: ...
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-    def trace(self) -> Sequence[object]: ...
-    def digest(self) -> str: ...
-    def netstat(self) -> str: ...
-
-
-class Plan(Protocol):
-    """Faults at given times; `FaultPlan` is one."""
-
-    async def run(self, net: Any) -> None: ...
-
-
 @attrs.frozen
 class Settings:
     """All of `simulate` but the seed; the defaults are its."""
 
     latency: float = 0.0
-    network: Callable[[int], Network] | None = None
-    faults: Plan | None = None
+    network: Callable[[int], VirtualNetwork] | None = None
+    faults: FaultPlan | None = None
     virtual_time: float | None = VIRTUAL_TIME
     steps: float | None = STEPS
     patience: float = PATIENCE
     real_network: bool = False
 
-    def make_network(self, seed: int) -> Network:
+    def make_network(self, seed: int) -> VirtualNetwork:
         return VirtualNetwork(latency=self.latency, seed=seed) if self.network is None else self.network(seed)
 
 
@@ -93,8 +75,8 @@ def simulate(
     seed: int | None = None,
     seeds: Iterable[int] | None = None,
     latency: float = 0.0,
-    network: Callable[[int], Network] | None = None,
-    faults: Plan | None = None,
+    network: Callable[[int], VirtualNetwork] | None = None,
+    faults: FaultPlan | None = None,
     virtual_time: float | None = VIRTUAL_TIME,
     steps: int | None = STEPS,
     patience: float = PATIENCE,
@@ -113,7 +95,7 @@ def simulate(
       seeds: Run once for each, up to the first that fails, and return the last result.  TRIOQT_SEED picks one.
       latency: Of every link, if the network is not your own.
       network: Called with the seed, makes the network, for one with other conditions.
-      faults: Runs beside ``main``, and is cancelled when that is over.
+      faults: Its times count from the beginning of ``main``, and what still lasts is over when ``main`` is.
       virtual_time, steps, patience, real_network: See `guards`.
 
     Raises:
@@ -140,7 +122,7 @@ def simulate(
     settings = Settings(latency, network, faults, virtual_time, steps, patience, real_network)
     for index, each in enumerate(chosen):
         which = f", number {index + 1} of {len(chosen)}" if len(chosen) > 1 else ""
-        again = _command(main, args, each, settings, fixed=seed is not None)
+        again = repeat_command(main, args, each, settings, fixed=seed is not None)
         finished = Simulation(main, args, each, settings, f"seed {each}{which}", again).run()
     return finished.result
 
@@ -163,8 +145,8 @@ class Simulation(Generic[T]):
     _raised_count: int = attrs.field(default=0, init=False)
     _thread: int = attrs.field(factory=threading.get_ident, init=False)
 
-    def run(self) -> Finished[T]:
-        """Run it."""
+    def run(self, clock: trio.abc.Clock | None = None, instruments: Sequence[trio.abc.Instrument] = ()) -> Finished[T]:
+        """Run it, on a new clock that jumps unless one is given."""
         net = self.settings.make_network(self.seed)
         guard = Guards(
             virtual_time=self.settings.virtual_time,
@@ -173,11 +155,11 @@ class Simulation(Generic[T]):
             real_network=self.settings.real_network,
             describe=functools.partial(self._failing, net),
         )
-        clock = trio.testing.MockClock(autojump_threshold=0)
+        clock = clock or trio.testing.MockClock(autojump_threshold=0)
         with pinned_scheduler() as reseed, nursery_hook(functools.partial(self._nursery_fails, net)):
             reseed(self.seed)
             try:
-                result, time = trio.run(self._main, net, guard, clock=clock)
+                result, time = trio.run(self._main, net, guard, clock=clock, instruments=instruments)
             except BaseException as exc:
                 # Whatever it is, it goes on; a run that had to be torn down says only that trio has failed.
                 failed = guard.failure if isinstance(exc, trio.TrioInternalError) and guard.failure else exc
@@ -189,49 +171,36 @@ class Simulation(Generic[T]):
                 self._raised.clear()
         return Finished(result, tuple(net.trace()), net.digest(), time)
 
-    async def _main(self, net: Network, guard: Guards) -> tuple[T, float]:
+    async def _main(self, net: VirtualNetwork, guard: Guards) -> tuple[T, float]:
         trio.lowlevel.current_task().name = getattr(self.main, "__qualname__", repr(self.main))
         with guard:
             async with net:
                 try:
-                    return await self._beside_faults(net), trio.current_time()
+                    return await self._call(net), trio.current_time()
                 except BaseException:
                     # Here, because the network's end ends its sockets.
                     self._remember(net)
                     raise
 
-    async def _beside_faults(self, net: Network) -> T:
+    async def _call(self, net: VirtualNetwork) -> T:
         plan = self.settings.faults
-        if plan is None:
-            return await self._call(net)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(plan.run, net)
-            for _ in range(2):  # whatever the schedule, what is planned for the start has begun when main begins
-                await trio.lowlevel.checkpoint()
-            caught = await outcome.acapture(self._call, net)
-            if nursery.cancel_scope.cancel_called:
-                caught.unwrap()  # the plan has failed
-            nursery.cancel_scope.cancel()
-        # Outside of the nursery, which would wrap an exception into a group.
-        return caught.unwrap()
-
-    async def _call(self, net: Network) -> T:
-        awaitable = self.main(net, *self.args)
-        if not isinstance(awaitable, Awaitable):
-            raise TypeError(f"simulate() wants an async function; {self.main!r} returned {awaitable!r}")
-        return await awaitable
+        with contextlib.nullcontext() if plan is None else net.begin(plan):
+            awaitable = self.main(net, *self.args)
+            if not isinstance(awaitable, Awaitable):
+                raise TypeError(f"simulate() wants an async function; {self.main!r} returned {awaitable!r}")
+            return await awaitable
 
     # ---- what a failure leaves behind --------------------------------------------------------------------------
 
-    def _remember(self, net: Network) -> None:
+    def _remember(self, net: VirtualNetwork) -> None:
         if self._moment is None:
             self._moment = _Moment.of(net, "")
 
-    def _failing(self, net: Network) -> str:
+    def _failing(self, net: VirtualNetwork) -> str:
         self._remember(net)
         return ""
 
-    def _nursery_fails(self, net: Network, exc: BaseException) -> None:
+    def _nursery_fails(self, net: VirtualNetwork, exc: BaseException) -> None:
         # The same exception may pass through several nurseries; everything is still there at the first.
         if threading.get_ident() != self._thread or isinstance(exc, (trio.Cancelled, BaseExceptionGroup)):
             return
@@ -263,7 +232,7 @@ class _Moment:
     tasks: list[str]
 
     @classmethod
-    def of(cls, net: Network, tasks: str) -> Self:
+    def of(cls, net: VirtualNetwork, tasks: str) -> Self:
         events = net.trace()
         last = [str(event) for event in events[-_EVENTS_SHOWN:]]
         return cls(trio.current_time(), len(events), last, net.netstat().splitlines(), tasks.splitlines())
@@ -299,11 +268,14 @@ def _chosen_seeds(seed: int | None, seeds: Iterable[int] | None) -> list[int]:
     return [0] if seeds is None else list(seeds)
 
 
-def _command(main: object, args: tuple[object, ...], seed: int, settings: Settings, *, fixed: bool) -> str:
+def repeat_command(
+    main: object, args: tuple[object, ...], seed: int, settings: Settings, *, fixed: bool = False
+) -> str:
     """One line that repeats the run: the test if there is one, or else this function by its name."""
     test = os.environ.get("PYTEST_CURRENT_TEST")
     if test is not None:
-        node = shlex.quote(test.rpartition(" (")[0])
+        # The plug-in's --trioqt-seeds puts seeds into the names of tests; with --trioqt-seed they are not there.
+        node = shlex.quote(re.sub(r"\[seed\d+\]|(?<=\w)-seed\d+(?=\])", "", test.rpartition(" (")[0]))
         return f"pytest {node}" if fixed else f"pytest {node} --trioqt-seed={seed}"
     words = ["python", "-m", "trioqt.testing", "replay"]
     try:
@@ -333,9 +305,8 @@ def _options(args: tuple[object, ...], settings: Settings) -> list[str]:
     return [*words, "--real-network"] if settings.real_network else words
 
 
-def _plan_as_json(plan: Plan) -> str:
-    if isinstance(plan, FaultPlan):
-        text = " ".join(plan.to_json().split("\n"))
-        if FaultPlan.from_json(text) == plan:  # refused if it has faults of a kind of one's own
-            return text
-    raise ValueError("this plan cannot be typed")
+def _plan_as_json(plan: FaultPlan) -> str:
+    text = " ".join(plan.to_json().split("\n"))
+    if FaultPlan.from_json(text) != plan:
+        raise ValueError("this plan has faults of a kind of one's own")
+    return text
