@@ -35,6 +35,7 @@ autodoc_default_options = {"members": True, "undoc-members": True}
 # trio's own docstrings refer to labels of trio's documentation.
 autodoc_inherit_docstrings = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # "Attributes:" describes what autodoc lists by itself
 
 HEADS = "Raises|Returned|Cancelled|Qt|State"
 HEAD = re.compile(rf"({HEADS}): +(?=\S)")

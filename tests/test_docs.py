@@ -9,6 +9,7 @@ import inspect
 import operator
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -102,7 +103,8 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 def test_the_code_that_the_architecture_walks_through_exists() -> None:
     """``Connection._fill`` and its like are still called so."""
     modules = [abstract_socket, connection, subscription, tcp_server, tcp_socket, connect]
-    others = ("links.native", "links.stream", "core.states", "core.buffers")
+    others = ["links.native", "links.stream", "core.states", "core.buffers"]
+    others += ["testing.virtual_socket", "testing.virtual_tcp", "testing.fabric"]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
     text = (ROOT / "docs" / "architecture.md").read_text()
 
@@ -132,7 +134,9 @@ def test_the_reference_has_every_public_name_once() -> None:
     documented = [name.rpartition(".")[2] for name in re.findall(r"auto(?:class|exception|function):: (\S+)", text)]
     returned = ["Report", "Failure", "Boundary", "Problem"]  # what cancel_everywhere returns
 
-    assert sorted(documented) == sorted([*trioqt.__all__, *trioqt.testing.__all__, *returned])
+    strategies = ["fault_plans", "faults", "conditions", "seeds"]  # imported apart, since they need hypothesis
+
+    assert sorted(documented) == sorted([*trioqt.__all__, *trioqt.testing.__all__, *returned, *strategies])
 
 
 # ---- from Qt to trioqt -------------------------------------------------------------------------
@@ -725,9 +729,47 @@ async def test_the_code_with_a_time_limit_runs(network: Loopback, mock_clock: tr
 
 def test_all_pages_with_code_are_run() -> None:
     """A page that gets its first block of Python has to be added above."""
-    with_code = [page.name for page in PAGES if code_blocks(page.read_text())]
+    with_code = {page.name for page in PAGES if code_blocks(page.read_text())}
 
-    assert with_code == ["cancellation.md", "errors.md", "events.md", "scopes.md"]
+    assert with_code == {"cancellation.md", "errors.md", "events.md", "scopes.md", *TESTS_ON_PAGES}
+
+
+# Pages whose blocks together are a file of tests, and how many tests there are.
+TESTS_ON_PAGES = {"determinism.md": 2, "partition.md": 3}
+
+
+@pytest.mark.parametrize(("page", "count"), TESTS_ON_PAGES.items())
+def test_the_tests_on_a_page_pass(page: str, count: int, tmp_path: Path) -> None:
+    """With pytest as a reader has it, the plug-in included."""
+    [path] = [path for path in PAGES if path.name == page]
+    (tmp_path / "test_page.py").write_text("\n".join(code_blocks(path.read_text())))
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert re.search(rf"^{count} passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
+
+
+def test_the_program_of_the_how_to_holds() -> None:
+    """It says nothing, because everything in it is so; and the page shows what happened in it."""
+    program = ROOT / "docs" / "howto" / "partition.py"
+    shown = re.findall(r"```text\n(.*?)```", (ROOT / "docs" / "howto" / "partition.md").read_text(), re.DOTALL)
+    source = program.read_text().replace(
+        "        nursery.cancel_scope.cancel()\n",
+        '        print(*net.trace(), sep="\\n")\n        nursery.cancel_scope.cancel()\n',
+    )
+
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
+    traced = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert traced.stdout == shown[0], traced.stderr
 
 
 # ---- the tutorial ------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ OTHERS = {
 EXCEPTIONS = {
     "trioqt.core.errors": {"trio"},  # SocketError is a trio.BrokenResourceError
     "trioqt.testing.pytest_plugin": {"pytest"},  # loaded by pytest, and by nothing of ours
+    "trioqt.testing.strategies": {"hypothesis"},  # imported by who uses hypothesis, and by nothing of ours
 }
 
 # What core must not have at all: a clock, tasks, threads, a way to wait.

@@ -15,7 +15,20 @@ from typing import Any
 import attrs
 import trio
 
-from tests.cancel.kit import Case, KernelPeer, Play, Seen, Situation, Trial, read_to_end, turn
+from tests.cancel.kit import (
+    GOOD,
+    NETWORKS,
+    Case,
+    Play,
+    Seen,
+    Situation,
+    SocketPeer,
+    Trial,
+    connect_now,
+    listen_now,
+    read_to_end,
+    turn,
+)
 from trioqt import Connected, SocketError, SocketState, StateChanged, TcpSocket
 
 __all__ = ["CASES", "Resolver"]
@@ -47,7 +60,7 @@ class Resolver(trio.abc.HostnameResolver):
 
 REFUSED = "CONNECTION_REFUSED"
 
-GOOD, REFUSING, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+REFUSING, SILENT = "127.0.0.2", "127.0.0.3"
 
 
 @attrs.define(eq=False)
@@ -66,24 +79,16 @@ class Hosts:
                 while True:
                     sock, _ = await self.listener.accept()
                     self.served.append(Seen())
-                    nursery.start_soon(functools.partial(read_to_end, KernelPeer(sock), self.served[-1], then=b"bye"))
+                    nursery.start_soon(functools.partial(read_to_end, SocketPeer(sock), self.served[-1], then=b"bye"))
 
 
 @asynccontextmanager
 async def hosts(trial: Trial) -> AsyncIterator[Hosts]:
     with contextlib.ExitStack() as stack:
-        good = stack.enter_context(socket.socket())
-        good.setblocking(False)
-        good.bind((GOOD, 0))
-        good.listen(10)
-        port = good.getsockname()[1]
-        silent = stack.enter_context(socket.socket())
-        silent.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        silent.bind((SILENT, port))
-        silent.listen(0)
-        filler = stack.enter_context(socket.socket())
-        filler.connect((SILENT, port))
-        listener = trio.socket.from_stdlib_socket(good.dup())
+        listener = stack.enter_context(listen_now(GOOD))
+        port = listener.getsockname()[1]
+        stack.enter_context(listen_now(SILENT, port, backlog=0))
+        stack.enter_context(connect_now(SILENT, port))
         world = Hosts(trial, port, listener)
         trial.nursery.start_soon(world.serve)
         try:
@@ -178,7 +183,7 @@ def peer_ends(*, reset: bool) -> Play:
     async def play(trial: Trial) -> None:
         async def accept_and_end() -> None:
             sock, _ = await listener.accept()
-            peer = KernelPeer(sock)
+            peer = SocketPeer(sock)
             if reset:
                 peer.reset()
             else:
@@ -351,9 +356,7 @@ def bind(
 
 
 async def bind_in_use(trial: Trial) -> None:
-    with socket.socket() as taken:
-        taken.bind((GOOD, 0))
-        taken.listen(1)
+    with listen_now(GOOD) as taken:
         async with trial.socket() as sock:
             try:
                 await trial.call(sock.bind, GOOD, taken.getsockname()[1])
@@ -408,7 +411,8 @@ BINDS: tuple[tuple[Situation, str, Play], ...] = (
 # fmt: on
 
 CASES = [
-    *(Case("TcpSocket.connect_to_host", situation, play, "loopback", variant) for situation, variant, play in CONNECTS),
-    *(Case("TcpSocket.wait_for_connected", situation, play, "loopback", variant) for situation, variant, play in WAITS),
-    *(Case("TcpSocket.bind", situation, play, "loopback", variant) for situation, variant, play in BINDS),
+    Case(f"TcpSocket.{name}", situation, play, medium, variant)
+    for name, plays in (("connect_to_host", CONNECTS), ("wait_for_connected", WAITS), ("bind", BINDS))
+    for situation, variant, play in plays
+    for medium in NETWORKS
 ]

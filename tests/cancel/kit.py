@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar, Literal, TypeVar, TypeVarTuple
 
 import attrs
@@ -16,20 +17,28 @@ import trio.testing
 
 from tests.cancel.pipes import PipeEnd, pipe_pair
 from trioqt import SocketState, TcpServer, TcpSocket
-from trioqt.core.states import Told
-from trioqt.testing import Probe
+from trioqt.core.states import Input, Told
+from trioqt.links.native import NativeLink
+from trioqt.testing import Probe, VirtualNetwork
+from trioqt.testing.virtual_socket import VirtualSocket
 
 __all__ = [
+    "GOOD",
+    "MEDIA",
+    "NETWORKS",
     "Case",
-    "KernelPeer",
     "Medium",
     "Peer",
     "PipePeer",
     "Play",
     "Seen",
     "Situation",
+    "SocketPeer",
     "Trial",
     "adopt",
+    "connect_now",
+    "hand_over",
+    "listen_now",
     "read_to_end",
     "turn",
 ]
@@ -37,7 +46,14 @@ __all__ = [
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-Medium = Literal["loopback", "memory"]
+Medium = Literal["memory", "loopback", "virtual", "distant"]
+"""Distant: simulated, and what is sent arrives later, so there are places in between."""
+
+NETWORKS: tuple[Medium, ...] = ("loopback", "virtual", "distant")
+"""Those that have sockets."""
+
+MEDIA: tuple[Medium, ...] = ("memory", *NETWORKS)
+
 End = Literal["clean", "reset"]
 Situation = Literal[
     "answered at once",
@@ -52,22 +68,32 @@ Situation = Literal[
 # larger ones the tests would move megabytes, and wait for acknowledgements that Linux delays by 40 ms.
 SMALL_BUFFER = 4096
 
+# The simulated network moves nothing ahead of a reader; 7 KiB between two sockets of the smallest size there is.
+SMALLEST_BUFFER = 1024
+
+# One way, in seconds, where it is not 0.
+LATENCY = 0.05
+
+# Where the tests' servers listen.
+GOOD = "127.0.0.1"
+
 # What a pipe holds.
 CAPACITY = 64
 
 
 @attrs.frozen
-class KernelPeer:
-    """The other end of a kernel connection."""
+class SocketPeer:
+    """The other end of a connection, the kernel's or a simulated one."""
 
     sock: trio.socket.SocketType
-    raw: socket.socket | None = None
-    """What is below, where it is known."""
 
     def send_now(self, data: bytes) -> None:
         """Without a step."""
-        assert self.raw is not None
-        assert self.raw.send(data) == len(data)
+        if isinstance(self.sock, VirtualSocket):
+            sent = self.sock.try_send(data)
+        else:
+            sent = os.write(self.sock.fileno(), data)
+        assert sent == len(data)
 
     async def send(self, data: bytes) -> None:
         view = memoryview(data)
@@ -123,7 +149,7 @@ class PipePeer:
         self.stream.close()
 
 
-Peer = KernelPeer | PipePeer
+Peer = SocketPeer | PipePeer
 
 
 @attrs.define(eq=False)
@@ -135,10 +161,35 @@ class Seen:
     over: trio.Event = attrs.Factory(trio.Event)
 
 
+class OneHost(VirtualNetwork):
+    """A network of one host, which reaches itself after ``latency``."""
+
+    def __init__(self, latency: float) -> None:
+        super().__init__()
+        self.latency = latency
+        self._set_latency(latency)
+
+    def _set_latency(self, latency: float) -> None:
+        self.set_link("default", "default", latency=latency)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is sent in the block has arrived."""
+        self._set_latency(0)
+        yield
+        self._set_latency(self.latency)
+
+
 async def turn(count: int = 1) -> None:
-    """Wait until everybody else waits, ``count`` times: this paces a scenario, and costs no time on any clock."""
+    """Wait until everybody else waits, ``count`` times: this paces a scenario.
+
+    It costs no time on any clock, unless there is a latency: then what has been sent arrives meanwhile, and an answer.
+    """
+    net = VirtualNetwork.current()
     for _ in range(count):
         await trio.testing.wait_all_tasks_blocked()
+        if isinstance(net, OneHost) and net.latency:
+            await trio.sleep(2.1 * net.latency)
 
 
 async def read_to_end(peer: Peer, seen: Seen, *, pause: int = 0, then: bytes = b"", stay: int = 0) -> None:
@@ -277,18 +328,79 @@ class Trial:
 Play = Callable[[Trial], Awaitable[None]]
 
 
-def adopt(sock: TcpSocket) -> KernelPeer:
-    """Connect ``sock`` through the kernel, without a step of trio; what it gives is the other end."""
+# ---- sockets of the network that the run is on, made without a step of trio ----------------------------------------
+
+
+def adopt(sock: TcpSocket) -> SocketPeer:
+    """Connect ``sock``; what it gives is the other end."""
+    net = VirtualNetwork.current()
+    if isinstance(net, OneHost):
+        with _listen_virtually(GOOD, 0, 1, SMALLEST_BUFFER) as listener:
+            hand_over(sock, _connect_virtually(net, *listener.getsockname(), buffer=SMALLEST_BUFFER))
+            return SocketPeer(listener.try_accept()[0])
     with socket.socket() as listener, socket.socket() as ours:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((GOOD, 0))
         listener.listen(1)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         ours.connect(listener.getsockname())
         theirs, _ = listener.accept()
         sock.set_socket_descriptor(ours.detach())
-    return KernelPeer(trio.socket.from_stdlib_socket(theirs), theirs)
+    return SocketPeer(trio.socket.from_stdlib_socket(theirs))
+
+
+def hand_over(sock: TcpSocket, connected: trio.socket.SocketType) -> None:
+    """``set_socket_descriptor`` with the socket below ``connected``; a simulated one has no descriptor to give."""
+    if isinstance(connected, VirtualSocket):
+        sock._adopt(NativeLink(connected, connected.getpeername()), Input.ADOPTED)
+    else:
+        sock.set_socket_descriptor(connected.detach())
+
+
+def listen_now(host: str, port: int = 0, *, backlog: int = 10) -> trio.socket.SocketType:
+    """A socket that listens."""
+    if VirtualNetwork.current() is not None:
+        return _listen_virtually(host, port, backlog)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, port))
+    sock.listen(backlog)
+    return trio.socket.from_stdlib_socket(sock)
+
+
+def connect_now(host: str, port: int) -> trio.socket.SocketType:
+    """A socket that is connected: the system answers for a server that listens.  Raises: OSError."""
+    net = VirtualNetwork.current()
+    if isinstance(net, OneHost):
+        return _connect_virtually(net, host, port)
+    return trio.socket.from_stdlib_socket(socket.create_connection((host, port)))
+
+
+def _listen_virtually(host: str, port: int, backlog: int, buffer: int = 0) -> VirtualSocket:
+    sock = _virtual_socket(socket.SO_RCVBUF, buffer)
+    sock._bind_tcp(host, port)
+    sock.listen(backlog)
+    return sock
+
+
+def _connect_virtually(net: OneHost, host: str, port: int, *, buffer: int = 0) -> VirtualSocket:
+    sock = _virtual_socket(socket.SO_SNDBUF, buffer)
+    with net.at_once():
+        sock._start_connecting((host, port))
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        sock.close()
+        raise OSError(error, os.strerror(error))
+    return sock
+
+
+def _virtual_socket(option: int, buffer: int) -> VirtualSocket:
+    sock = trio.socket.socket()
+    assert isinstance(sock, VirtualSocket)
+    if buffer:
+        sock.setsockopt(socket.SOL_SOCKET, option, buffer)
+    return sock
 
 
 @attrs.frozen
@@ -312,15 +424,23 @@ class Case:
         """What ``cancel_everywhere`` wants, with these classes under test."""
 
         async def run(probe: Probe) -> None:
-            async with trio.open_nursery() as nursery:
-                trial = Trial(probe, nursery, self.medium, socket_class, server_class)
-                await self.play(trial)
-            trial.finish()
+            async with self._network() as net:
+                async with trio.open_nursery() as nursery:
+                    trial = Trial(probe, nursery, self.medium, socket_class, server_class)
+                    await self.play(trial)
+                trial.finish()
+                if net is not None:
+                    trial.equal("simulated sockets left open", list(net.hosts["default"].sockets.values()), [])
             called = self.through or self.coroutine.rpartition(".")[2]
             trial.expect(called in trial.called, f"{called} is called, not only {sorted(trial.called)}")
 
         run.__name__ = str(self)
         return run
+
+    def _network(self) -> AbstractAsyncContextManager[VirtualNetwork | None]:
+        if self.medium == "virtual":
+            return OneHost(0)
+        return OneHost(LATENCY) if self.medium == "distant" else contextlib.nullcontext()
 
 
 def _name_of(fn: Callable[..., object]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
-from tests.cancel.kit import Case, Medium, Peer, Play, Seen, Situation, Trial, read_to_end, turn
+from tests.cancel.kit import MEDIA, Case, Peer, Play, Seen, Situation, Trial, read_to_end, turn
 from tests.cancel.watching import facts_told
 from trioqt import Event, SocketError, TcpSocket
 
@@ -241,7 +241,7 @@ def aborted(verb: Verb) -> Play:
             trial.equal("ended", end, "closed")
         await seen.over.wait()
         # Nothing was dropped.  But a stream has no other hasty end than one without a goodbye.
-        end = "clean" if trial.medium == "loopback" else "reset"
+        end = "clean" if trial.medium != "memory" else "reset"
         trial.equal("the peer's view", (bytes(seen.data), seen.end), (b"", end))
 
     return play
@@ -295,12 +295,11 @@ THIN = ("receive_until", "__anext__", "lines")
 
 
 def _cases() -> list[Case]:
-    media: tuple[Medium, ...] = ("memory", "loopback")
     return [
         Case(f"TcpSocket.{name}", situation, make(verb), medium, variant, verb.through)
         for name, verb in VERBS.items()
         for situation, variant, make in PLAYS
-        for medium in media
+        for medium in MEDIA
         if not (name in THIN and variant not in ("", "watched"))
         and not (name == "wait_for_ready_read" and variant == "from the buffer")  # there, what is buffered is seen
     ] + [
@@ -312,7 +311,7 @@ def _cases() -> list[Case]:
             "3 bytes at most",
         )
         for situation, _, make in (PLAYS[0], PLAYS[2], PLAYS[4])
-        for medium in media
+        for medium in MEDIA
     ]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import attrs
 import trio
 
-from tests.cancel.kit import Case, Medium, Peer, Play, Seen, Situation, Trial, read_to_end, turn
+from tests.cancel.kit import MEDIA, Case, Peer, Play, Seen, Situation, Trial, read_to_end, turn
 from trioqt import SocketError, SocketState, TcpSocket
 
 __all__ = ["CASES", "VERBS"]
@@ -295,12 +295,11 @@ NOT_THERE = ("a receiver", "a watcher")
 
 
 def _cases() -> list[Case]:
-    media: tuple[Medium, ...] = ("memory", "loopback")
     return [
         Case(f"TcpSocket.{name}", situation, make(verb), medium, variant)
         for name, verb in VERBS.items()
         for situation, variant, make in PLAYS
-        for medium in media
+        for medium in MEDIA
         if not (name in THIN and variant in NOT_THERE)
     ] + [
         Case(
@@ -310,7 +309,7 @@ def _cases() -> list[Case]:
             medium,
             "a sender",
         )
-        for medium in media
+        for medium in MEDIA
     ]
 
 

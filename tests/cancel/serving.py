@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 import attrs
 import trio
 
-from tests.cancel.connecting import GOOD, REFUSING, Resolver
-from tests.cancel.kit import Case, KernelPeer, Play, Seen, Situation, Trial, read_to_end, turn
+from tests.cancel.connecting import REFUSING, Resolver
+from tests.cancel.kit import (
+    GOOD,
+    NETWORKS,
+    Case,
+    Medium,
+    Play,
+    Seen,
+    Situation,
+    SocketPeer,
+    Trial,
+    connect_now,
+    listen_now,
+    read_to_end,
+    turn,
+)
 from tests.cancel.watching import all_steps
 from trioqt import ConnectionFinished, Event, NewConnection, SocketError, SocketState, TcpServer, TcpSocket
 
@@ -32,14 +45,12 @@ class Client:
     port: int = 0
 
     async def run(self, server_port: int, manner: Manner) -> None:
-        # Without a step: the kernel answers for a server that listens.
         try:
-            raw = socket.create_connection((GOOD, server_port))
+            peer = SocketPeer(connect_now(GOOD, server_port))
         except ConnectionRefusedError:
             return  # the server was closed meanwhile
-        self.port = raw.getsockname()[1]
-        raw.sendall(self.name)
-        peer = KernelPeer(trio.socket.from_stdlib_socket(raw))
+        self.port = peer.sock.getsockname()[1]
+        peer.send_now(self.name)
         if manner == "resets":
             peer.reset()
             self.seen.over.set()
@@ -339,9 +350,7 @@ def listening(host: str, addresses: tuple[str, ...] = (), *, beside: Beside | No
 
 
 async def listen_in_use(trial: Trial) -> None:
-    with socket.socket() as taken:
-        taken.bind((GOOD, 0))
-        taken.listen(1)
+    with listen_now(GOOD) as taken:
         async with trial.server() as server:
             try:
                 await trial.call(server.listen, GOOD, taken.getsockname()[1])
@@ -543,28 +552,34 @@ EVENTS: tuple[tuple[Situation, str, Play], ...] = (
 )
 # fmt: on
 
-CASES = [
-    *(
-        Case(
-            f"TcpServer.{name}",
-            situation,
-            make(step),
-            variant=variant,
-            through="__anext__" if name == "__aiter__" else "",
-        )
-        for name, step in STEPS.items()
-        for situation, variant, make in ACCEPTS
-        if not (name == "__aiter__" and variant in ("limit", "watched"))  # its steps are accept()
-    ),
-    Case("TcpServer.accept", "second task", accepting(STEPS["accept"], beside=busy), variant="busy"),
-    *(Case("TcpServer.serve", situation, play, variant=variant) for situation, variant, play in SERVES),
-    *(Case("TcpServer.listen", situation, play, variant=variant) for situation, variant, play in LISTENS),
-    *(
-        Case(f"TcpServer.{name}", situation, play, variant=variant, through="" if name == "aclose" else "block")
-        for name, situation, variant, play in ENDS
-    ),
-    *(
-        Case("TcpServer.events", situation, play, variant=variant, through="__anext__")
-        for situation, variant, play in EVENTS
-    ),
-]
+
+def _cases(medium: Medium) -> list[Case]:
+    return [
+        *(
+            Case(
+                f"TcpServer.{name}",
+                situation,
+                make(step),
+                medium,
+                variant,
+                through="__anext__" if name == "__aiter__" else "",
+            )
+            for name, step in STEPS.items()
+            for situation, variant, make in ACCEPTS
+            if not (name == "__aiter__" and variant in ("limit", "watched"))  # its steps are accept()
+        ),
+        Case("TcpServer.accept", "second task", accepting(STEPS["accept"], beside=busy), medium, "busy"),
+        *(Case("TcpServer.serve", situation, play, medium, variant) for situation, variant, play in SERVES),
+        *(Case("TcpServer.listen", situation, play, medium, variant) for situation, variant, play in LISTENS),
+        *(
+            Case(f"TcpServer.{name}", situation, play, medium, variant, through="" if name == "aclose" else "block")
+            for name, situation, variant, play in ENDS
+        ),
+        *(
+            Case("TcpServer.events", situation, play, medium, variant, through="__anext__")
+            for situation, variant, play in EVENTS
+        ),
+    ]
+
+
+CASES = [case for medium in NETWORKS for case in _cases(medium)]

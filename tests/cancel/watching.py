@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import trio
 
-from tests.cancel.kit import Case, Medium, Peer, Play, Seen, Situation, Trial, read_to_end, turn
+from tests.cancel.kit import MEDIA, Case, Peer, Play, Seen, Situation, Trial, read_to_end, turn
 from trioqt import BytesWritten, Event, SocketState, StateChanged, TcpSocket
 from trioqt.core.events import Nudge
 from trioqt.core.states import Told
@@ -233,18 +233,17 @@ ENDS: tuple[tuple[Situation, str, Play], ...] = (
 
 
 def _cases() -> list[Case]:
-    media: tuple[Medium, ...] = ("memory", "loopback")
     through: dict[Play, str] = {entering: "events"}
     return [
         *(
             Case("TcpSocket.events", situation, play, medium, variant, through.get(play, "__anext__"))
             for situation, variant, play in LIVES
-            for medium in media
+            for medium in MEDIA
         ),
         *(
             Case("TcpSocket.wait_for_disconnected", situation, play, medium, variant)
             for situation, variant, play in ENDS
-            for medium in media
+            for medium in MEDIA
         ),
     ]
 

@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, ScriptedSocket
-from tests.networks import Loopback, RawPeer
+from tests.networks import Network, RawPeer
 from trioqt.links.native import KernelSocket, NativeLink, NativeListener, native_socket
 
 
@@ -34,7 +34,7 @@ class Ends:
 
 
 @asynccontextmanager
-async def linked(network: Loopback) -> AsyncIterator[Ends]:
+async def linked(network: Network) -> AsyncIterator[Ends]:
     with await network.raw_listener() as listener:
         sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         await sock.connect((network.host, listener.port))
@@ -48,13 +48,13 @@ async def linked(network: Loopback) -> AsyncIterator[Ends]:
 
 async def arrival(link: NativeLink) -> None:
     """Until there is something to receive."""
-    await trio.lowlevel.wait_readable(link.native().fileno())
+    await link.native().wait_readable()
 
 
 # ---- Receiving ---------------------------------------------------------------------------------
 
 
-async def test_nothing_there_is_none_and_the_end_is_empty_bytes(network: Loopback) -> None:
+async def test_nothing_there_is_none_and_the_end_is_empty_bytes(network: Network) -> None:
     """Three answers that must not be confused: not yet, some, never again."""
     async with linked(network) as ends:
         before = ends.link.try_receive(10)
@@ -69,7 +69,7 @@ async def test_nothing_there_is_none_and_the_end_is_empty_bytes(network: Loopbac
     assert (before, some, between, end) == (None, b"word", None, b"")
 
 
-async def test_a_short_take_says_that_the_system_is_drained(network: Loopback) -> None:
+async def test_a_short_take_says_that_the_system_is_drained(network: Network) -> None:
     """Fewer bytes than asked for means there were no more: the next receive waits, instead of trying in vain."""
     async with linked(network) as ends:
         at_first = ends.link.is_drained()
@@ -84,7 +84,7 @@ async def test_a_short_take_says_that_the_system_is_drained(network: Loopback) -
     assert (at_first, after_first, after_rest, told_to_look) == (True, False, True, False)
 
 
-async def test_a_vain_try_says_that_the_system_is_drained(network: Loopback) -> None:
+async def test_a_vain_try_says_that_the_system_is_drained(network: Network) -> None:
     """After the kernel has said that it would block, the next receive need not ask it again."""
     async with linked(network) as ends:
         ends.link.look_again()
@@ -94,7 +94,7 @@ async def test_a_vain_try_says_that_the_system_is_drained(network: Loopback) -> 
         assert ends.link.is_drained()
 
 
-async def test_a_wait_ends_when_bytes_arrive_and_takes_none(network: Loopback) -> None:
+async def test_a_wait_ends_when_bytes_arrive_and_takes_none(network: Network) -> None:
     """Waiting and taking are two steps, so a wait that is cancelled has lost nothing."""
     async with linked(network) as ends:
         await ends.peer.send(b"x")
@@ -104,7 +104,7 @@ async def test_a_wait_ends_when_bytes_arrive_and_takes_none(network: Loopback) -
         assert ends.link.try_receive(10) == b"x"
 
 
-async def test_a_cancelled_wait_leaves_the_bytes_for_the_next(network: Loopback) -> None:
+async def test_a_cancelled_wait_leaves_the_bytes_for_the_next(network: Network) -> None:
     """Cancelled means it did not happen."""
     async with linked(network) as ends:
         with trio.CancelScope() as scope:
@@ -117,7 +117,7 @@ async def test_a_cancelled_wait_leaves_the_bytes_for_the_next(network: Loopback)
         assert ends.link.try_receive(100) == b"still here"
 
 
-async def test_a_reset_is_raised_by_whatever_asks_first(network: Loopback) -> None:
+async def test_a_reset_is_raised_by_whatever_asks_first(network: Network) -> None:
     """The link raises what the system raises; what that means is for its owner to say."""
     async with linked(network) as ends:
         ends.peer.reset()
@@ -130,7 +130,7 @@ async def test_a_reset_is_raised_by_whatever_asks_first(network: Loopback) -> No
 # ---- Sending -----------------------------------------------------------------------------------
 
 
-async def test_a_full_kernel_takes_nothing(network: Loopback) -> None:
+async def test_a_full_kernel_takes_nothing(network: Network) -> None:
     """Zero means: wait, then try again; it is never an error."""
     async with linked(network) as ends:
         filled = await ends.fill()
@@ -139,7 +139,7 @@ async def test_a_full_kernel_takes_nothing(network: Loopback) -> None:
         assert ends.link.try_send(b"more") == 0
 
 
-async def test_send_waits_for_room_and_says_how_much_went(network: Loopback) -> None:
+async def test_send_waits_for_room_and_says_how_much_went(network: Network) -> None:
     """Short writes are the rule: whoever sends must look at the number."""
     async with linked(network) as ends:
         filled = await ends.fill()
@@ -159,7 +159,7 @@ async def test_send_waits_for_room_and_says_how_much_went(network: Loopback) -> 
         assert 0 < went[0] < 10_000_000
 
 
-async def test_a_cancelled_send_has_sent_nothing(network: Loopback) -> None:
+async def test_a_cancelled_send_has_sent_nothing(network: Network) -> None:
     """The peer receives what was sent before, and not a byte of the one that was cancelled."""
     async with linked(network) as ends:
         filled = await ends.fill()
@@ -179,7 +179,7 @@ async def test_a_cancelled_send_has_sent_nothing(network: Loopback) -> None:
         assert received == [bytes(filled)]
 
 
-async def test_finishing_tells_the_peer_and_leaves_the_other_direction_open(network: Loopback) -> None:
+async def test_finishing_tells_the_peer_and_leaves_the_other_direction_open(network: Network) -> None:
     """Half-close: the peer has the end, and its answer still comes."""
     async with linked(network) as ends:
         assert ends.link.try_send(b"question") == 8
@@ -195,7 +195,7 @@ async def test_finishing_tells_the_peer_and_leaves_the_other_direction_open(netw
 # ---- Closing -----------------------------------------------------------------------------------
 
 
-async def test_closing_is_an_end_and_a_second_time_nothing(network: Loopback) -> None:
+async def test_closing_is_an_end_and_a_second_time_nothing(network: Network) -> None:
     """The peer sees an ordinary end; closing again, either way, changes nothing."""
     async with linked(network) as ends:
         assert ends.link.try_send(b"last") == 4
@@ -207,7 +207,7 @@ async def test_closing_is_an_end_and_a_second_time_nothing(network: Loopback) ->
         assert ends.link.native().fileno() == -1
 
 
-async def test_closing_with_a_reset_is_no_clean_end(network: Loopback) -> None:
+async def test_closing_with_a_reset_is_no_clean_end(network: Network) -> None:
     """Who drops bytes must not let the peer take what it has for the whole."""
     async with linked(network) as ends:
         ends.link.close(reset=True)
@@ -216,7 +216,7 @@ async def test_closing_with_a_reset_is_no_clean_end(network: Loopback) -> None:
             await ends.peer.receive_to_end()
 
 
-async def test_closing_wakes_who_waits(network: Loopback) -> None:
+async def test_closing_wakes_who_waits(network: Network) -> None:
     """A receiver and a sender that wait in the link are told, and not left behind."""
     async with linked(network) as ends:
         await ends.fill()
@@ -259,7 +259,7 @@ async def test_a_sender_that_could_go_on_when_the_link_was_closed_is_told_so() -
     assert sock.tried == 0
 
 
-async def test_a_closed_link_takes_no_more_waits(network: Loopback) -> None:
+async def test_a_closed_link_takes_no_more_waits(network: Network) -> None:
     """Whoever comes after the end is told at once, whatever the number of the descriptor is used for by then."""
     async with linked(network) as ends:
         ends.link.close()
@@ -280,7 +280,7 @@ async def test_a_system_that_refuses_the_reset_is_closed_all_the_same() -> None:
     assert sock.closed
 
 
-async def test_addresses(network: Loopback) -> None:
+async def test_addresses(network: Network) -> None:
     """The peer's is kept as it was at the beginning, for the kernel forgets it; our own is the kernel's."""
     async with linked(network) as ends:
         local = ends.link.local_address()
@@ -341,7 +341,7 @@ def test_a_link_that_nobody_closed_is_told_of() -> None:
 # ---- Listening ---------------------------------------------------------------------------------
 
 
-async def test_a_listener_gives_what_waits_and_says_when_nothing_does(network: Loopback) -> None:
+async def test_a_listener_gives_what_waits_and_says_when_nothing_does(network: Network) -> None:
     """Each accepted connection comes with its peer's address, non-blocking; without one the answer is at once."""
     raw = await network.raw_listener()
     listener = NativeListener(native_socket(raw.sock))
@@ -359,7 +359,7 @@ async def test_a_listener_gives_what_waits_and_says_when_nothing_does(network: L
     listener.close()
 
 
-async def test_closing_a_listener_wakes_who_waits(network: Loopback) -> None:
+async def test_closing_a_listener_wakes_who_waits(network: Network) -> None:
     """Who waits for a connection is told that none comes, and so is who asks later."""
     raw = await network.raw_listener()
     listener = NativeListener(native_socket(raw.sock))

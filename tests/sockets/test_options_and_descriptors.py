@@ -379,7 +379,7 @@ async def test_there_is_no_descriptor_while_several_addresses_are_tried() -> Non
 
 # ---- Taking one over ---------------------------------------------------------------------------
 
-# From here on Loopback: a descriptor that somebody hands over is the kernel's.
+# Loopback from here on: a descriptor that somebody hands over is the kernel's.
 
 
 async def test_adopting_a_connection(network: Loopback) -> None:
@@ -675,7 +675,7 @@ async def test_wrong_arguments_touch_nothing(descriptor: Any, state: Any, kind: 
         assert sock.state() is UNCONNECTED
 
 
-async def test_a_socket_does_not_adopt_its_own_descriptor(network: Loopback) -> None:
+async def test_a_socket_does_not_adopt_its_own_descriptor(network: Network) -> None:
     """It would close what it takes over; the connection goes on."""
     async with trio.open_nursery() as nursery:
         sock, peer = await network.connected(nursery)

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback
+from tests.networks import Network
 from trioqt import (
     BytesWritten,
     Connected,
@@ -679,7 +679,7 @@ async def test_the_spy_of_expect_can_be_used_in_the_block() -> None:
 # ---- Of sockets and servers ----------------------------------------------------------------------
 
 
-async def test_the_whole_life_of_a_socket(network: Loopback) -> None:
+async def test_the_whole_life_of_a_socket(network: Network) -> None:
     """The spy is entered before the socket, so it sees its end as well."""
     with await network.raw_listener() as listener:
         sock = TcpSocket()
@@ -721,7 +721,7 @@ async def test_a_socket_answers_what_is_expected_of_it(autojump_clock: trio.test
         assert sock.read_all() == b"welcome"
 
 
-async def test_a_server_is_spied_on_too(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_a_server_is_spied_on_too(network: Network, nursery: trio.Nursery) -> None:
     """NewConnection, and how the handler ended."""
 
     async def handler(sock: TcpSocket) -> None:

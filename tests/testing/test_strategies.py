@@ -1,4 +1,4 @@
-"""Faults drawn by hypothesis: they are stored and read back, shrink to what is guilty, and leave a network that works."""
+"""Faults drawn by hypothesis are stored and read back, shrink to what is guilty, and leave a network that works."""
 
 from __future__ import annotations
 

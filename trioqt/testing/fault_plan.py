@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 import attrs
-import trio
 
 from trioqt.testing.fabric import Fabric, Timer
 from trioqt.testing.faults import KINDS, Fault, Trouble
-
-if TYPE_CHECKING:
-    from trioqt.testing.virtual_network import VirtualNetwork
 
 __all__ = ["FaultPlan", "Planned"]
 
@@ -22,15 +18,16 @@ __all__ = ["FaultPlan", "Planned"]
 VERSION: Final = 1
 
 
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _seconds(value: float) -> float:
+    given: Any = value
+    if isinstance(given, bool) or not isinstance(given, int | float):
         raise TypeError(f"a time is in seconds, not {value!r}")
     if not 0 <= value < math.inf:
         raise ValueError(f"a time is in seconds, 0 or more, not {value}")
     return float(value)
 
 
-def _seconds_or_none(value: Any) -> float | None:
+def _seconds_or_none(value: float | None) -> float | None:
     return None if value is None else _seconds(value)
 
 
@@ -101,14 +98,6 @@ class FaultPlan:
     def duration(self) -> float:
         """Seconds until the last fault is over; infinity if one lasts as long as the plan."""
         return max((_last_moment(planned) for planned in self.faults), default=0.0)
-
-    async def run(self, net: VirtualNetwork) -> None:
-        """Run until cancelled; then every fault is over.
-
-        Cancelled: as it must be.
-        """
-        with net.begin(self):
-            await trio.sleep_forever()
 
     # ---- JSON ----------------------------------------------------------------------------------
 

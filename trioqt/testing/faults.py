@@ -138,14 +138,15 @@ def _count(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
         raise ValueError(f"{attribute.name} is 0 or more, not {value}")
 
 
-def _number(value: Any) -> float:
+def _number(value: float) -> float:
     """One spelling of a number, so that what is equal prints alike."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    given: Any = value
+    if isinstance(given, bool) or not isinstance(given, int | float):
         raise TypeError(f"a number is wanted, not {value!r}")
     return float(value)
 
 
-def _number_or_none(value: Any) -> float | None:
+def _number_or_none(value: float | None) -> float | None:
     return None if value is None else _number(value)
 
 
@@ -200,7 +201,7 @@ class Partition(_OnLink):
 class Hold(_OnLink):
     """What is sent between two hosts waits, and departs in its order at the end; nothing is lost.
 
-    A sender does not know that, and repeats.
+    A sender does not know that, and repeats.  A link keeps 10,000 packets; more are lost.
 
     Attributes:
       one_way: Only from ``a`` to ``b``.

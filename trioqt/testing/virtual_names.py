@@ -59,6 +59,8 @@ class Names(trio.abc.HostnameResolver):
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
         """As ``socket.getnameinfo``.  Raises: socket.gaierror.  Cancelled: nothing is left behind."""
         address, port = sockaddr[:2]
+        if not is_address(address):
+            raise socket.gaierror(socket.EAI_NONAME, f"{address}: not an address")
         await self._ask(address)
         host = self._net.current_host() if address in ("::1", "127.0.0.1") else self._net.find(address)
         name = "localhost" if address in ("::1", "127.0.0.1") else host.name if host is not None else None

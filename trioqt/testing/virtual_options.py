@@ -24,6 +24,7 @@ NUMBERS: Final = {
     "IP_MTU": 14,
     "IP_MTU_DISCOVER": 10,
     "IP_FREEBIND": 15,
+    "IP_BIND_ADDRESS_NO_PORT": 24,
     "IPV6_MTU": 24,
     "IPV6_MTU_DISCOVER": 23,
 }
@@ -77,6 +78,7 @@ _TABLE: Final[dict[tuple[str, str], Spec]] = {
     ("SOL_SOCKET", "SO_RCVLOWAT"): Spec(1, keep=lambda value: value or 1),
     ("SOL_SOCKET", "SO_SNDLOWAT"): Spec(1, read_only=errno.ENOPROTOOPT),
     ("SOL_SOCKET", "SO_LINGER"): Spec(LINGER.pack(0, 0)),
+    ("SOL_SOCKET", "SO_BINDTODEVICE"): Spec(b"", where="tcp udp"),
     ("SOL_SOCKET", "SO_SNDTIMEO"): Spec(bytes(16)),
     ("SOL_SOCKET", "SO_RCVTIMEO"): Spec(bytes(16)),
     ("SOL_SOCKET", "SO_SNDBUF"): Spec(
@@ -106,6 +108,7 @@ _TABLE: Final[dict[tuple[str, str], Spec]] = {
     ("IPPROTO_IP", "IP_MTU_DISCOVER"): Spec(1, 0, 5, where="tcp udp"),
     ("IPPROTO_IP", "IP_FREEBIND"): _flag(where="tcp udp"),
     ("IPPROTO_IP", "IP_RECVTOS"): _flag(where="tcp udp"),
+    ("IPPROTO_IP", "IP_BIND_ADDRESS_NO_PORT"): _flag(where="tcp udp"),
     ("IPPROTO_IP", "IP_MULTICAST_TTL"): _byte(1, "tcp udp", substitutes={-1: 1}),
     ("IPPROTO_IP", "IP_MULTICAST_LOOP"): Spec(1, keep=lambda value: int(value != 0), where="tcp udp"),
     ("IPPROTO_IP", "IP_MULTICAST_IF"): Spec(bytes(4), where="udp"),
@@ -132,6 +135,7 @@ _SPECS: Final = {
     if (found := number(name)) is not None and hasattr(socket, level)
 }
 
+_DEVICE_KEY: Final = (socket.SOL_SOCKET, number("SO_BINDTODEVICE"))
 _LINGER_KEY: Final = (socket.SOL_SOCKET, socket.SO_LINGER)
 
 
@@ -168,7 +172,9 @@ class Options:
         spec = self._spec(level, name, errno.ENOPROTOOPT)
         if spec.read_only:
             fail(spec.read_only)
-        if isinstance(spec.default, bytes):
+        if (level, name) == _DEVICE_KEY:
+            self._bind_to_device(value)
+        elif isinstance(spec.default, bytes):
             self._values[level, name] = self._structure(level, name, value, spec.default)
         else:
             given = value if isinstance(value, int) else _unpacked(level, value)
@@ -180,6 +186,12 @@ class Options:
                 kept &= ~ECN_MASK
             self._values[level, name] = kept
         self._refresh()
+
+    @staticmethod
+    def _bind_to_device(value: int | bytes) -> None:
+        """There is no device but the loopback, and nothing to choose."""
+        if isinstance(value, bytes) and value.rstrip(b"\0") not in (b"", b"lo"):
+            fail(errno.ENODEV)
 
     def _structure(self, level: int, name: int, value: int | bytes, default: bytes) -> bytes:
         if isinstance(value, int):

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeVar
 
 import outcome
 import trio
@@ -30,12 +30,12 @@ from trioqt.testing.virtual_tcp import TcpEnd, TcpListener
 from trioqt.testing.virtual_udp import UdpEnd
 from trioqt.testing.virtual_unix import UnixEnd, UnixListener, UnixName
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
 __all__ = ["VirtualSocket"]
 
 T = TypeVar("T")
+
+Buffer = Any
+"""Anything with the buffer protocol; `collections.abc.Buffer` is of Python 3.12."""
 
 BaseExceptionType = type[BaseException]
 
@@ -487,6 +487,10 @@ class VirtualSocket(trio.socket.SocketType):
     def try_accept(self) -> tuple[VirtualSocket, Any]:
         """Raises: BlockingIOError if no connection waits; OSError."""
         listener = self._end
+        if listener is CRASHED:
+            # Not ENETDOWN: servers take that for the end of a connection that was never accepted (accept(2)), and would
+            # try again at once, for ever.
+            fail(errno.EINVAL)
         if not isinstance(listener, TcpListener | UnixListener):
             self._check_open()
             fail(errno.EOPNOTSUPP if isinstance(listener, UdpEnd) else errno.EINVAL)
