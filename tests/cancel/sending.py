@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Awaitable, Callable, Iterator
 
 import attrs
@@ -263,13 +264,7 @@ async def a_watcher(trial: Trial, sock: TcpSocket, sending: Sending) -> None:
 
 def brief(data: bytes | bytearray) -> list[tuple[str, int]]:
     """How many of which letter, in their order: three thousand letters are hard to read."""
-    runs: list[tuple[str, int]] = []
-    for letter in data.decode():
-        if runs and runs[-1][0] == letter:
-            runs[-1] = (letter, runs[-1][1] + 1)
-        else:
-            runs.append((letter, 1))
-    return runs
+    return [(run[0][0], len(run[0])) for run in re.finditer(r"(.)\1*", data.decode())]
 
 
 when_full = functools.partial(to_a_reader, full=True, write_buffer_size=1)

@@ -70,18 +70,18 @@ class Packet:
     def __init__(
         self, kind: str, source: Address, target: Address, data: bytes = b"", sender: Any = None, seq: int = 0
     ) -> None:
-        self.kind = kind
-        self.source = source
-        self.target = target
-        self.data = data
+        self.kind: str = kind
+        self.source: Address = source
+        self.target: Address = target
+        self.data: bytes = data
         # Who repeats it if it is lost.  Knowing at once that it is saves the timers that a real sender needs to find
         # out: nothing runs while all goes well.
-        self.sender = sender
-        self.seq = seq
-        self.edge = 0
-        self.departed = -1.0
+        self.sender: Any = sender
+        self.seq: int = seq
+        self.edge: int = 0
+        self.departed: float = -1.0
         """When it was sent, if that was not just now."""
-        self.lost = False
+        self.lost: bool = False
 
 
 class Station(Protocol):
@@ -102,7 +102,7 @@ class Timer:
         self._fabric = fabric
         self._action = action
         self._only_in_trouble = only_in_trouble
-        self.due = math.inf
+        self.due: float = math.inf
 
     def set(self, delay: float) -> None:
         """It is to happen so many seconds from now, and not when it was to before.
@@ -150,25 +150,25 @@ class Path:
     )
 
     def __init__(self, fabric: Fabric, source: Station, target: Station, conditions: Conditions) -> None:
-        self.fabric = fabric
-        self.source = source
-        self.target = target
+        self.fabric: Fabric = fabric
+        self.source: Station = source
+        self.target: Station = target
         self._busy_until = 0.0
         self._parked: list[Packet] = []
         self.set(conditions)
 
     def set(self, conditions: Conditions, *, blocked: bool = False, held: bool = False) -> None:
         """From now on it carries packets like this; ``blocked``: none at all; ``held``: none until it is released."""
-        self.conditions = conditions
-        self.latency = conditions.latency
-        self.jitter = conditions.jitter
-        self.loss = conditions.loss
-        self.blocked = blocked
-        self.held = held
+        self.conditions: Conditions = conditions
+        self.latency: float = conditions.latency
+        self.jitter: float = conditions.jitter
+        self.loss: float = conditions.loss
+        self.blocked: bool = blocked
+        self.held: bool = held
         self._is_limited = conditions.bandwidth < math.inf
         self._is_unruly = bool(conditions.reordering or conditions.duplication)
         # Nothing in the way: what is sent has arrived when the call returns, as on a kernel's loopback interface.
-        self.direct = conditions == Conditions(mtu=conditions.mtu) and not blocked and not held
+        self.direct: bool = conditions == Conditions(mtu=conditions.mtu) and not blocked and not held
         if not held and self._parked:
             parked, self._parked = self._parked, []
             for packet in parked:
@@ -241,7 +241,8 @@ class Path:
         # A datagram larger than the MTU goes in fragments, each with 20 bytes of IP header, and needs them all.
         fragments = 1 if packet.kind != "UDP" else -(-(len(packet.data) + 8) // max(self.conditions.mtu - 20, 8))
         survives = (1 - self.loss) ** fragments
-        return self.fabric.random.random() >= survives
+        lost: bool = self.fabric.random.random() >= survives
+        return lost
 
     def _lose(self, packet: Packet) -> None:
         packet.lost = True
@@ -282,10 +283,10 @@ class Fabric(trio.abc.Instrument):
     """
 
     def __init__(self, seed: int, trace: Trace) -> None:
-        self.random = random.Random(seed)
+        self.random: random.Random = random.Random(seed)
         self.trace = trace
-        self.default_latency = 0.0
-        self.in_trouble = False
+        self.default_latency: float = 0.0
+        self.in_trouble: bool = False
         """A fault has begun, at some time."""
         self.dormant: dict[Timer, None] = {}
         self._entries: list[Entry] = []

@@ -52,7 +52,7 @@ class Trace:
         self._hashed = 0  # how many of `_records` the hash has in it
         # Tuples: a frozen attrs object for each would cost as much as delivering the segment.
         self._records: list[Record] = []
-        self.total = 0
+        self.total: int = 0
         """How many events there were, those that are no longer kept included."""
         self.deliveries = 0
         """How many segments and datagrams reached a host; acknowledgements are not among them."""

@@ -191,9 +191,9 @@ class Host:
         self.fabric = fabric
         self.world = world
         self.name = name
-        self.addresses = tuple(addresses)
-        self.is_up = True
-        self.life = 1
+        self.addresses: tuple[str, ...] = tuple(addresses)
+        self.is_up: bool = True
+        self.life: int = 1
         """Which life it lives; the next begins with a crash."""
         self.descriptor_limit = DESCRIPTOR_LIMIT
         self._paths: dict[Host, Path] = {}
@@ -203,8 +203,8 @@ class Host:
         return f"<host {self.name}>"
 
     def _reset(self) -> None:
-        self.tcp = PortTable()
-        self.udp = PortTable()
+        self.tcp: PortTable = PortTable()
+        self.udp: PortTable = PortTable()
         self.connections: dict[tuple[Address, Address], TcpEnd] = {}
         self.lingering: deque[tuple[float, TcpEnd]] = deque()
         self.unix: dict[str | bytes, VirtualSocket] = {}

@@ -130,9 +130,9 @@ def number(name: str) -> int | None:
 
 
 _SPECS: Final = {
-    (getattr(socket, level), found): spec
+    (getattr(socket, level), number(name)): spec
     for (level, name), spec in _TABLE.items()
-    if (found := number(name)) is not None and hasattr(socket, level)
+    if number(name) is not None and hasattr(socket, level)
 }
 
 _DEVICE_KEY: Final = (socket.SOL_SOCKET, number("SO_BINDTODEVICE"))
@@ -150,10 +150,10 @@ class Options:
         self.sort = sort
         self._values: dict[tuple[int, int], int | bytes] = {}
         # What TCP looks at with every segment.
-        self.send_buffer = SEND_BUFFER
-        self.receive_buffer = RECEIVE_BUFFER
-        self.unsent_limit = UINT_MAX
-        self.keep_alive = False
+        self.send_buffer: int = SEND_BUFFER
+        self.receive_buffer: int = RECEIVE_BUFFER
+        self.unsent_limit: int = UINT_MAX
+        self.keep_alive: bool = False
 
     def copy(self) -> Options:
         """What an accepted socket inherits: everything."""

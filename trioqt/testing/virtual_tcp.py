@@ -109,28 +109,28 @@ class TcpEnd:
     )
 
     def __init__(self, host: Host, binding: Binding, local: Address, remote: Address, settings: Settings) -> None:
-        self.host = host
-        self.binding = binding
-        self.local = local
-        self.remote = remote
-        self.settings = settings
-        self.state = "CLOSED"
+        self.host: Host = host
+        self.binding: Binding = binding
+        self.local: Address = local
+        self.remote: Address = remote
+        self.settings: Settings = settings
+        self.state: str = "CLOSED"
         self.socket: Waker | None = None
         self.listener: TcpListener | None = None
         self.peer: TcpEnd | None = None
-        self.error = 0
-        self.expires = float("inf")
+        self.error: int = 0
+        self.expires: float = float("inf")
         self._path: Path | None = None
         # Receiving.
-        self.arrived = ReadBuffer()
-        self.fin_received = False
-        self.receiving_ended = False
+        self.arrived: ReadBuffer = ReadBuffer()
+        self.fin_received: bool = False
+        self.receiving_ended: bool = False
         self._received = 0
         self._early: dict[int, Packet] = {}
         self._room_told = 0
         # Sending: | acknowledged | unacked: sent, may have to be repeated | unsent: the peer has no room |
-        self.sending_ended = False
-        self.is_over = False
+        self.sending_ended: bool = False
+        self.is_over: bool = False
         self._unacked: deque[Packet] = deque()
         self._unacked_size = 0
         self._unsent: deque[bytes] = deque()
@@ -666,7 +666,7 @@ class TcpListener:
         self.ready: deque[TcpEnd] = deque()
         """Established, and not accepted yet."""
         self._asking: dict[TcpEnd, None] = {}
-        self.is_shut = False
+        self.is_shut: bool = False
 
     def is_listening(self) -> bool:
         return not self.is_shut

@@ -32,7 +32,7 @@ class UdpEnd:
         self.binding: Binding | None = None
         self.remote: Address | None = None
         self.socket: Waker | None = None
-        self.error = 0
+        self.error: int = 0
         self.receiving_ended = False
         self.sending_ended = False
         self._arrived: deque[tuple[bytes, Address]] = deque()

@@ -27,10 +27,10 @@ class UnixEnd:
         self.peer: UnixEnd | None = None
         self.peer_name: UnixName = ""
         self.socket: Waker | None = None
-        self.error = 0
-        self.arrived = ReadBuffer()
-        self.sending_ended = False
-        self.receiving_ended = False
+        self.error: int = 0
+        self.arrived: ReadBuffer = ReadBuffer()
+        self.sending_ended: bool = False
+        self.receiving_ended: bool = False
 
     def connect(self, other: UnixEnd) -> None:
         """Make a pair of the two."""
@@ -145,7 +145,7 @@ class UnixListener:
         self.backlog = backlog
         self.socket: Waker | None = None
         self.ready: deque[UnixEnd] = deque()
-        self.is_shut = False
+        self.is_shut: bool = False
 
     def is_readable(self) -> bool:
         return bool(self.ready) or self.is_shut
