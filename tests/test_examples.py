@@ -18,7 +18,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback
+from tests.networks import Loopback, Network
 from tests.peers import peer_command
 from trioqt import ErrorKind, SocketError, TcpServer, TcpSocket
 
@@ -84,8 +84,8 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """Where examples are run; what still runs at the end of the test is cancelled."""
+async def stage(network: Network, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Where examples are run, on both networks; what still runs at the end of the test is cancelled."""
     return Stage(nursery, monkeypatch)
 
 
@@ -164,7 +164,7 @@ async def test_the_line_client_prints_hello(stage: Stage, capsys: pytest.Capture
     assert capsys.readouterr().out == "hello\n"
 
 
-async def test_the_line_client_without_a_server_ends_with_a_refusal(stage: Stage, network: Loopback) -> None:
+async def test_the_line_client_without_a_server_ends_with_a_refusal(stage: Stage, network: Network) -> None:
     """The error is the one its docstring promises."""
     stage.port = await network.unused_port()
 
@@ -175,7 +175,7 @@ async def test_the_line_client_without_a_server_ends_with_a_refusal(stage: Stage
 
 
 async def test_the_line_client_gives_a_silent_server_five_seconds(
-    stage: Stage, network: Loopback, mock_clock: trio.testing.MockClock
+    stage: Stage, network: Network, mock_clock: trio.testing.MockClock
 ) -> None:
     """Then its time limit ends it."""
     with await network.raw_listener() as listener:
@@ -209,7 +209,7 @@ async def test_the_line_client_with_signals_shows_the_five_states(
 
 
 async def test_the_line_client_with_signals_tells_a_refusal(
-    stage: Stage, network: Loopback, capsys: pytest.CaptureFixture[str]
+    stage: Stage, network: Network, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It ends, with the error's kind as its last line and no traceback."""
     stage.port = await network.unused_port()
@@ -221,7 +221,7 @@ async def test_the_line_client_with_signals_tells_a_refusal(
     assert last.startswith("CONNECTION_REFUSED - ")
 
 
-async def test_pending_style_greets_each_client_by_number(stage: Stage, network: Loopback) -> None:
+async def test_pending_style_greets_each_client_by_number(stage: Stage, network: Network) -> None:
     """Connections are taken in the order in which they came, and each ends after its greeting."""
     port = await stage.serve(stage.load("pending_style"))
 
@@ -234,7 +234,7 @@ async def test_pending_style_greets_each_client_by_number(stage: Stage, network:
 
 
 async def test_isolate_and_limit_survives_its_bug(
-    stage: Stage, network: Loopback, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    stage: Stage, network: Network, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A division by zero ends one connection, is logged with its traceback and reported; the next client is served."""
     port = await stage.serve(stage.load("isolate_and_limit"))
@@ -263,7 +263,7 @@ async def test_isolate_and_limit_survives_its_bug(
     ]
 
 
-async def test_isolate_and_limit_answers_a_third_client_once_one_has_left(stage: Stage, network: Loopback) -> None:
+async def test_isolate_and_limit_answers_a_third_client_once_one_has_left(stage: Stage, network: Network) -> None:
     """Two are served, and the third waits in the kernel's queue."""
     port = await stage.serve(stage.load("isolate_and_limit"))
 
@@ -283,7 +283,7 @@ async def test_isolate_and_limit_answers_a_third_client_once_one_has_left(stage:
         assert await third.receive(3) == b"20\n"
 
 
-async def test_half_close_sorts_what_it_got_before_the_end(stage: Stage, network: Loopback) -> None:
+async def test_half_close_sorts_what_it_got_before_the_end(stage: Stage, network: Network) -> None:
     """The answer comes after the client has finished sending, on the same connection."""
     port = await stage.serve(stage.load("half_close"))
 
@@ -295,7 +295,7 @@ async def test_half_close_sorts_what_it_got_before_the_end(stage: Stage, network
 
 
 async def test_are_you_there_asks_and_loses_nothing(
-    stage: Stage, network: Loopback, mock_clock: trio.testing.MockClock
+    stage: Stage, network: Network, mock_clock: trio.testing.MockClock
 ) -> None:
     """A receive is cancelled with half a line there; the line is whole afterwards."""
     port = await stage.serve(stage.load("are_you_there"))
@@ -313,7 +313,7 @@ async def test_are_you_there_asks_and_loses_nothing(
         assert await peer.receive_to_end() == b""
 
 
-async def test_the_chat_server_tells_the_others(stage: Stage, network: Loopback) -> None:
+async def test_the_chat_server_tells_the_others(stage: Stage, network: Network) -> None:
     """What one member says is heard by the other two and not by itself."""
     program = stage.load("chat_server")
     port = await stage.serve(program)
@@ -332,7 +332,7 @@ async def test_the_chat_server_tells_the_others(stage: Stage, network: Loopback)
         assert await ann.receive(3) == b"ho\n"
 
 
-async def test_the_chat_server_cuts_off_who_does_not_read(stage: Stage, network: Loopback) -> None:
+async def test_the_chat_server_cuts_off_who_does_not_read(stage: Stage, network: Network) -> None:
     """The others are served on, and the queue for the silent one never grows beyond its bound."""
     program = stage.load("chat_server")
     port = await stage.serve(program)
@@ -390,14 +390,16 @@ async def curl(port: int, *arguments: str) -> str:
         pytest.param(["-H", "Content-Length: x", "-o", "/dev/null", "-w", "%{http_code}"], "400", id="bad-request"),
     ],
 )
-async def test_curl_is_answered_by_http_with_h11(stage: Stage, arguments: list[str], answer: str) -> None:
+async def test_curl_is_answered_by_http_with_h11(
+    stage: Stage, network: Loopback, arguments: list[str], answer: str
+) -> None:
     """The methods and the transfers that a client like curl uses, each on a connection of its own."""
     port = await stage.serve(stage.load("http_with_h11"))
 
     assert await curl(port, *arguments) == answer
 
 
-async def test_http_with_h11_answers_many_requests_on_one_connection(stage: Stage, network: Loopback) -> None:
+async def test_http_with_h11_answers_many_requests_on_one_connection(stage: Stage, network: Network) -> None:
     """Two requests in one packet give two answers, in order, and the end after "close"."""
     port = await stage.serve(stage.load("http_with_h11"))
 

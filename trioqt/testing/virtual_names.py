@@ -38,6 +38,7 @@ class Names(trio.abc.HostnameResolver):
         family: int = 0, type: int = 0, proto: int = 0, flags: int = 0,
     ) -> Any:  # fmt: skip
         """As ``socket.getaddrinfo``.  Raises: socket.gaierror.  Cancelled: nothing is left behind."""
+        await trio.lowlevel.checkpoint()
         name = (host.decode("ascii") if isinstance(host, bytes) else host or "").rstrip(".").lower()
         if flags & socket.AI_NUMERICHOST and not is_address(name):
             raise socket.gaierror(socket.EAI_NONAME, f"{name}: not an address")
@@ -58,6 +59,7 @@ class Names(trio.abc.HostnameResolver):
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
         """As ``socket.getnameinfo``.  Raises: socket.gaierror.  Cancelled: nothing is left behind."""
+        await trio.lowlevel.checkpoint()
         address, port = sockaddr[:2]
         if not is_address(address):
             raise socket.gaierror(socket.EAI_NONAME, f"{address}: not an address")
@@ -73,10 +75,8 @@ class Names(trio.abc.HostnameResolver):
     async def _find(self, name: str) -> tuple[str, ...]:
         here = self._net.current_host()
         if name == "localhost" or name.endswith(".localhost"):
-            await trio.lowlevel.checkpoint()
             return ("::1", "127.0.0.1")
         if is_address(name):  # with a service name as its port
-            await trio.lowlevel.checkpoint()
             return (name,)
         await self._ask(name, here)
         if name in self.added:
