@@ -1,6 +1,6 @@
 """The simulated network's speed, beside what trio itself takes, one command.
 
-``python benchmarks/network.py [--rounds 5] [--connections 10000]``
+``python benchmarks/network.py [--rounds 5] [--trips 1000] [--connections 10000]``
 
 Eight clients echo 64 bytes over jitter and 1 % loss, with the trace on, through our sockets and through trio's streams.
 One delivery is a segment (data, SYN, FIN, RST) or a datagram that reaches a host; acknowledgements do not count.
@@ -20,19 +20,17 @@ import trio
 import trio.testing
 
 from trioqt import TcpServer, TcpSocket
-from trioqt.testing import VirtualNetwork
-from trioqt.testing.fabric import Conditions
+from trioqt.testing import Conditions, VirtualNetwork
 
 CLIENTS = 8
-TRIPS = 1000
 MESSAGE = bytes(64)
 CONDITIONS = Conditions(latency=0.01, jitter=0.002, loss=0.01)
 GOAL = 20_000
 
-Scenario = Callable[[VirtualNetwork, trio.Nursery], Awaitable[None]]
+Scenario = Callable[[VirtualNetwork, trio.Nursery, int], Awaitable[None]]
 
 
-async def our_sockets(net: VirtualNetwork, nursery: trio.Nursery) -> None:
+async def our_sockets(net: VirtualNetwork, nursery: trio.Nursery, trips: int) -> None:
     """The server and the clients write at once, and wait for what comes."""
 
     async def echo(sock: TcpSocket) -> None:
@@ -43,7 +41,7 @@ async def our_sockets(net: VirtualNetwork, nursery: trio.Nursery) -> None:
         with net.host(f"client-{number}"):
             async with TcpSocket() as sock:
                 await sock.connect_to_host("server", 4000)
-                for _ in range(TRIPS):
+                for _ in range(trips):
                     sock.write(MESSAGE)
                     await sock.receive_exactly(len(MESSAGE))
 
@@ -57,7 +55,7 @@ async def our_sockets(net: VirtualNetwork, nursery: trio.Nursery) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def trio_streams(net: VirtualNetwork, nursery: trio.Nursery) -> None:
+async def trio_streams(net: VirtualNetwork, nursery: trio.Nursery, trips: int) -> None:
     """What knows nothing of trioqt."""
 
     async def echo(stream: trio.SocketStream) -> None:
@@ -68,7 +66,7 @@ async def trio_streams(net: VirtualNetwork, nursery: trio.Nursery) -> None:
         with net.host(f"client-{number}"):
             stream = await trio.open_tcp_stream("server", 4000)
             async with stream:
-                for _ in range(TRIPS):
+                for _ in range(trips):
                     await stream.send_all(MESSAGE)
                     missing = len(MESSAGE)
                     while missing:
@@ -86,21 +84,21 @@ def run(main: Callable[..., Awaitable[float]], *args: object) -> float:
     return trio.run(main, *args, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-async def deliveries(scenario: Scenario) -> float:
+async def deliveries(scenario: Scenario, trips: int) -> float:
     """A second."""
     async with VirtualNetwork(conditions=CONDITIONS, seed=1) as net:
         start = time.process_time()
         async with trio.open_nursery() as nursery:
-            await scenario(net, nursery)
+            await scenario(net, nursery, trips)
         return net.deliveries / (time.process_time() - start)
 
 
-async def jumps() -> float:
+async def jumps(trips: int) -> float:
     """A second."""
     start = time.process_time()
-    for _ in range(TRIPS):
+    for _ in range(trips):
         await trio.sleep(0.01)
-    return TRIPS / (time.process_time() - start)
+    return trips / (time.process_time() - start)
 
 
 async def hold(count: int) -> float:
@@ -136,14 +134,15 @@ async def hold(count: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--trips", type=int, default=1000, help="of each client")
     parser.add_argument("--connections", type=int, default=10_000)
     options = parser.parse_args()
     rows = {"deliveries, our sockets": our_sockets, "deliveries, trio's streams": trio_streams}
     results: dict[str, list[float]] = {"trio.sleep": [], **{name: [] for name in rows}}
     for _ in range(options.rounds):
-        results["trio.sleep"].append(run(jumps))
+        results["trio.sleep"].append(run(jumps, options.trips))
         for name, scenario in rows.items():
-            results[name].append(run(deliveries, scenario))
+            results[name].append(run(deliveries, scenario, options.trips))
     base = statistics.median(results["trio.sleep"])
     print(f"{'':28}{'a second':>10}{'x trio.sleep':>14}   least and most")
     for name, values in results.items():

@@ -66,6 +66,23 @@ def test_every_benchmark_completes_with_the_right_bytes(tmp_path: Path) -> None:
             assert name == "idle" or result["samples"][0]["work"] > 0, (name, server)
 
 
+def test_the_benchmark_of_the_simulated_network_completes() -> None:
+    """Two scenarios and a crowd, small; it says what it was to say."""
+    program = RUN.with_name("network.py")
+
+    done = subprocess.run(
+        [sys.executable, str(program), "--rounds", "1", "--trips", "20", "--connections", "50"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [line[:28].rstrip() for line in done.stdout.splitlines()]
+    assert names[1:4] == ["trio.sleep", "deliveries, our sockets", "deliveries, trio's streams"]
+    assert "50 connections held at once" in done.stdout
+
+
 def test_an_echo_that_changes_a_byte_fails_the_run(tmp_path: Path) -> None:
     """A fast server that answers wrongly is not fast."""
     peer_command("gcc")

@@ -192,10 +192,24 @@ async def test_the_kernels_sockets_are_back_after_the_block(autojump_clock: Cloc
     """The hooks are restored, also when the body fails, and its exception comes out as it is."""
     with pytest.raises(ZeroDivisionError):
         async with VirtualNetwork():
-            assert "virtual" in repr(trio.socket.socket())
+            with trio.socket.socket() as sock:
+                assert "virtual" in repr(sock)
             raise ZeroDivisionError
     with trio.socket.socket() as sock:
         assert "virtual" not in repr(sock)
+
+
+async def test_a_socket_that_nobody_closed_is_told(autojump_clock: Clock) -> None:
+    """With a ResourceWarning when it is thrown away after the network has ended, as Python's own are."""
+    async with VirtualNetwork():
+        sock = trio.socket.socket()
+        closed = trio.socket.socket()
+        closed.close()
+
+    with pytest.warns(ResourceWarning, match="unclosed <virtual tcp socket of default") as caught:
+        del sock, closed
+
+    assert len(caught) == 1
 
 
 async def test_who_still_waits_when_the_network_ends_is_told(autojump_clock: Clock) -> None:
