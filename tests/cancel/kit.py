@@ -88,9 +88,11 @@ class SocketPeer:
     sock: trio.socket.SocketType
 
     def send_now(self, data: bytes) -> None:
-        """Without a step."""
-        if isinstance(self.sock, VirtualSocket):
-            sent = self.sock.try_send(data)
+        """Without a step; it has arrived."""
+        net = VirtualNetwork.current()
+        if isinstance(net, OneHost) and isinstance(self.sock, VirtualSocket):
+            with net.at_once():
+                sent = self.sock.try_send(data)
         else:
             sent = os.write(self.sock.fileno(), data)
         assert sent == len(data)
@@ -169,9 +171,6 @@ class OneHost(VirtualNetwork):
         self.latency = latency
         self._set_latency(latency)
 
-    def _set_latency(self, latency: float) -> None:
-        self.set_link("default", "default", latency=latency)
-
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
         """What is sent in the block has arrived."""
@@ -179,11 +178,15 @@ class OneHost(VirtualNetwork):
         yield
         self._set_latency(self.latency)
 
+    def _set_latency(self, latency: float) -> None:
+        if self.latency:
+            self.set_link("default", "default", latency=latency)
+
 
 async def turn(count: int = 1) -> None:
     """Wait until everybody else waits, ``count`` times: this paces a scenario.
 
-    It costs no time on any clock, unless there is a latency: then what has been sent arrives meanwhile, and an answer.
+    It costs no time on any clock, unless there is a latency: then what has been sent arrives meanwhile, and its answer.
     """
     net = VirtualNetwork.current()
     for _ in range(count):

@@ -26,7 +26,7 @@ def test_much_goes_wrong_and_much_goes_well() -> None:
     _, tally, kinds = play(seed=0)
 
     assert tally["ok"] > 80
-    assert len(tally) >= 4
+    assert len(tally) >= 3
     assert {"DATA", "FIN", "RST", "SYN", "SYN-ACK", "crash", "fault", "heal", "lookup", "lost", "restart"} <= set(kinds)
 
 

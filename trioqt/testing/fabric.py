@@ -232,7 +232,7 @@ class Path:
         elif self.held:
             self._park(packet)
         else:
-            if packet.kind != "ACK":
+            if packet.kind not in ACKNOWLEDGEMENTS:
                 self.fabric.trace.deliveries += 1
                 self._note(packet.kind, packet)
             target.receive(packet)
@@ -263,6 +263,9 @@ class Path:
         source, target = self.source.name, self.target.name
         fabric.trace.add((fabric.now(), kind, source, packet.source[1], target, packet.target[1], size, note))
 
+
+# The last of a handshake, and "are you sure?" (RFC 5961); those of data are no packets at all.
+ACKNOWLEDGEMENTS = ("ACK", "CHALLENGE")
 
 # IP and TCP, without options; counted for bandwidth.
 HEADERS = 40

@@ -278,7 +278,8 @@ class Host:
         back = self.path_to(packet.source[0])
         if back is not None:
             kind = "ICMP" if packet.kind == "UDP" else "RST"
-            back.send(Packet(kind, packet.target, packet.source))
+            # If the refusal is lost, who was refused must ask again.
+            back.send(Packet(kind, packet.target, packet.source, b"", packet.sender))
 
     def _receive_datagram(self, packet: Packet) -> None:
         address, port = packet.target

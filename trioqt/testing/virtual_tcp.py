@@ -253,12 +253,19 @@ class TcpEnd:
             self._probes = 0
         kind = packet.kind
         if kind == "RST":
-            self._reset()
+            if packet.sender in (None, self):
+                self._reset()
         elif kind == "SYN-ACK":
             self._receive_syn_ack(packet)
         elif kind == "SYN":
-            if self.state == "SYN_RECV" and self._syn is not None and self._path is not None:
-                self._path.send(self._syn)  # it asks again: our answer was lost
+            self._receive_syn(packet)
+        elif kind == "CHALLENGE":
+            if self.state == "SYN_SENT":
+                self._send_reset()
+        elif kind != "ACK" and packet.sender is not self.peer:
+            # From a connection of a former life of the peer's host, or of ours.
+            if self.state == "SYN_SENT":
+                self._send_reset()
         else:
             if self.state == "SYN_RECV":
                 self._establish()
@@ -268,6 +275,15 @@ class TcpEnd:
                 self._receive_in_turn(packet)
             elif kind == "PROBE":
                 self._acknowledge(packet.sender)
+
+    def _receive_syn(self, packet: Packet) -> None:
+        assert self._path is not None
+        if packet.sender is not self.peer:
+            # The peer's host has crashed, and asks anew from the same port.  RFC 5961, 4.2: "are you sure?"
+            self._path.send(Packet("CHALLENGE", self.local, self.remote, b"", packet.sender))
+            packet.sender.repeat_later(packet.departed)
+        elif self._syn is not None:
+            self._path.send(self._syn)  # it asks again: our answer was lost
 
     def _receive_syn_ack(self, packet: Packet) -> None:
         first = self.state == "SYN_SENT"
