@@ -104,11 +104,12 @@ class SocketPeer:
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Raises: OSError at a reset."""
-        if hasattr(socket, "TCP_QUICKACK"):
-            # Linux delays acknowledgements by 40 ms of real time, in which virtual time would jump.
+        # Linux delays acknowledgements by 40 ms of real time, in which virtual time would jump.
+        delays = hasattr(socket, "TCP_QUICKACK") and not isinstance(self.sock, VirtualSocket)
+        if delays:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         data: bytes = await self.sock.recv(max_bytes)
-        if hasattr(socket, "TCP_QUICKACK"):
+        if delays:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return data
 

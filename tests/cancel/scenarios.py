@@ -23,17 +23,24 @@ EVERYTHING: tuple[Case, ...] = (
     *serving.CASES,
 )
 
-# With a latency a walk takes half as long again.  What waits for the network is different then; of that one of each
-# kind, and all that connecting can meet.
-ON_THE_WAY: tuple[Situation, ...] = ("has to wait", "full queue", "peer finishes", "peer resets")
-
-CASES = tuple(
-    case
-    for case in EVERYTHING
-    if case.medium != "distant"
-    or (case.situation in ON_THE_WAY and case.variant in ("", "queued", "unread"))
-    or (case.situation in ON_THE_WAY and case.coroutine == "TcpSocket.connect_to_host")
+# What waits for the network is different with a latency: one of each kind, and all that connecting can meet.
+WITH_LATENCY = frozenset(
+    [
+        *("TcpSocket.connect_to_host", "TcpSocket.receive_some", "TcpSocket.receive_exactly", "TcpSocket.send_all"),
+        *("TcpSocket.disconnect_from_host", "TcpSocket.events", "TcpServer.accept", "TcpServer.serve"),
+    ]
 )
+
+
+def _is_walked(case: Case) -> bool:
+    if case.medium != "distant":
+        return True
+    if case.coroutine not in WITH_LATENCY or case.situation in ("answered at once", "second task"):
+        return False
+    return case.coroutine == "TcpSocket.connect_to_host" or case.variant in ("", "queued", "unread")
+
+
+CASES: tuple[Case, ...] = tuple(case for case in EVERYTHING if _is_walked(case))
 
 SITUATIONS: tuple[Situation, ...] = ("answered at once", "has to wait", "peer finishes", "peer resets", "second task")
 

@@ -104,6 +104,8 @@ async def by_many_tasks(net: VirtualNetwork) -> list[str]:
         with net.host("server"):
             await nursery.start(trio.serve_tcp, echo, 4000)
         for number in range(20):
+            with net.host(f"client-{number}"):
+                pass
             net.set_link(f"client-{number}", "server", latency=0.05, jitter=0.03, loss=0.05)
         async with trio.open_nursery() as clients:
             for number in range(20):

@@ -322,6 +322,24 @@ async def test_a_stream_that_was_held_has_every_byte_once(net: VirtualNetwork, a
     assert len(times(net, "held", "DATA")) > 5
 
 
+async def test_a_repetition_that_comes_late_does_not_break_a_stream(net: VirtualNetwork, autojump_clock: Clock) -> None:
+    """The server has it, has answered and closed: it acknowledges once more.  Hypothesis found that it was reset."""
+    client, server = await connected(net, await listen(net))
+    with net.partition("server", "alice", one_way=True):
+        await client.send(b"question")
+        question = await server.recv(100)
+        hold = net.hold("alice", "server", one_way=True)
+        await trio.sleep(1)
+        await server.send(b"answer")
+        server.close()
+        held = times(net, "held", "DATA")
+        hold.end()
+        await trio.sleep(0.5)
+
+    assert (question, len(held)) == (b"question", 1)
+    assert [await client.recv(100), await client.recv(100)] == [b"answer", b""]
+
+
 async def test_a_one_way_hold_lets_the_other_way_through(net: VirtualNetwork, autojump_clock: Clock) -> None:
     """Only from alice to the server."""
     alice, server = await udp(net, "alice", 5), await udp(net, "server", 6)
@@ -637,6 +655,61 @@ async def test_a_client_that_crashes_leaves_the_server_waiting(net: VirtualNetwo
     assert nothing == []
     assert await failure(server.recv, 1) == "ECONNRESET"
     client.close()
+
+
+async def test_a_client_that_starts_again_connects_from_the_port_of_its_former_life(
+    net: VirtualNetwork, autojump_clock: Clock
+) -> None:
+    """The server still has that connection: it asks (RFC 5961, 4.2), is answered by a reset, and the client's second
+    try makes the new one.  The first version of the network kept silent for ever.
+    """
+    listener = await listen(net)
+    client, server = await connected(net, listener)
+    port = client.getsockname()[1]
+    net.crash("alice").end()
+    began = trio.current_time()
+    again, accepted = await connected(net, listener)
+    took = trio.current_time() - began
+    await accepted.send(b"hello")
+
+    assert again.getsockname()[1] == port
+    assert 1.0 < took < 2.0
+    assert await failure(server.recv, 1) == "ECONNRESET"
+    assert await again.recv(100) == b"hello"
+
+
+async def test_what_a_former_life_was_sent_is_not_for_the_next(net: VirtualNetwork, autojump_clock: Clock) -> None:
+    """Its bytes come while the new connection is being made, from the same port to the same port."""
+    listener = await listen(net)
+    _, server = await connected(net, listener)
+    await server.send(b"old")
+    net.crash("alice").end()
+    again, accepted = await connected(net, listener)
+    await accepted.send(b"new")
+
+    assert await failure(server.recv, 1) == "ECONNRESET"
+    assert await again.recv(100) == b"new"
+
+
+@pytest.mark.parametrize("returns", [True, False])
+async def test_keep_alive_finds_out_that_a_silent_peer_has_crashed(
+    net: VirtualNetwork, autojump_clock: Clock, returns: bool
+) -> None:
+    """It asks after 10 s, then every 5 s: a reset if the host is up again, ETIMEDOUT after three questions."""
+    client, _ = await connected(net, await listen(net))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    began = trio.current_time()
+    trouble = net.crash("server")
+    if returns:
+        await trio.sleep(3)
+        trouble.end()
+    told = await failure(client.recv, 1)
+    took = trio.current_time() - began
+
+    assert (told, took) == (("ECONNRESET", 10 + 2 * LATENCY) if returns else ("ETIMEDOUT", 10 + 3 * 5))
 
 
 async def test_connections_that_wait_to_be_accepted_are_gone_after_a_crash(

@@ -515,3 +515,18 @@ def test_everything_is_as_before_afterwards(main: Any) -> None:
     assert trio._core._run._r is coin
     assert (coin.getstate(), trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING, trio.Nursery._add_exc) == before
     socket.getaddrinfo("localhost", 80)
+
+
+def test_faults_that_are_no_plan_are_refused() -> None:
+    """One fault alone does not say when."""
+    with pytest.raises(TypeError, match="faults is a FaultPlan"):
+        simulate(nothing, faults=Partition("a", "b"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["virtual_time", "steps", "patience"])
+def test_budgets_of_nothing_are_refused(name: str) -> None:
+    """None is no limit; 0 and less are mistakes."""
+    options: dict[str, Any] = {name: -1}
+
+    with pytest.raises(ValueError, match=f"{name} is more than 0"):
+        simulate(nothing, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +16,19 @@ from hypothesis.errors import NoSuchExample
 from trioqt.testing import VirtualNetwork
 from trioqt.testing.fabric import Conditions
 from trioqt.testing.fault_plan import FaultPlan, Planned
-from trioqt.testing.faults import KINDS, Crash, Fault, Hold, Isolated, Latency, Partition, Pause, ResetConnections
+from trioqt.testing.faults import (
+    KINDS,
+    Crash,
+    Degraded,
+    Fault,
+    Hold,
+    Isolated,
+    Latency,
+    Loss,
+    Partition,
+    Pause,
+    ResetConnections,
+)
 from trioqt.testing.strategies import conditions, fault_plans, faults, seeds
 
 HOSTS = ("alice", "bob", "server")
@@ -105,8 +118,10 @@ def test_a_plan_keeps_to_its_limits(plan: FaultPlan) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_drawn(kind: type[Fault]) -> None:
     """Alone if asked for, and among all others."""
-    assert type(find(faults(HOSTS, kinds=[kind]), lambda fault: True)) is kind
-    assert type(find(faults(HOSTS), lambda fault: type(fault) is kind, settings=settings(max_examples=2000))) is kind
+    drawing = settings(STEADY, max_examples=2000, phases=[Phase.generate])
+
+    assert type(find(faults(HOSTS, kinds=[kind]), lambda fault: True, settings=drawing)) is kind
+    assert type(find(faults(HOSTS), lambda fault: type(fault) is kind, settings=drawing)) is kind
 
 
 def test_a_lone_host_has_no_links() -> None:
@@ -235,6 +250,99 @@ def test_after_every_plan_the_network_works_again(plan: FaultPlan, drawn: Condit
 
     assert left == {}
     assert began == [repr(planned.fault) for planned in plan.faults]
+
+
+@STEADY
+@given(
+    fault_plans(
+        ["alice", "server"], duration=DURATION, kinds=[Partition, Hold, Loss, Latency, Degraded, Pause, Isolated]
+    ),
+    conditions(),
+    seeds(),
+)
+def test_no_fault_that_tcp_outlives_costs_a_byte(plan: FaultPlan, drawn: Conditions, seed: int) -> None:
+    """Both ends send throughout the plan; both streams are whole, and end as they should."""
+    data = random.Random(seed).randbytes(50_000)
+    got: dict[str, bytes] = {}
+
+    async def talk(name: str, stream: trio.SocketStream) -> None:
+        async def listen() -> None:
+            got[name] = b"".join([chunk async for chunk in stream])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            for begin in range(0, len(data), 1250):
+                await stream.send_all(data[begin : begin + 1250])
+                await trio.sleep(0.25)
+            await stream.send_eof()
+
+    async def main() -> None:
+        done = trio.Event()
+
+        async def serve(stream: trio.SocketStream) -> None:
+            await talk("server", stream)
+            done.set()
+
+        async with VirtualNetwork(conditions=drawn, seed=seed) as net, trio.open_nursery() as nursery:
+            with net.host("server"):
+                await nursery.start(trio.serve_tcp, serve, 4000)
+            with net.host("alice"), trio.fail_after(3600):
+                async with await trio.open_tcp_stream("server", 4000) as stream:
+                    with net.begin(plan):
+                        await talk("alice", stream)
+                    await done.wait()
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+    assert got == {"alice": data, "server": data}
+
+
+@STEADY
+@given(fault_plans(["alice", "server"], duration=DURATION), conditions(), seeds())
+def test_what_comes_is_always_the_beginning_of_what_was_sent(plan: FaultPlan, drawn: Conditions, seed: int) -> None:
+    """Under every fault, crashes at both ends included, and from one connection to the next."""
+    data = random.Random(seed).randbytes(20_000)
+    got: list[bytes] = []
+
+    async def take(stream: trio.SocketStream) -> None:
+        received = b""
+        try:
+            async for chunk in stream:
+                received += chunk
+        except trio.BrokenResourceError:
+            pass
+        finally:
+            got.append(received)
+
+    async def give() -> None:
+        while True:
+            try:
+                with trio.fail_after(300):
+                    async with await trio.open_tcp_stream("server", 4000) as stream:
+                        for begin in range(0, len(data), 2500):
+                            await stream.send_all(data[begin : begin + 2500])
+                            await trio.sleep(0.2)
+                        await stream.send_eof()
+                        await stream.receive_some()
+                return
+            except (OSError, trio.BrokenResourceError, trio.TooSlowError):
+                await trio.sleep(0.3)
+
+    async def main() -> None:
+        async with VirtualNetwork(conditions=drawn, seed=seed) as net, trio.open_nursery() as nursery:
+            await nursery.start(net.run_on, "server", trio.serve_tcp, take, 4000)
+            nursery.start_soon(net.run_on, "alice", give)
+            with net.begin(plan):
+                await trio.sleep(DURATION)
+            with net.host("alice"):
+                await give()
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+    assert all(data.startswith(each) for each in got)
+    assert data in got
 
 
 @STEADY

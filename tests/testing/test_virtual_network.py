@@ -24,6 +24,13 @@ from trioqt.testing.trace import TraceEvent
 Clock = trio.testing.MockClock
 
 
+def name_hosts(net: VirtualNetwork, *names: str) -> None:
+    """They get their addresses in this order."""
+    for name in names:
+        with net.host(name):
+            pass
+
+
 async def listening(port: int = 4000, host: str = "0.0.0.0", backlog: int = 10) -> trio.socket.SocketType:
     sock = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -133,6 +140,89 @@ async def test_a_host_keeps_its_addresses_and_shares_none(autojump_clock: Clock)
         pass
     with pytest.raises(ValueError, match=r"10\.9\.0\.1 is an address of a"), net.host("b", addresses=("10.9.0.1",)):
         pass
+
+
+@pytest.mark.parametrize("name", ["", None, "a b", "10.9.9.9", "fe80::1", "localhost", "a:1"])
+def test_a_name_that_nobody_could_ask_for_is_refused(name: Any) -> None:
+    """Or that means something else."""
+    with pytest.raises(ValueError, match="a host cannot have the name"), VirtualNetwork().host(name):
+        pass
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [("127.0.0.1",), ("0.0.0.0",), ("224.0.0.1",), ("255.255.255.255",), ("::",), ("::ffff:10.1.0.1",), ("*",), ("",),
+     ("10.1.0.1", "10.1.0.1")],
+)  # fmt: skip
+def test_an_address_that_no_host_can_have_is_refused(addresses: tuple[str, ...]) -> None:
+    """Loopback, wildcard, group, broadcast, mapped, twice the same."""
+    with pytest.raises(ValueError, match=r"cannot be the address of a host|an address twice"):
+        with VirtualNetwork().host("a", addresses=addresses):
+            pass
+
+
+def test_one_address_is_no_sequence_of_them() -> None:
+    """A str is a sequence of characters."""
+    with pytest.raises(TypeError, match="addresses is a sequence"), VirtualNetwork().host("a", addresses="10.1.0.1"):
+        pass
+
+
+def test_an_automatic_address_is_one_that_is_free() -> None:
+    """Others may have been given by hand."""
+    net = VirtualNetwork()
+    with net.host("a", addresses=("10.0.0.3",)), net.host("b") as b:
+        pass
+
+    assert str(b) == "10.0.0.4"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"seed": None}, TypeError),
+        ({"seed": 1.5}, TypeError),
+        ({"seed": "x"}, TypeError),
+        ({"latency": -1.0}, ValueError),
+        ({"latency": 0.5, "conditions": Conditions()}, ValueError),
+        ({"name_latency": -1.0}, ValueError),
+        ({"trace_limit": 0}, ValueError),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
+    """When it is made."""
+    with pytest.raises(error):
+        VirtualNetwork(**options)
+
+
+def test_a_link_that_cannot_be_is_refused() -> None:
+    """A typing mistake would make a test green."""
+    net = VirtualNetwork()
+    name_hosts(net, "a", "b")
+
+    with pytest.raises(ValueError, match="there is no host 'nobody'"):
+        net.set_link("a", "nobody", loss=0.5)
+    with pytest.raises(TypeError, match="wants a condition"):
+        net.set_link("a", "b")
+    with pytest.raises(TypeError, match="mtu is an int"):
+        net.set_link("a", "b", mtu=1.5)
+    with pytest.raises(TypeError, match="speed"):
+        net.set_link("a", "b", speed=1)
+
+
+async def test_a_network_is_used_once(autojump_clock: Clock) -> None:
+    """Its hosts are down afterwards."""
+    net = VirtualNetwork()
+    async with net:
+        pass
+
+    with pytest.raises(RuntimeError, match="used once"):
+        async with net:
+            pass
+
+
+def test_outside_of_trio_there_is_no_network() -> None:
+    """Which is an answer."""
+    assert VirtualNetwork.current() is None
 
 
 async def test_every_host_has_a_loopback_of_its_own(autojump_clock: Clock) -> None:
@@ -272,6 +362,7 @@ async def test_times_are_exact(autojump_clock: Clock) -> None:
 async def test_a_link_may_differ_by_direction(autojump_clock: Clock) -> None:
     """Half a second there, two seconds back."""
     async with VirtualNetwork() as net:
+        name_hosts(net, "client", "server")
         net.set_link("client", "server", latency=0.5, one_way=True)
         net.set_link("server", "client", latency=2.0, one_way=True)
         with net.host("server") as address:
@@ -289,6 +380,7 @@ async def test_a_link_may_differ_by_direction(autojump_clock: Clock) -> None:
 async def test_what_is_left_out_of_set_link_stays(autojump_clock: Clock) -> None:
     """Both directions, unless one is asked for."""
     net = VirtualNetwork(latency=0.5)
+    name_hosts(net, "a", "b")
     net.set_link("a", "b", loss=0.1)
     net.set_link("a", "b", jitter=0.25, one_way=True)
     with net.host("a"), net.host("b"):
@@ -329,6 +421,7 @@ async def test_bandwidth_is_shared_and_takes_its_time(autojump_clock: Clock) -> 
 async def test_a_full_queue_loses_what_comes(autojump_clock: Clock) -> None:
     """Datagrams are gone; what is sent by TCP is repeated until it is there."""
     async with VirtualNetwork() as net:
+        name_hosts(net, "client", "server")
         net.set_link("client", "server", bandwidth=1000.0, queue=2500)
         with net.host("server") as address:
             receiver = await datagrams(53)
@@ -445,6 +538,35 @@ async def test_a_reader_that_starts_late_wakes_a_sender_whose_peer_was_cut_off(a
         assert (sent, got, rest) == (131_072, 65_536, 65_536)
 
 
+async def test_a_receive_buffer_is_full_when_it_is_full(autojump_clock: Clock) -> None:
+    """SO_RCVBUF, doubled as Linux does, counts 704 bytes more for each datagram; what comes then is dropped."""
+    async with VirtualNetwork() as net:
+        receiver, sender = await datagrams(53, "127.0.0.1"), await datagrams()
+        default = receiver.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+        for _ in range(100):
+            await sender.sendto(bytes(1000), ("127.0.0.1", 53))
+        received = 0
+        with trio.move_on_after(1):
+            while True:
+                received += len(await receiver.recv(2000))
+        receiver.close()
+        sender.close()
+
+        assert (default, received) == (212_992, 65536 // 1704 * 1000)
+        assert kinds(net).count("buffer full") == 100 - 38
+
+
+async def test_urgent_data_is_refused_and_not_mixed_in(autojump_clock: Clock) -> None:
+    """It is not simulated, so it is not passed off as ordinary bytes."""
+    async with VirtualNetwork() as net:
+        both = await pair(net)
+        for call in (both.client.send(b"!", socket.MSG_OOB), both.server.recv(1, socket.MSG_OOB)):
+            with pytest.raises(NotImplementedError, match="no urgent data"):
+                await call
+        both.close()
+
+
 async def test_datagrams_are_doubled_reordered_and_lost_as_the_link_says(autojump_clock: Clock) -> None:
     """With probabilities of 1 there is no chance in it."""
     async with VirtualNetwork(latency=0.5) as net:
@@ -478,6 +600,7 @@ async def test_datagrams_are_doubled_reordered_and_lost_as_the_link_says(autojum
 async def test_a_large_datagram_is_lost_with_any_of_its_fragments(autojump_clock: Clock) -> None:
     """65,507 bytes are 45 fragments of 1,480: with 5 % loss one in ten arrives, where small ones do nearly all."""
     async with VirtualNetwork(seed=1) as net:
+        name_hosts(net, "client", "server")
         net.set_link("client", "server", loss=0.05)
         with net.host("server") as address:
             receiver = await datagrams(53)
@@ -500,6 +623,7 @@ async def test_a_large_datagram_is_lost_with_any_of_its_fragments(autojump_clock
 async def test_a_datagram_that_must_not_be_cut_up_has_to_fit(autojump_clock: Clock) -> None:
     """IP_PMTUDISC_DO: EMSGSIZE, and IP_MTU tells how much fits."""
     async with VirtualNetwork() as net:
+        name_hosts(net, "client", "server")
         net.set_link("client", "server", mtu=1000)
         with net.host("server") as address:
             receiver = await datagrams(53)
@@ -518,6 +642,7 @@ async def test_a_datagram_that_must_not_be_cut_up_has_to_fit(autojump_clock: Clo
 async def test_a_broadcast_reaches_every_other_host(autojump_clock: Clock) -> None:
     """Who listens on that port, after the latency of its own link."""
     async with VirtualNetwork(latency=0.5) as net:
+        name_hosts(net, "near", "far", "deaf", "sender")
         net.set_link("sender", "far", latency=2.0)
         receivers = {}
         for name in ("near", "far", "deaf"):
@@ -600,6 +725,7 @@ async def test_a_full_backlog_ignores_who_asks_and_they_ask_again(autojump_clock
 async def test_an_address_that_does_not_answer_times_out_after_seven_syns(autojump_clock: Clock) -> None:
     """Linux: tcp_syn_retries is 6; TCP_SYNCNT sets it for a socket."""
     async with VirtualNetwork() as net:
+        name_hosts(net, "client", "server")
         net.set_link("client", "server", loss=1.0)
         with net.host("server") as address:
             listener = await listening()
@@ -663,13 +789,134 @@ async def test_a_port_in_time_wait_is_free_again_after_a_minute(autojump_clock: 
         assert (early, late) == (("EADDRINUSE", "ok"), "ok")
 
 
+async def test_an_answer_survives_a_request_that_is_repeated_in_vain(autojump_clock: Clock) -> None:
+    """The server has answered and closed; only its acknowledgements were cut.  What comes again is known, no reset."""
+    async with VirtualNetwork(latency=0.05) as net:
+        both = await pair(net)
+        with net.partition("server", "client", one_way=True):
+            await both.client.send(b"request")
+            await both.server.recv(7)
+            await both.server.send(b"response")
+            both.server.close()
+            await trio.sleep(1)
+        got = await both.client.recv(100), await both.client.recv(100)
+        both.close()
+
+        assert got == (b"response", b"")
+
+
+async def test_a_held_link_keeps_ten_thousand_packets_and_loses_no_byte(autojump_clock: Clock) -> None:
+    """More are dropped, as by a switch that runs out of memory, and TCP repeats them."""
+    async with VirtualNetwork() as net:
+        both = await pair(net)
+        with net.hold("client", "server"):
+            for _ in range(10_500):
+                await both.client.send(b"x")
+        both.client.shutdown(socket.SHUT_WR)
+        got = 0
+        while data := await both.server.recv(65536):
+            got += len(data)
+        both.close()
+
+        assert got == 10_500
+        assert kinds(net).count("lost") > 400
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.05])
+async def test_nothing_is_left_of_connections_that_are_over(latency: float, autojump_clock: Clock) -> None:
+    """Whoever closed first: a minute later both hosts have forgotten them, and every port is free."""
+    async with VirtualNetwork(latency=latency) as net:
+        for port in (4001, 4002):
+            both = await pair(net, port=port)
+            first, second = (both.client, both.server) if port == 4001 else (both.server, both.client)
+            first.close()
+            assert await second.recv(1) == b""
+            second.close()
+            await trio.sleep(100)
+        both = await pair(net, port=4003)
+        both.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        both.close()
+        await net.quiesce()
+        client, server = net.hosts["client"], net.hosts["server"]
+
+        assert [end for host in (client, server) for end in host.connections.values() if not end.is_gone()] == []
+        assert net.netstat().count("\n") == 0
+        assert net.in_flight == 0
+
+
+async def test_clean_up_under_a_shield_still_has_a_network(autojump_clock: Clock) -> None:
+    """The scope around the network is cancelled; a goodbye that is shielded goes through."""
+    heard = b""
+    with trio.move_on_after(5):
+        async with VirtualNetwork(latency=0.05) as net:
+            both = await pair(net)
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await both.client.send(b"bye")
+                    heard = await both.server.recv(3)
+                    both.close()
+
+    assert heard == b"bye"
+
+
+async def test_the_network_is_at_rest_again_after_a_fault(autojump_clock: Clock) -> None:
+    """A connection that asks for its peer now and then asks once more, and then no more while all is well."""
+    async with VirtualNetwork(latency=0.05) as net:
+        both = await pair(net)
+        both.client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with net.partition("client", "server"):
+            await trio.sleep(1)
+        await net.quiesce()
+        at_rest = net.in_flight, trio.current_time()
+        both.close()
+
+        assert at_rest == (0, 7200.15)
+
+
+async def test_keep_alive_finds_a_reset_that_was_lost(autojump_clock: Clock) -> None:
+    """No fault lasts, but something of this connection was lost: so it asks."""
+    async with VirtualNetwork() as net:
+        both = await pair(net)
+        both.client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        net.set_link("server", "client", loss=1.0, one_way=True)
+        both.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        both.server.close()
+        net.set_link("server", "client", loss=0.0, one_way=True)
+        start = trio.current_time()
+        result = await errno_of(both.client.recv, 1), trio.current_time() - start
+        both.close()
+
+        assert result == ("ECONNRESET", 7200.0)
+
+
+async def test_a_link_that_gets_faster_is_free_at_once(autojump_clock: Clock) -> None:
+    """What is on it arrives when it would have, after 104 s; what comes later does not wait for it, and is not lost."""
+    async with VirtualNetwork() as net:
+        name_hosts(net, "client", "server")
+        net.set_link("client", "server", bandwidth=10.0)
+        with net.host("server") as address:
+            receiver = await datagrams(53)
+        with net.host("client"):
+            sender = await datagrams()
+        await sender.sendto(bytes(1000), (str(address), 53))
+        net.set_link("client", "server", bandwidth=1e9)
+        await sender.sendto(b"later", (str(address), 53))
+        arrivals = [(len(await receiver.recv(2000)), round(trio.current_time(), 3)) for _ in range(2)]
+        receiver.close()
+        sender.close()
+
+        assert arrivals == [(5, 0.0), (1000, 104.0)]
+
+
 # ---- names -----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_look_up_takes_its_time_and_knows_hosts_and_names(autojump_clock: Clock) -> None:
     """Names in any case, with or without the last dot; localhost is known without asking."""
     async with VirtualNetwork(name_latency=0.5) as net:
-        with net.host("db", addresses=("10.5.0.1", "fd00::5")):
+        with net.host("Db", addresses=("10.5.0.1", "fd00::5")):
             pass
         net.set_name("www.example", "10.5.0.1", "10.5.0.2")
 
@@ -684,7 +931,10 @@ async def test_a_look_up_takes_its_time_and_knows_hosts_and_names(autojump_clock
         assert await look_up("localhost") == (["::1", "127.0.0.1"], 0.0)
         with pytest.raises(socket.gaierror, match="nowhere"):
             await look_up("nowhere")
-        assert await trio.socket.getnameinfo(("10.5.0.1", 80), 0) == ("db", "80")
+        assert await trio.socket.getnameinfo(("10.5.0.1", 80), 0) == ("Db", "http")
+        numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+        assert await trio.socket.getnameinfo(("10.5.0.1", 80), numeric) == ("10.5.0.1", "80")
+        assert await trio.socket.getnameinfo(("10.66.0.1", 7), socket.NI_NUMERICSERV) == ("10.66.0.1", "7")
 
 
 # ---- what it tells ---------------------------------------------------------------------------------------------------

@@ -32,6 +32,11 @@ def _seconds(instance: object, attribute: attrs.Attribute[Any], value: float) ->
         raise ValueError(f"{attribute.name} is in seconds, 0 or more, not {value}")
 
 
+def _whole(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"{attribute.name} is an int, not {value!r}")
+
+
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value > 0:
         raise ValueError(f"{attribute.name} is more than 0, not {value}")
@@ -59,7 +64,7 @@ class Conditions:
     queue: float = attrs.field(default=1 << 20, validator=_positive)
     duplication: float = attrs.field(default=0.0, validator=_probability)
     reordering: float = attrs.field(default=0.0, validator=_probability)
-    mtu: int = attrs.field(default=1500, validator=_positive)
+    mtu: int = attrs.field(default=1500, validator=[_whole, _positive])
 
 
 class Packet:
@@ -96,29 +101,35 @@ class Station(Protocol):
 class Timer:
     """Something that is to happen at a time, unless it is called off."""
 
-    __slots__ = ("_action", "_fabric", "_only_in_trouble", "due")
+    __slots__ = ("_action", "_fabric", "due")
 
-    def __init__(self, fabric: Fabric, action: Callable[[], None], *, only_in_trouble: bool = False) -> None:
+    def __init__(self, fabric: Fabric, action: Callable[[], None]) -> None:
         self._fabric = fabric
         self._action = action
-        self._only_in_trouble = only_in_trouble
         self.due: float = math.inf
 
-    def set(self, delay: float) -> None:
+    def set(self, delay: float, *, asleep: bool = False) -> None:
         """It is to happen so many seconds from now, and not when it was to before.
 
-        If it matters only in trouble, nothing happens before the first fault: an idle network stays idle.
+        Args:
+          asleep: But only if something goes wrong meanwhile, here or anywhere.
         """
+        self.stop()
         self.due = self._fabric.now() + delay
-        if self._only_in_trouble and not self._fabric.in_trouble:
-            self._fabric.dormant[self] = None
+        if asleep:
+            self._fabric.asleep[self] = None
         else:
             self._fabric.at(self.due, self._expire, self)
+
+    def wake(self) -> None:
+        """Something has gone wrong."""
+        if self in self._fabric.asleep:
+            self.set(max(0.0, self.due - self._fabric.now()))
 
     def stop(self) -> None:
         """It will not happen."""
         self.due = math.inf
-        self._fabric.dormant.pop(self, None)
+        self._fabric.asleep.pop(self, None)
 
     def is_set(self) -> bool:
         """Whether it is going to happen."""
@@ -153,13 +164,15 @@ class Path:
         self.fabric: Fabric = fabric
         self.source: Station = source
         self.target: Station = target
+        self.conditions: Conditions = conditions
         self._busy_until = 0.0
         self._parked: list[Packet] = []
         self.set(conditions)
 
     def set(self, conditions: Conditions, *, blocked: bool = False, held: bool = False) -> None:
         """From now on it carries packets like this; ``blocked``: none at all; ``held``: none until it is released."""
-        self.conditions: Conditions = conditions
+        self._stretch_backlog(conditions.bandwidth)
+        self.conditions = conditions
         self.latency: float = conditions.latency
         self.jitter: float = conditions.jitter
         self.loss: float = conditions.loss
@@ -173,6 +186,13 @@ class Path:
             parked, self._parked = self._parked, []
             for packet in parked:
                 self.send(packet)
+
+    def _stretch_backlog(self, bandwidth: float) -> None:
+        """What waits for a link of limited bandwidth goes with the new one."""
+        backlog = max(self._busy_until - self.fabric.now(), 0.0)
+        if backlog:
+            ratio = self.conditions.bandwidth / bandwidth
+            self._busy_until = self.fabric.now() + backlog * ratio
 
     def send(self, packet: Packet) -> bool:
         """Send it.  False: it is lost, or held, and the sender may want to repeat it."""
@@ -251,9 +271,11 @@ class Path:
             packet.sender.repeat_later(packet.departed)
 
     def _park(self, packet: Packet) -> None:
+        if len(self._parked) >= PARKED_LIMIT:
+            self._lose(packet)
+            return
         self._note("held", packet, packet.kind)
-        if len(self._parked) < PARKED_LIMIT:
-            self._parked.append(packet)
+        self._parked.append(packet)
         if packet.sender is not None:
             packet.sender.repeat_later(packet.departed)
 
@@ -286,12 +308,12 @@ class Fabric(trio.abc.Instrument):
     """
 
     def __init__(self, seed: int, trace: Trace) -> None:
-        self.random: random.Random = random.Random(seed)
+        self.random: random.Random = random.Random(str(seed))  # of a number its sign would not count
         self.trace = trace
         self.default_latency: float = 0.0
         self.in_trouble: bool = False
-        """A fault has begun, at some time."""
-        self.dormant: dict[Timer, None] = {}
+        """A fault lasts."""
+        self.asleep: dict[Timer, None] = {}
         self._entries: list[Entry] = []
         self._count = 0
         self._descriptors = 0
@@ -300,6 +322,7 @@ class Fabric(trio.abc.Instrument):
         self._due = math.inf  # when the first entry is
         self._alarm: trio.CancelScope | None = None
         self._failure: BaseException | None = None
+        self._life: trio.CancelScope = trio.CancelScope(shield=True)
         self._instant: deque[tuple[Path, Packet]] = deque()
         self._delivering = False
 
@@ -337,34 +360,45 @@ class Fabric(trio.abc.Instrument):
 
     def begin_trouble(self) -> None:
         """From now on a peer may be silent because it is gone."""
-        if not self.in_trouble:
-            self.in_trouble = True
-            dormant, self.dormant = self.dormant, {}
-            for timer in dormant:
-                timer.set(max(0.0, timer.due - self.now()))
+        self.in_trouble = True
+        for timer in list(self.asleep):
+            timer.wake()
+
+    def end_trouble(self) -> None:
+        """Who is silent has nothing to say.  What was awake looks once more."""
+        self.in_trouble = False
 
     def in_flight(self) -> int:
         """How many packets and timers there are that will do something."""
         return sum(self._is_live(entry) for entry in self._entries)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Make everything happen in its time, until cancelled."""
+        """Make everything happen in its time, until `stop`: clean-up under a shield needs a network too."""
         self._now = trio.lowlevel.current_clock().current_time
         trio.lowlevel.add_instrument(self)
         try:
-            task_status.started()
-            while True:
-                # The deadline brings trio's loop, and the mock clock, to the next time on the table.  Then
-                # `after_io_wait` comes first and moves it on, so it hardly ever passes: cancelling this scope, and
-                # entering another, would take as long as all the rest of a delivery.
-                with trio.CancelScope(deadline=self._next_time()) as self._alarm:
-                    await trio.sleep_forever()
-                self._run_due()
+            with self._life:
+                task_status.started()
+                await self._keep_alarm()
         finally:
             trio.lowlevel.remove_instrument(self)
             self._alarm = None
             if self._failure is not None:
                 raise self._failure
+
+    def stop(self) -> None:
+        """Nothing more is to happen."""
+        self._life.cancel(reason="the simulated network ends")
+
+    async def _keep_alarm(self) -> None:
+        while self._failure is None:
+            self._run_due()
+            self._due = self._next_time()
+            # The deadline brings trio's loop, and the mock clock, to the next time on the table.  Then `after_io_wait`
+            # comes first and moves it on, so it hardly ever passes: cancelling this scope, and entering another, would
+            # take as long as all the rest of a delivery.
+            with trio.CancelScope(deadline=self._due) as self._alarm:
+                await trio.sleep_forever()
 
     def after_io_wait(self, timeout: float) -> None:
         """Trio's loop has come to a time: what is due happens, before any task runs."""

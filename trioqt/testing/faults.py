@@ -334,8 +334,8 @@ class Crash(_OnHost):
     """A host loses its power, and starts again at the end.
 
     Its sockets vanish and nobody is told; what comes for it is lost.  Its programs that `VirtualNetwork.run_on` runs
-    are cancelled, and run again from their beginning when it starts; every other task on it sees ENETDOWN.  After the
-    start a peer that still believes in an old connection is answered by a reset.
+    are cancelled, and run again from their beginning when it starts; what any other task on it calls fails, mostly with
+    ENETDOWN.  After the start a peer that still believes in an old connection is answered by a reset.
     """
 
     def change_this_host(self, state: HostState) -> HostState:

@@ -87,7 +87,7 @@ _current: trio.lowlevel.RunVar[Guards | None] = trio.lowlevel.RunVar("trioqt gua
 def guards(
     *,
     virtual_time: float | None = VIRTUAL_TIME,
-    steps: int | None = STEPS,
+    steps: float | None = STEPS,
     patience: float = PATIENCE,
     real_network: bool = False,
     describe: Callable[[], str] | None = None,
@@ -110,6 +110,9 @@ def guards(
       BudgetExceeded: of time, steps or patience.
       RealNetworkUsed: from the call that would have used it, when it is made.
     """
+    for name, limit in (("virtual_time", virtual_time), ("steps", steps), ("patience", patience)):
+        if limit is not None and not limit > 0:
+            raise ValueError(f"{name} is more than 0, not {limit}")
     return Guards(virtual_time, steps, patience, real_network, describe)
 
 

@@ -14,6 +14,7 @@ import re
 import stat
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from typing import Self
 import attrs
 
 from trioqt.testing.cancel_report import Problem, steady
+from trioqt.testing.virtual_socket import VirtualSocket, left_open
 
 __all__ = ["LeakCheck", "open_descriptors"]
 
@@ -51,6 +53,7 @@ class LeakCheck:
     _others: dict[tuple[object, ...], warnings.WarningMessage] = attrs.Factory(dict)
     _unraisable: list[str] = attrs.Factory(list)
     _descriptors: dict[int, str] | None = None
+    _left_open: weakref.WeakSet[VirtualSocket] = attrs.Factory(weakref.WeakSet)
     _catcher: warnings.catch_warnings[list[warnings.WarningMessage]] = attrs.Factory(
         lambda: warnings.catch_warnings(record=True)
     )
@@ -82,6 +85,7 @@ class LeakCheck:
         self._warnings.clear()
         self._unraisable.clear()
         self._descriptors = open_descriptors()
+        self._left_open = weakref.WeakSet(left_open)
 
     def end(self, *, wreck: bool = False) -> list[Problem]:
         """Say what the run that has just ended left behind; of a ``wreck`` nothing, whatever it complains."""
@@ -104,6 +108,9 @@ class LeakCheck:
         # A warning holds its object, so this closes the sockets that were complained about.
         self._warnings.clear()
         problems += [Problem("leak", text) for text in sorted(complaints)]
+        # Who is held somewhere has not complained; of a real socket the descriptor would still be there.
+        held = sorted(steady(repr(sock)) for sock in left_open if sock not in self._left_open)
+        problems += [Problem("leak", f"unclosed {text}, and held somewhere") for text in held]
         if left:
             problems.append(Problem("leak", f"{len(left)} descriptors left open ({', '.join(left)})"))
         return problems

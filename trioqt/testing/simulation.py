@@ -24,7 +24,7 @@ import trio.testing
 
 from trioqt.testing.determinism import nursery_hook, pinned_scheduler
 from trioqt.testing.fault_plan import FaultPlan
-from trioqt.testing.guards import PATIENCE, STEPS, VIRTUAL_TIME, Guards
+from trioqt.testing.guards import PATIENCE, STEPS, VIRTUAL_TIME, Guards, guards
 from trioqt.testing.targets import Target
 from trioqt.testing.task_tree import task_tree
 from trioqt.testing.virtual_network import VirtualNetwork
@@ -112,6 +112,8 @@ def simulate(
         raise TypeError(f"simulate() wants an async function and its arguments, not {main!r}")
     if seed is not None and seeds is not None:
         raise ValueError("give either seed or seeds")
+    if faults is not None and not isinstance(faults, FaultPlan):
+        raise TypeError(f"faults is a FaultPlan, not {faults!r}")
     if network is not None and latency:
         raise ValueError("latency is for the network that simulate makes; yours has its own")
     if trio.lowlevel.in_trio_run():
@@ -148,7 +150,7 @@ class Simulation(Generic[T]):
     def run(self, clock: trio.abc.Clock | None = None, instruments: Sequence[trio.abc.Instrument] = ()) -> Finished[T]:
         """Run it, on a new clock that jumps unless one is given."""
         net = self.settings.make_network(self.seed)
-        guard = Guards(
+        guard = guards(
             virtual_time=self.settings.virtual_time,
             steps=self.settings.steps,
             patience=self.settings.patience,

@@ -175,11 +175,17 @@ class PortTable:
         """Everybody who holds this port, in the order in which they came."""
         return [binding.owner for binding in self._ports.get(port, {}).values()]
 
+    def _is_free(self, port: int) -> bool:
+        for binding in list(self._ports.get(port, {}).values()):
+            if binding.owner.is_gone():
+                self.release(binding)
+        return port not in self._ports
+
     def _draw(self, binding: Binding) -> int:
         for _ in EPHEMERAL_PORTS:
             port = self._next
             self._next = port + 1 if port + 1 in EPHEMERAL_PORTS else EPHEMERAL_PORTS.start
-            if port not in self._ports:
+            if self._is_free(port):
                 return port
         fail(errno.EADDRINUSE)
 

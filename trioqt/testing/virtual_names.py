@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from trioqt.testing.virtual_host import Host
 if TYPE_CHECKING:
     from trioqt.testing.virtual_network import VirtualNetwork
 
-__all__ = ["Names"]
+__all__ = ["Names", "is_address"]
 
 PROTOCOLS: dict[int, int] = {
     socket.SOCK_STREAM: socket.IPPROTO_TCP,
@@ -63,14 +64,18 @@ class Names(trio.abc.HostnameResolver):
         address, port = sockaddr[:2]
         if not is_address(address):
             raise socket.gaierror(socket.EAI_NONAME, f"{address}: not an address")
+        service = str(port % 65536)
+        if not flags & socket.NI_NUMERICSERV:
+            with contextlib.suppress(OSError):
+                service = socket.getservbyport(port % 65536, "udp" if flags & socket.NI_DGRAM else "tcp")
+        if flags & socket.NI_NUMERICHOST:
+            return address, service
         await self._ask(address)
         host = self._net.current_host() if address in ("::1", "127.0.0.1") else self._net.find(address)
         name = "localhost" if address in ("::1", "127.0.0.1") else host.name if host is not None else None
-        if flags & socket.NI_NUMERICHOST or (name is None and not flags & socket.NI_NAMEREQD):
-            name = address
-        if name is None:
+        if name is None and flags & socket.NI_NAMEREQD:
             raise socket.gaierror(socket.EAI_NONAME, f"{address}: no name")
-        return name, str(port)
+        return name or address, service
 
     async def _find(self, name: str) -> tuple[str, ...]:
         here = self._net.current_host()
@@ -81,8 +86,7 @@ class Names(trio.abc.HostnameResolver):
         await self._ask(name, here)
         if name in self.added:
             return self.added[name]
-        host = self._net.hosts.get(name)
-        return () if host is None else host.addresses
+        return next((host.addresses for host in self._net.hosts.values() if host.name.lower() == name), ())
 
     async def _ask(self, name: str, here: Host | None = None) -> None:
         here = here or self._net.current_host()

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
+import math
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -32,7 +35,7 @@ from trioqt.testing.faults import (
 from trioqt.testing.supervisor import Program, crash_programs, restart_programs
 from trioqt.testing.trace import Trace, TraceEvent
 from trioqt.testing.virtual_host import Host
-from trioqt.testing.virtual_names import Names
+from trioqt.testing.virtual_names import Names, is_address
 from trioqt.testing.virtual_socket import VirtualSocket
 
 __all__ = ["VirtualNetwork"]
@@ -66,7 +69,15 @@ class VirtualNetwork:
         name_latency: float = 0.0,
         trace_limit: int = 100_000,
     ) -> None:
-        self.seed = seed
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"a seed is an int, not {seed!r}")
+        if conditions is not None and latency:
+            raise ValueError("the latency of your own conditions is theirs")
+        if not 0 <= name_latency < math.inf:
+            raise ValueError(f"name_latency is in seconds, 0 or more, not {name_latency}")
+        if trace_limit < 1:
+            raise ValueError(f"trace_limit is 1 or more, not {trace_limit}")
+        self.seed: int = seed
         self.hosts: dict[str, Host] = {}
         self.faults: dict[int, Fault] = {}
         self._conditions = Conditions(latency=latency) if conditions is None else conditions
@@ -79,6 +90,7 @@ class VirtualNetwork:
         self._fabric.default_latency = self._conditions.latency
         self._names = Names(self, name_latency)
         self._open = contextlib.AsyncExitStack()
+        self._was_entered = False
         self._add_host(DEFAULT_HOST, ())
 
     # ---- the block -----------------------------------------------------------------------------
@@ -86,8 +98,12 @@ class VirtualNetwork:
     async def __aenter__(self) -> Self:
         if _current.get() is not None:
             raise RuntimeError("there is a simulated network already in this trio.run")
+        if self._was_entered:
+            raise RuntimeError("a network is used once; make another")
+        self._was_entered = True
         async with contextlib.AsyncExitStack() as stack:
             nursery = await stack.enter_async_context(_quiet_nursery())
+            stack.callback(self._fabric.stop)
             await nursery.start(self._fabric.run)
             stack.callback(trio.socket.set_custom_socket_factory, trio.socket.set_custom_socket_factory(_Factory(self)))
             stack.callback(
@@ -114,7 +130,7 @@ class VirtualNetwork:
     @staticmethod
     def current() -> VirtualNetwork | None:
         """The network that this ``trio.run`` is on, if any."""
-        return _current.get()
+        return _current.get() if trio.lowlevel.in_trio_run() else None
 
     # ---- hosts and links -----------------------------------------------------------------------
 
@@ -128,9 +144,12 @@ class VirtualNetwork:
           addresses: All that a new host has, IPv4 and IPv6.  Left out: one, 10.0.0.1 for the first host and so on.
 
         Raises:
-          ValueError: The host has other addresses, or one of these is another host's.
+          ValueError: The host has other addresses, one of these is another host's or none that a host can have, or it
+            cannot have that name.
         """
-        wanted = tuple(host_address(address).text for address in addresses)
+        if isinstance(addresses, str):
+            raise TypeError("addresses is a sequence of them")
+        wanted = tuple(_checked_address(address) for address in addresses)
         host = self.hosts.get(name)
         if host is None:
             host = self._add_host(name, wanted)
@@ -143,9 +162,10 @@ class VirtualNetwork:
             _here.reset(token)
 
     def _add_host(self, name: str, addresses: tuple[str, ...]) -> Host:
-        if not addresses:
-            number = len(self.hosts) + 1
-            addresses = (f"10.0.{number // 250}.{number % 250}",)
+        _check_name(name)
+        addresses = addresses or (self._free_address(),)
+        if len(set(addresses)) < len(addresses):
+            raise ValueError(f"{name} has an address twice")
         for address in addresses:
             if address in self._by_address:
                 raise ValueError(f"{address} is an address of {self._by_address[address].name}")
@@ -156,6 +176,13 @@ class VirtualNetwork:
         self._change_host(host)
         return host
 
+    def _free_address(self) -> str:
+        for number in itertools.count(len(self.hosts) + 1):
+            address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+            if number & 255 not in (0, 255) and address not in self._by_address:
+                return address
+        raise AssertionError("unreachable")
+
     def current_host(self) -> Host:
         """The host on which the calling code runs."""
         host = _here.get()
@@ -165,7 +192,14 @@ class VirtualNetwork:
         """How the link between two hosts carries packets from now on: any of the attributes of `Conditions`.
 
         What is left out stays as it is.
+
+        Raises:
+          ValueError: There is no such host, or a condition cannot be.
+          TypeError: There is no such condition, or none is given.
         """
+        if not conditions:
+            raise TypeError("set_link() wants a condition, such as latency=0.5")
+        self._check_hosts((a, b))
         for pair in ((a, b),) if one_way else ((a, b), (b, a)):
             self._links[pair] = attrs.evolve(self._base(*pair), **conditions)
         self._refresh()
@@ -226,9 +260,9 @@ class VirtualNetwork:
                     course.stop()
 
             return Trouble(stop)
-        for name in fault.hosts():
-            if name not in self.hosts:
-                raise ValueError(f"there is no host {name!r}; there are {', '.join(self.hosts)}")
+        if not isinstance(fault, Fault):
+            raise TypeError(f"a fault, or a plan of faults, begins, not {fault!r}")
+        self._check_hosts(fault.hosts())
         return self._begin(fault)
 
     def partition(self, a: str | None, b: str | None, *, one_way: bool = False) -> Trouble:
@@ -269,6 +303,11 @@ class VirtualNetwork:
         with self.host(host):
             await Program(self.current_host(), main, args).run(task_status)
 
+    def _check_hosts(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.hosts:
+                raise ValueError(f"there is no host {name!r}; there are {', '.join(self.hosts)}")
+
     def has_names(self, host: str) -> bool:
         """Does a name server answer this host?"""
         return self._host_state(host).has_names
@@ -278,6 +317,7 @@ class VirtualNetwork:
         self._note("fault", repr(fault))
         if not fault.lasts:
             fault.begin(self)
+            self._settle()
             return Trouble(lambda: None)
         self._fault_count += 1
         number = self._fault_count
@@ -291,6 +331,11 @@ class VirtualNetwork:
         self._note("heal", repr(fault))
         self._change_everything()
         fault.end(self)
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self.faults:
+            self._fabric.end_trouble()
 
     def _change_everything(self) -> None:
         self._refresh()
@@ -366,6 +411,25 @@ class VirtualNetwork:
 
     def _note(self, kind: str, note: str) -> None:
         self._trace.add((self._fabric.now(), kind, "", 0, "", 0, 0, note))
+
+
+def _checked_address(address: AddressLike) -> str:
+    """The text of an address that a host can have."""
+    known = host_address(address)
+    text = known.text
+    ip = None if text in ("", "*") else known.ip
+    if ip is None or ip.is_unspecified or ip.is_loopback or ip.is_multicast or ip == BROADCAST or "::ffff:" in text:
+        raise ValueError(f"{text!r} cannot be the address of a host")
+    return text
+
+
+def _check_name(name: object) -> None:
+    """Raises: ValueError if nobody could ask for it."""
+    if not isinstance(name, str) or not re.fullmatch(r"[^\s:/%]+", name) or is_address(name) or name == "localhost":
+        raise ValueError(f"a host cannot have the name {name!r}")
+
+
+BROADCAST = HostAddress.BROADCAST.ip
 
 
 class _Factory(trio.abc.SocketFactory):

@@ -20,6 +20,7 @@ LINGER: Final = struct.Struct("ii")
 # What is in the kernel's headers and not in Python's module (linux/in.h, linux/in6.h, linux/tcp.h).
 NUMBERS: Final = {
     "SO_PRIORITY": 12,
+    "SO_MARK": 36,
     "SO_TIMESTAMP": 29,
     "IP_MTU": 14,
     "IP_MTU_DISCOVER": 10,
@@ -37,6 +38,9 @@ RECEIVE_BUFFER: Final = 65536
 MIN_SEND_BUFFER: Final = 4608
 MIN_RECEIVE_BUFFER: Final = 2304
 MAX_BUFFER: Final = 2 * 212_992
+
+# Linux: net.core.rmem_default and wmem_default, of all that is not TCP.
+DATAGRAM_BUFFER: Final = 212_992
 
 UINT_MAX: Final = 2**32 - 1
 
@@ -75,6 +79,7 @@ _TABLE: Final[dict[tuple[str, str], Spec]] = {
     ("SOL_SOCKET", "SO_TIMESTAMP"): _flag(),
     ("SOL_SOCKET", "SO_PASSCRED"): _flag(where="unix"),
     ("SOL_SOCKET", "SO_PRIORITY"): Spec(),
+    ("SOL_SOCKET", "SO_MARK"): Spec(),
     ("SOL_SOCKET", "SO_RCVLOWAT"): Spec(1, keep=lambda value: value or 1),
     ("SOL_SOCKET", "SO_SNDLOWAT"): Spec(1, read_only=errno.ENOPROTOOPT),
     ("SOL_SOCKET", "SO_LINGER"): Spec(LINGER.pack(0, 0)),
@@ -135,6 +140,7 @@ _SPECS: Final = {
     if number(name) is not None and hasattr(socket, level)
 }
 
+_BUFFER_KEYS: Final = ((socket.SOL_SOCKET, socket.SO_SNDBUF), (socket.SOL_SOCKET, socket.SO_RCVBUF))
 _DEVICE_KEY: Final = (socket.SOL_SOCKET, number("SO_BINDTODEVICE"))
 _LINGER_KEY: Final = (socket.SOL_SOCKET, socket.SO_LINGER)
 
@@ -149,11 +155,14 @@ class Options:
     def __init__(self, sort: str) -> None:
         self.sort = sort
         self._values: dict[tuple[int, int], int | bytes] = {}
+        if not sort.startswith("tcp"):
+            self._values = dict.fromkeys(_BUFFER_KEYS, DATAGRAM_BUFFER)
         # What TCP looks at with every segment.
         self.send_buffer: int = SEND_BUFFER
         self.receive_buffer: int = RECEIVE_BUFFER
         self.unsent_limit: int = UINT_MAX
         self.keep_alive: bool = False
+        self._refresh()
 
     def copy(self) -> Options:
         """What an accepted socket inherits: everything."""

@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import warnings
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from types import TracebackType
@@ -30,7 +31,7 @@ from trioqt.testing.virtual_tcp import TcpEnd, TcpListener
 from trioqt.testing.virtual_udp import UdpEnd
 from trioqt.testing.virtual_unix import UnixEnd, UnixListener, UnixName
 
-__all__ = ["VirtualSocket"]
+__all__ = ["VirtualSocket", "left_open"]
 
 T = TypeVar("T")
 
@@ -121,6 +122,7 @@ class VirtualSocket(trio.socket.SocketType):
 
     def __init__(self, host: Host, family: int, type_: int, proto: int) -> None:
         super().__init__()
+        type_ &= ~SOCKET_FLAGS
         sort = sort_of(family, type_, proto)
         host.check_new_socket()
         self._host = host
@@ -166,7 +168,7 @@ class VirtualSocket(trio.socket.SocketType):
     def describe(self) -> str:
         """| state local > remote |"""
         if isinstance(self._end, Closed):
-            return "closed"
+            return "left open" if self._end is LEFT_OPEN else "closed"
         return " ".join(str(part) for part in self.row() if part)
 
     def row(self) -> tuple[str, str, str, int, int]:
@@ -562,6 +564,8 @@ class VirtualSocket(trio.socket.SocketType):
         remote = self._peer_address(address)
         if remote[1] == 0:
             fail(errno.ECONNREFUSED)
+        if is_multicast(remote[0]) or remote[0] == "255.255.255.255":
+            fail(errno.ENETUNREACH)
         source = self._host.source_for(remote[0])
         if self._binding is None:
             self._bind_for_connect(source)
@@ -574,6 +578,7 @@ class VirtualSocket(trio.socket.SocketType):
             known.forget()
         end = TcpEnd(self._host, self._binding, local, remote, self._options)
         self._binding.owner = end
+        self._binding.address = local[0]
         self._end = end
         end.socket = self
         self._outcome_told = False
@@ -633,6 +638,7 @@ class VirtualSocket(trio.socket.SocketType):
         return sent
 
     def _receive(self, count: int, flags: int) -> bytes:
+        refuse_urgent(flags)
         if count == 0:
             return b""  # Python does not even ask the system
         peek = bool(flags & socket.MSG_PEEK)
@@ -651,6 +657,7 @@ class VirtualSocket(trio.socket.SocketType):
         return datagram[:count], self._sockaddr(source)
 
     def _send(self, data: Any, flags: int = 0, address: Any = None) -> int:
+        refuse_urgent(flags)
         view = memoryview(data)
         if self._type == socket.SOCK_DGRAM:
             target = None if address is None else self._peer_address(address)
@@ -776,6 +783,7 @@ class VirtualSocket(trio.socket.SocketType):
         if end is CLOSED:
             return
         self._end = CLOSED
+        left_open.discard(self)
         host = self._host
         if host.sockets.get(self._descriptor) is self:
             del host.sockets[self._descriptor]
@@ -805,6 +813,7 @@ class VirtualSocket(trio.socket.SocketType):
     def leave_open(self) -> None:
         """The network ends, and nobody has closed it: told when the program lets go of it, as by Python's own."""
         self._end = LEFT_OPEN
+        left_open.add(self)
         self.wake_reader()
         self.wake_writer()
 
@@ -915,6 +924,16 @@ class VirtualSocket(trio.socket.SocketType):
 
 MAX_DATAGRAM = 65535
 
+# SOCK_NONBLOCK and SOCK_CLOEXEC, which a socket is anyway.
+SOCKET_FLAGS = getattr(socket, "SOCK_NONBLOCK", 0) | getattr(socket, "SOCK_CLOEXEC", 0)
+
+# What Linux says to an internet socket of another type that it knows (SOCK_RDM, SEQPACKET, DCCP, PACKET; a raw one wants
+# a protocol).
+SOCKET_TYPE_ERRORS: dict[int, int] = {
+    **dict.fromkeys((4, 5, 6, 10), errno.ESOCKTNOSUPPORT),
+    socket.SOCK_RAW: errno.EPROTONOSUPPORT,
+}
+
 # linux/tcp.h: struct tcp_info; net/tcp_states.h.
 TCP_INFO_SIZE = 104
 TCP_STATES = {
@@ -930,6 +949,9 @@ TCP_STATES = {
     "LISTEN": 10,
     "CLOSING": 11,
 }
+
+left_open: weakref.WeakSet[VirtualSocket] = weakref.WeakSet()
+"""What nobody had closed when its network ended, nor has since."""
 
 DEFAULT_PROTOCOLS: dict[tuple[int, int], int] = {
     (family, type_): protocol
@@ -947,7 +969,7 @@ def sort_of(family: int, type_: int, proto: int) -> Literal["tcp", "tcp6", "udp"
     if family not in (socket.AF_INET, socket.AF_INET6):
         fail(errno.EAFNOSUPPORT)
     if type_ not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        fail(errno.ESOCKTNOSUPPORT)
+        fail(SOCKET_TYPE_ERRORS.get(type_, errno.EINVAL))
     if proto not in (0, DEFAULT_PROTOCOLS[family, type_]):
         fail(errno.EPROTONOSUPPORT)
     if type_ == socket.SOCK_STREAM:
@@ -990,6 +1012,11 @@ def shown(address: Address | UnixName) -> str:
     if not host and not port:
         return ""
     return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
+
+
+def refuse_urgent(flags: int) -> None:
+    if flags & socket.MSG_OOB:
+        raise NotImplementedError("simulated sockets carry no urgent data")
 
 
 def not_negative(count: int, call: str) -> int:

@@ -149,8 +149,7 @@ class TcpEnd:
         self._retry = Timer(host.fabric, self._repeat)
         self._heard_at = 0.0
         self._probes = 0
-        # While nothing is wrong on the network, every probe is answered: then none is sent.
-        self._keep_alive = Timer(host.fabric, self._probe, only_in_trouble=True)
+        self._keep_alive = Timer(host.fabric, self._probe)
 
     def __repr__(self) -> str:
         return f"<{self.host.name} {self.local} > {self.remote} {self.state}>"
@@ -261,11 +260,11 @@ class TcpEnd:
             self._receive_syn(packet)
         elif kind == "CHALLENGE":
             if self.state == "SYN_SENT":
-                self._send_reset()
+                self._send_reset(None)
         elif kind != "ACK" and packet.sender is not self.peer:
             # From a connection of a former life of the peer's host, or of ours.
             if self.state == "SYN_SENT":
-                self._send_reset()
+                self._send_reset(packet.sender)
         else:
             if self.state == "SYN_RECV":
                 self._establish()
@@ -297,12 +296,13 @@ class TcpEnd:
             self._establish()
 
     def _receive_data(self, packet: Packet) -> None:
-        if self.socket is None and self.listener is None:
+        is_new = packet.seq + len(packet.data) > self._received  # else it is repeated, and known
+        if is_new and self.socket is None and self.listener is None:
             # Nobody will ever read it.
-            self._send_reset()
+            self._send_reset(packet.sender)
             self.forget()
-        elif self.receiving_ended and self.sending_ended:
-            self._send_reset()
+        elif is_new and self.receiving_ended and self.sending_ended:
+            self._send_reset(packet.sender)
             self._die(errno.ECONNRESET)
         else:
             self._receive_in_turn(packet)
@@ -358,7 +358,7 @@ class TcpEnd:
             self.host.fabric.at(self._acks[0][0], self._ack_is_due, None)
 
     def _is_waited_for(self) -> bool:
-        return bool(self._unsent) or (self.socket is not None and self.socket.has_writer())
+        return bool(self._unsent) or self.socket is None or self.socket.has_writer()
 
     def _ack_is_due(self, _: None) -> None:
         self._ack_planned = False
@@ -506,6 +506,7 @@ class TcpEnd:
 
     def repeat_later(self, departed: float = -1.0) -> None:
         """A segment of ours, sent at that time or just now, or an acknowledgement of one, did not get through."""
+        self._keep_alive.wake()
         if self.state == "CLOSED" or self._retry.is_set():
             return
         if not self._retries:
@@ -564,7 +565,12 @@ class TcpEnd:
         if self.settings.keep_alive and self.is_connected() and self.socket is not None:
             self._heard_at = self.host.fabric.now()
             self._probes = 0
-            self._keep_alive.set(self.settings.keep_alive_times[0])
+            self._probe_in(self.settings.keep_alive_times[0])
+
+    def _probe_in(self, delay: float) -> None:
+        """While nothing is wrong every probe is answered, so none is sent: an idle network stays idle."""
+        is_well = not self.host.fabric.in_trouble and not (self.peer is not None and self.peer.is_gone())
+        self._keep_alive.set(delay, asleep=is_well)
 
     def _probe(self) -> None:
         idle, interval, count = self.settings.keep_alive_times
@@ -577,15 +583,15 @@ class TcpEnd:
                 path.send(Packet("PROBE", self.local, self.remote, b"", self))  # the answer is a reset
             else:
                 self._probes = 0
-                self._keep_alive.set(idle - silent % idle)
-        elif silent < idle:
-            self._keep_alive.set(idle - silent)
+                self._probe_in(idle - silent % idle)
+        elif not self._probes and not is_multiple(silent, idle):
+            self._probe_in(idle - silent % idle)  # the last probe was answered, before this trouble
         elif self._probes >= count:
-            self._send_reset()
+            self._send_reset(peer)
             self._die(errno.ETIMEDOUT)
         else:
             self._probes += 1
-            self._keep_alive.set(interval)
+            self._probe_in(interval)
 
     # ---- the end -------------------------------------------------------------------------------
 
@@ -597,13 +603,14 @@ class TcpEnd:
         self.socket = None
         self.listener = None
         self._keep_alive.stop()
+        self._plan_ack()  # nobody else will look at it
         if self.state in ("SYN_SENT", "CLOSED"):
             self.forget()
         elif self.state == "TIME_WAIT":
             pass
         elif reset or self.arrived or self.state == "SYN_RECV":
             self.arrived.clear()
-            self._send_reset()
+            self._send_reset(self.peer)
             self.forget()
         else:
             self.finish()
@@ -619,9 +626,10 @@ class TcpEnd:
         self.error = errno.ENETDOWN
         self.forget()
 
-    def _send_reset(self) -> None:
+    def _send_reset(self, victim: TcpEnd | None) -> None:
+        """If it is lost, the victim finds out when it repeats what it has sent, if it has."""
         if self._path is not None:
-            self._path.send(Packet("RST", self.local, self.remote))
+            self._path.send(Packet("RST", self.local, self.remote, b"", victim))
 
     def _feed(self, what: str) -> None:
         self.state = TRANSITIONS.get((self.state, what), self.state)
@@ -665,6 +673,12 @@ class TcpEnd:
         if self.socket is not None:
             self.socket.wake_reader()
             self.socket.wake_writer()
+
+
+def is_multiple(time: float, period: float) -> bool:
+    """To a microsecond."""
+    rest = time % period
+    return time > period / 2 and min(rest, period - rest) < 1e-6
 
 
 SENDING_STATES: Final = ("ESTABLISHED", "CLOSE_WAIT", "SYN_SENT")

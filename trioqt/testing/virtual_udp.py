@@ -18,9 +18,6 @@ MAX_DATAGRAM = {4: 65507, 6: 65527}
 # Linux charges a datagram for its bookkeeping too, some 700 bytes: so empty ones fill a buffer as well.
 OVERHEAD = 704
 
-# Linux: net.core.rmem_default.
-RECEIVE_BUFFER = 212_992
-
 
 class UdpEnd:
     """What a datagram socket has bound, and what has arrived there."""
@@ -159,8 +156,7 @@ class UdpEnd:
             return
         if self.remote is not None and self.remote != packet.source:
             return
-        room = RECEIVE_BUFFER if self.options.receive_buffer == 65536 else self.options.receive_buffer
-        if self._size + len(packet.data) + OVERHEAD > room:
+        if self._size + len(packet.data) + OVERHEAD > self.options.receive_buffer:
             self.host.note("buffer full", port=packet.target[1], size=len(packet.data))
             return
         self._arrived.append((packet.data, packet.source))

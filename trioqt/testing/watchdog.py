@@ -33,10 +33,16 @@ T = TypeVar("T")
 _AGAIN = 0.01
 
 _TRIO = os.path.dirname(trio.__file__) + os.sep
-_TOOL = {
-    os.path.join(os.path.dirname(__file__), f"{name}.py") for name in ("boundaries", "cancel_everywhere", "watchdog")
-}
-_INSTRUMENT = os.path.join(os.path.dirname(__file__), "boundaries.py")
+
+
+def _files(*names: str) -> set[str]:
+    return {os.path.join(os.path.dirname(__file__), f"{name}.py") for name in names}
+
+
+_TOOL = _files("boundaries", "cancel_everywhere", "watchdog")
+# A simulated network stands for the kernel, which has no lines.
+_TOOL |= _files("fabric", "virtual_names", "virtual_network", "virtual_socket")
+_INSTRUMENTS = _files("boundaries", "fabric")
 
 
 class Aborted(BaseException):
@@ -99,7 +105,7 @@ class Watchdog:
         # not within an instrument: trio would take it for the instrument's failure, log it, and run on.
         innermost = frame
         while frame is not None and frame.f_code is not Watchdog.call.__code__:
-            if frame.f_code.co_filename == _INSTRUMENT:
+            if frame.f_code.co_filename in _INSTRUMENTS:
                 return False
             frame = frame.f_back
         if frame is None:
