@@ -378,7 +378,10 @@ class VirtualNetwork:
 
     @property
     def in_flight(self) -> int:
-        """Packets under way, and timers that will do something; 0: the network is at rest."""
+        """Packets under way, and timers that will do something; 0: the network is at rest.
+
+        What a fault holds does not count: it goes nowhere by itself.
+        """
         return self._fabric.in_flight()
 
     async def quiesce(self) -> None:

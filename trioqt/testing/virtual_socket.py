@@ -280,6 +280,8 @@ class VirtualSocket(trio.socket.SocketType):
         if level == socket.IPPROTO_IPV6 and optname == socket.IPV6_V6ONLY and self._local()[1]:
             fail(errno.EINVAL)
         self._options.set(level, optname, value)
+        if self._writer is not None and self._end.is_writable():
+            self.wake_writer()  # there may be more room now
         if isinstance(self._end, TcpEnd) and (self._options.keep_alive or optname == socket.SO_KEEPALIVE):
             self._end.keep_alive_changed()
         if self._binding is not None:
@@ -927,10 +929,9 @@ MAX_DATAGRAM = 65535
 # SOCK_NONBLOCK and SOCK_CLOEXEC, which a socket is anyway.
 SOCKET_FLAGS = getattr(socket, "SOCK_NONBLOCK", 0) | getattr(socket, "SOCK_CLOEXEC", 0)
 
-# What Linux says to an internet socket of another type that it knows (SOCK_RDM, SEQPACKET, DCCP, PACKET; a raw one wants
-# a protocol).
+# What Linux says to an internet socket of another type below SOCK_MAX; a raw one wants a protocol.
 SOCKET_TYPE_ERRORS: dict[int, int] = {
-    **dict.fromkeys((4, 5, 6, 10), errno.ESOCKTNOSUPPORT),
+    **dict.fromkeys(range(1, 11), errno.ESOCKTNOSUPPORT),
     socket.SOCK_RAW: errno.EPROTONOSUPPORT,
 }
 

@@ -8,6 +8,7 @@ runs, and it repeats as a real one does.
 from __future__ import annotations
 
 import errno
+import math
 from collections import deque
 from typing import Final, Protocol
 
@@ -512,7 +513,7 @@ class TcpEnd:
         if not self._retries:
             self._stalled_at = self.host.fabric.now()
         age = self.host.fabric.now() - departed if departed >= 0 else 0.0
-        self._retry.set(max(self._timeout() - age, 0.0))
+        self._retry.set(max(min(self._timeout() - age, self._time_left()), 0.0))
 
     def _timeout(self) -> float:
         if self._syn is not None:
@@ -528,7 +529,7 @@ class TcpEnd:
         if self.state == "CLOSED" or self._path is None:
             return
         self._retries += 1
-        if self._retries > self._allowed_retries() or self._is_overdue():
+        if self._retries > self._allowed_retries() or self._time_left() < 1e-9:
             self._die(errno.ETIMEDOUT)
         elif self._syn is not None:
             self._path.send(self._syn)
@@ -548,9 +549,10 @@ class TcpEnd:
             return SYN_ACK_RETRIES
         return RETRIES if self.socket is not None or self.listener is not None else ORPHAN_RETRIES
 
-    def _is_overdue(self) -> bool:
-        limit = self.settings.user_timeout
-        return bool(limit) and self.host.fabric.now() - self._stalled_at >= limit
+    def _time_left(self) -> float:
+        """Until TCP_USER_TIMEOUT ends it; it shortens the last pause."""
+        limit = self.settings.user_timeout or math.inf
+        return limit - (self.host.fabric.now() - self._stalled_at)
 
     def _progress(self) -> None:
         self._retries = 0
