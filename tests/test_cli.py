@@ -60,9 +60,8 @@ async def test_the_entry_point_and_the_version_are_those_of_the_package() -> Non
     ended = await run_trioqt("--version")
 
     version = importlib.metadata.version("trioqt")
-    (entry,) = [
-        entry.value for entry in importlib.metadata.distribution("trioqt").entry_points if entry.name == "trioqt"
-    ]
+    scripts = importlib.metadata.distribution("trioqt").entry_points.select(group="console_scripts")
+    (entry,) = [script.value for script in scripts]
     assert (ended.status, ended.out.decode(), ended.err) == (0, f"trioqt, version {version}\n", b"")
     assert entry == "trioqt.__main__:main"
 

@@ -360,3 +360,11 @@ def test_a_simulation_runs_a_plan_and_says_which_when_it_fails() -> None:
     assert "1 to 2: Crash('server')" in note
     assert "3 to 4: Pause('server')" in note
     assert "1.000000 crash server" in note
+
+
+def test_a_limit_that_is_lifted_can_be_stored() -> None:
+    """JSON has no infinity."""
+    plan = FaultPlan([Planned(Degraded("a", "b", bandwidth=math.inf, queue=math.inf), 1.0)])
+
+    assert FaultPlan.from_json(plan.to_json()) == plan
+    assert '"bandwidth": {"number": "inf"}' in plan.to_json()

@@ -464,9 +464,10 @@ def test_a_long_table_of_sockets_is_cut() -> None:
         with contextlib.ExitStack() as stack:
             for _ in range(150):
                 stack.enter_context(trio.socket.socket())
-            raise KeyError
+            async with trio.open_nursery():
+                raise KeyError
 
-    with pytest.raises(KeyError) as caught:
+    with pytest.raises(ExceptionGroup) as caught:
         simulate(main)
 
     table = section(note_of(caught.value), "sockets:")
@@ -530,3 +531,30 @@ def test_budgets_of_nothing_are_refused(name: str) -> None:
 
     with pytest.raises(ValueError, match=f"{name} is more than 0"):
         simulate(nothing, **options)
+
+
+def test_a_second_simulation_at_the_same_time_is_refused() -> None:
+    """Both would draw from one generator, and neither would be the same again."""
+    refused: list[str] = []
+
+    def another() -> None:
+        try:
+            simulate(nothing)
+        except RuntimeError as exc:
+            refused.append(str(exc))
+
+    async def main(net: VirtualNetwork) -> None:
+        await trio.to_thread.run_sync(another)
+
+    simulate(main)
+    simulate(nothing)
+
+    assert refused == ["another thread of this process runs a simulation; trio has one scheduler's coin for all"]
+
+
+def test_a_seed_of_the_environment_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only the text of int()."""
+    monkeypatch.setenv("TRIOQT_SEED", "abc")
+
+    with pytest.raises(ValueError, match="TRIOQT_SEED is an int, not 'abc'"):
+        simulate(nothing)

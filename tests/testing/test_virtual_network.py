@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from trioqt.core.addresses import HostAddress
-from trioqt.testing import VirtualNetwork
+from trioqt.testing import NameServerDown, VirtualNetwork
 from trioqt.testing.fabric import Conditions
 from trioqt.testing.trace import TraceEvent
 
@@ -142,7 +142,7 @@ async def test_a_host_keeps_its_addresses_and_shares_none(autojump_clock: Clock)
         pass
 
 
-@pytest.mark.parametrize("name", ["", None, "a b", "10.9.9.9", "fe80::1", "localhost", "a:1"])
+@pytest.mark.parametrize("name", ["", None, "a b", "10.9.9.9", "fe80::1", "localhost", "a:1", "münchen"])
 def test_a_name_that_nobody_could_ask_for_is_refused(name: Any) -> None:
     """Or that means something else."""
     with pytest.raises(ValueError, match="a host cannot have the name"), VirtualNetwork().host(name):
@@ -946,6 +946,10 @@ async def test_a_look_up_takes_its_time_and_knows_hosts_and_names(autojump_clock
         assert await look_up("DB.", socket.AF_INET6) == (["fd00::5"], 0.5)
         assert await look_up("www.example") == (["10.5.0.1", "10.5.0.2"], 0.5)
         assert await look_up("localhost") == (["::1", "127.0.0.1"], 0.0)
+        with net.begin(NameServerDown()):
+            assert await trio.socket.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICSERV) == ("localhost", "80")
+        net.set_name("final.example.", "10.5.0.3")
+        assert await look_up("final.example") == (["10.5.0.3"], 0.5)
         with pytest.raises(socket.gaierror, match="nowhere"):
             await look_up("nowhere")
         assert await trio.socket.getnameinfo(("10.5.0.1", 80), 0) == ("Db", "http")

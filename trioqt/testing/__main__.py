@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.patience,
         options.real_network,
     )
-    again = f"python -m trioqt.testing {' '.join(sys.argv[1:])}"
+    again = shlex.join(["python", "-m", "trioqt.testing", *(sys.argv[1:] if arguments is None else arguments)])
     finished = Simulation(function, options.args, options.seed, settings, f"seed {options.seed}", again).run()
     print(
         f"seed {options.seed}: over after {finished.time:g} virtual seconds and {len(finished.events):,} events,"

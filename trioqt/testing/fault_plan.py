@@ -17,6 +17,8 @@ __all__ = ["FaultPlan", "Planned"]
 # Of the JSON.  Another one as soon as an old reader would misunderstand a new file.
 VERSION: Final = 1
 
+INFINITY = {"number": "inf"}
+
 
 def _seconds(value: float) -> float:
     given: Any = value
@@ -147,15 +149,20 @@ def _to_plain(planned: Planned) -> dict[str, Any]:
     fault = planned.fault
     # What has its default is left out: so an attribute that comes later does not change what is stored.
     values = {
-        field.name: getattr(fault, field.name)
+        field.name: _stored(getattr(fault, field.name))
         for field in attrs.fields(type(fault))
         if getattr(fault, field.name) != field.default
     }
     for name, value in values.items():
-        if not isinstance(value, str | int | float | None):
+        if value is not INFINITY and not isinstance(value, str | int | float | None):
             raise ValueError(f"{name} of {fault!r} cannot be stored")
     times = {"at": planned.at} if planned.until is None else {"at": planned.at, "until": planned.until}
     return {**times, "kind": type(fault).__name__, "with": values}
+
+
+def _stored(value: Any) -> Any:
+    """JSON has no infinity, which means no limit."""
+    return INFINITY if value == math.inf else value
 
 
 def _from_plain(plain: Any, known: dict[str, type[Fault]]) -> Planned:
@@ -170,6 +177,7 @@ def _from_plain(plain: Any, known: dict[str, type[Fault]]) -> Planned:
     values = plain.get("with", {})
     if not isinstance(values, dict):
         raise ValueError(f"the attributes of {kind.__name__} are not {values!r}")
+    values = {name: math.inf if value == INFINITY else value for name, value in values.items()}
     fields = {field.name: field for field in attrs.fields(kind)}
     if values.keys() - fields.keys():
         raise ValueError(f"{kind.__name__} has no {', '.join(sorted(values.keys() - fields.keys()))}")

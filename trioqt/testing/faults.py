@@ -339,12 +339,12 @@ class Crash(_OnHost):
     """
 
     def change_this_host(self, state: HostState) -> HostState:
-        return attrs.evolve(state, is_down=True)
+        return attrs.evolve(state, is_down=True, has_names=False)
 
 
 @attrs.frozen(repr=False)
 class Pause(_OnHost):
-    """A host stands still: what is sent to it, by it, and on it, waits until the end; nothing is lost.
+    """A host stands still: what is sent to it, by it, and on it over IP, waits until the end; nothing is lost.
 
     Only its network can be stopped.  Its programs go on, on the one clock that everybody has.
     """

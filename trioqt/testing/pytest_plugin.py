@@ -50,7 +50,10 @@ def _seeds(config: pytest.Config) -> list[int]:
     count = config.getoption("--trioqt-seeds")
     if count is not None:
         return list(range(count))
-    return [int(os.environ.get(SEED_VARIABLE, 0))]
+    given = os.environ.get(SEED_VARIABLE, "0")
+    if not given.lstrip("-").isdecimal():
+        raise pytest.UsageError(f"{SEED_VARIABLE} is an int, not {given!r}")
+    return [int(given)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -89,12 +92,21 @@ def cancel_everywhere(pytestconfig: pytest.Config) -> Callable[..., Any]:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """pytest-trio is to run an async test on its network."""
-    function = getattr(item, "function", None)
-    if "virtual_network" in getattr(item, "fixturenames", ()) and inspect.iscoroutinefunction(function):
-        if not item.config.pluginmanager.has_plugin("trio"):
-            raise pytest.UsageError(f"{item.nodeid}: an async test with virtual_network needs pytest-trio")
+    if _is_async_on_network(item) and item.config.pluginmanager.has_plugin("trio"):
         # The latest mark counts.
         item.add_marker(pytest.mark.trio(run=functools.partial(_run_on_network, item)), append=False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Without pytest-trio there is nobody to run it."""
+    if _is_async_on_network(item) and not item.config.pluginmanager.has_plugin("trio"):
+        pytest.fail("an async test with virtual_network needs pytest-trio", pytrace=False)
+
+
+def _is_async_on_network(item: pytest.Item) -> bool:
+    function = getattr(item, "function", None)
+    return "virtual_network" in getattr(item, "fixturenames", ()) and inspect.iscoroutinefunction(function)
 
 
 def _run_on_network(item: Any, test: Callable[[], Any], *, clock: Any = None, instruments: Any = ()) -> Any:

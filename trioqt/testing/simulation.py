@@ -42,6 +42,10 @@ _LINES_OF_NETSTAT = 100
 _MOMENTS = 100
 
 
+# One at a time: the schedule comes from a generator that trio has once a process.
+_running = threading.Lock()
+
+
 @attrs.frozen
 class Settings:
     """All of `simulate` but the seed; the defaults are its."""
@@ -104,7 +108,7 @@ def simulate(
       RealNetworkUsed: it was about to use the real network.
       TypeError: ``main`` is not an async function.
       ValueError: ``seed`` and ``seeds``, no seed at all, or ``latency`` and a network of your own.
-      RuntimeError: called within ``trio.run``.
+      RuntimeError: called within ``trio.run``, or while another thread simulates.
     """
     if not callable(main):
         if hasattr(main, "close"):
@@ -158,6 +162,18 @@ class Simulation(Generic[T]):
             describe=functools.partial(self._failing, net),
         )
         clock = clock or trio.testing.MockClock(autojump_threshold=0)
+        if not _running.acquire(blocking=False):
+            raise RuntimeError(
+                "another thread of this process runs a simulation; trio has one scheduler's coin for all"
+            )
+        try:
+            return self._run(net, guard, clock, instruments)
+        finally:
+            _running.release()
+
+    def _run(
+        self, net: VirtualNetwork, guard: Guards, clock: trio.abc.Clock, instruments: Sequence[trio.abc.Instrument]
+    ) -> Finished[T]:
         with pinned_scheduler() as reseed, nursery_hook(functools.partial(self._nursery_fails, net)):
             reseed(self.seed)
             try:
@@ -266,7 +282,10 @@ def _chosen_seeds(seed: int | None, seeds: Iterable[int] | None) -> list[int]:
         return [seed]
     given = os.environ.get(SEED_VARIABLE)
     if given is not None:
-        return [int(given)]
+        try:
+            return [int(given)]
+        except ValueError:
+            raise ValueError(f"{SEED_VARIABLE} is an int, not {given!r}") from None
     return [0] if seeds is None else list(seeds)
 
 

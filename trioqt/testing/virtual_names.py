@@ -70,9 +70,11 @@ class Names(trio.abc.HostnameResolver):
                 service = socket.getservbyport(port % 65536, "udp" if flags & socket.NI_DGRAM else "tcp")
         if flags & socket.NI_NUMERICHOST:
             return address, service
+        if address in ("::1", "127.0.0.1"):
+            return "localhost", service
         await self._ask(address)
-        host = self._net.current_host() if address in ("::1", "127.0.0.1") else self._net.find(address)
-        name = "localhost" if address in ("::1", "127.0.0.1") else host.name if host is not None else None
+        host = self._net.find(address)
+        name = None if host is None else host.name
         if name is None and flags & socket.NI_NAMEREQD:
             raise socket.gaierror(socket.EAI_NONAME, f"{address}: no name")
         return name or address, service

@@ -205,8 +205,14 @@ class VirtualNetwork:
         self._refresh()
 
     def set_name(self, name: str, *addresses: AddressLike) -> None:
-        """What a name stands for; without addresses there is no such name."""
-        self._names.added[name.lower()] = tuple(host_address(address).text for address in addresses)
+        """What a name stands for; without addresses there is no such name.
+
+        Raises:
+          ValueError: It is no name.
+        """
+        name = name.rstrip(".").lower()
+        _check_name(name)
+        self._names.added[name] = tuple(host_address(address).text for address in addresses)
 
     # ---- what a host asks ----------------------------------------------------------------------
 
@@ -427,8 +433,13 @@ def _checked_address(address: AddressLike) -> str:
 
 
 def _check_name(name: object) -> None:
-    """Raises: ValueError if nobody could ask for it."""
-    if not isinstance(name, str) or not re.fullmatch(r"[^\s:/%]+", name) or is_address(name) or name == "localhost":
+    """Raises: ValueError if nobody could ask for it; other letters than ASCII's are asked for as ``xn--...``."""
+    if (
+        not isinstance(name, str)
+        or not re.fullmatch(r"[\w.-]*[\w-]", name, re.ASCII)
+        or is_address(name)
+        or name == "localhost"
+    ):
         raise ValueError(f"a host cannot have the name {name!r}")
 
 
