@@ -154,16 +154,22 @@ def test_both_networks_run_one_body_twice(project: Project) -> None:
             "Only one of them has faults."
             with network.partition("default", "default"):
                 pass
+
+        class TestInAClass:
+            @both_networks
+            async def test_method(self, network, word):
+                assert isinstance(self, TestInAClass)
+                assert word == b"hello"
         """
 
     outcome = project.run(source)
     seeded = project.run(source, "--trioqt-seeds=2")
 
-    assert (outcome.passed, outcome.failed) == (3, 1), outcome.text
+    assert (outcome.passed, outcome.failed) == (5, 1), outcome.text
     for name in ("test_echo[virtual]", "test_echo[kernel]", "test_cut[virtual]"):
         assert f"PASSED test_it.py::{name}" in outcome.text
     assert "the kernel's network has no 'partition'" in outcome.text
-    assert (seeded.passed, seeded.failed) == (5, 1), seeded.text
+    assert (seeded.passed, seeded.failed) == (8, 1), seeded.text
     assert "test_echo[virtual-seed1]" in seeded.text
 
 
@@ -192,6 +198,43 @@ def test_without_pytest_trio_plain_tests_have_everything(project: Project) -> No
     assert (outcome.passed, outcome.failed) == (3, 0), outcome.text
     assert "an async test with virtual_network needs pytest-trio" in refused.text
     assert refused.passed == 1
+
+
+def test_examples_of_hypothesis_are_not_run_beside_the_network(project: Project) -> None:
+    """Each example would need one of its own: so it is refused, and not run on the kernel's sockets."""
+    outcome = project.run(
+        """
+        import pytest
+        from hypothesis import HealthCheck, given, settings, strategies as st
+
+        @pytest.mark.trio
+        @given(st.integers())
+        @settings(suppress_health_check=list(HealthCheck))
+        async def test_it(virtual_network, number):
+            pass
+        """
+    )
+
+    assert outcome.passed == 0
+    assert "let a plain test call simulate()" in outcome.text
+
+
+def test_a_negative_seed_is_a_seed(project: Project) -> None:
+    """Of the simulated network, too."""
+    outcome = project.run(
+        """
+        from trioqt.testing import VirtualNetwork, both_networks
+
+        @both_networks
+        async def test_it(network):
+            assert isinstance(network, VirtualNetwork)
+            assert network.seed == -1
+        """,
+        "--trioqt-seed=-1",
+    )
+
+    assert "PASSED test_it.py::test_it[virtual]" in outcome.text
+    assert "FAILED test_it.py::test_it[kernel]" in outcome.text
 
 
 def test_a_seed_given_is_that_of_every_simulation(project: Project) -> None:

@@ -878,6 +878,99 @@ async def test_clean_up_under_a_shield_still_has_a_network(autojump_clock: Clock
     assert heard == b"bye"
 
 
+async def test_a_lost_acknowledgement_is_not_forgotten_for_one_that_left_earlier(autojump_clock: Clock) -> None:
+    """The one that made room was lost; the one before it, still under way, says nothing of that room."""
+    async with VirtualNetwork(latency=1.0) as net:
+        both = await pair(net)
+        start = trio.current_time()
+
+        async def read() -> None:
+            await receive_all(both.server, 2 * 65536)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await both.client.send(bytes(1000))
+            await trio.sleep_until(start + 0.5)
+            await both.client.send(bytes(65536 - 1000))
+            await trio.sleep_until(start + 1.2)
+            with net.partition("server", "client", one_way=True):
+                await trio.sleep(1.5)
+            rest = 65536
+            while rest:
+                rest -= await both.client.send(bytes(rest))
+        waited = trio.current_time() - start
+        both.close()
+
+        assert waited < 12
+
+
+async def test_a_close_whose_last_acknowledgement_was_lost_still_ends(autojump_clock: Clock) -> None:
+    """Its port is free again."""
+    async with VirtualNetwork(latency=1.0) as net:
+        both = await pair(net)
+        start = trio.current_time()
+        await both.client.send(b"a")
+        await trio.sleep_until(start + 0.5)
+        await both.client.send(b"b")
+        both.client.close()
+        await trio.sleep_until(start + 1.2)
+        with net.partition("server", "client", one_way=True):
+            await trio.sleep(1.5)
+        await trio.sleep(100)
+        left = [end for end in net.hosts["client"].connections.values() if not end.is_gone()]
+        both.close()
+
+        assert left == []
+
+
+async def test_a_connect_whose_answer_is_cut_off_asks_again(autojump_clock: Clock) -> None:
+    """The SYN arrived, its answers did not for 70 s.  Linux asks at 1, 3, 7, 15, 31 and 63 s, and gives up at 127 s."""
+    async with VirtualNetwork(latency=0.05) as net:
+        with net.host("server") as address:
+            listener = await listening()
+        name_hosts(net, "client")
+        results = []
+
+        async def connect() -> None:
+            start = trio.current_time()
+            with net.host("client"), trio.socket.socket() as sock:
+                result = await errno_of(sock.connect, (str(address), 4000))
+            results.append((result, round(trio.current_time() - start, 2)))
+
+        for cut in (50, 200):
+            async with trio.open_nursery() as nursery:
+                trouble = net.partition("server", "client", one_way=True)
+                nursery.start_soon(connect)
+                await trio.sleep(cut)
+                trouble.end()
+        listener.close()
+
+        assert results == [("ok", 63.1), ("ETIMEDOUT", 127.0)]
+
+
+async def test_a_held_acknowledgement_comes_when_it_is_released(autojump_clock: Clock) -> None:
+    """Room is known one latency after the release, not at the next repetition."""
+    async with VirtualNetwork(latency=0.05) as net:
+        both = await pair(net)
+
+        async def read() -> None:
+            await receive_all(both.server, 131_072)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            with net.hold("server", "client", one_way=True):
+                with trio.move_on_after(30):
+                    while True:
+                        await both.client.send(bytes(65536))
+            start = trio.current_time()
+            await both.client.wait_writable()
+            waited = trio.current_time() - start
+            nursery.cancel_scope.cancel()
+        both.close()
+
+        assert waited == pytest.approx(0.05)
+
+
 async def test_the_network_is_at_rest_again_after_a_fault(autojump_clock: Clock) -> None:
     """A connection that asks for its peer now and then asks once more, and then no more while all is well."""
     async with VirtualNetwork(latency=0.05) as net:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Concatenate, NoReturn, ParamSpec
+from typing import Any, NoReturn
 
 import trio
 
@@ -15,12 +15,10 @@ from trioqt.testing.virtual_network import VirtualNetwork
 
 __all__ = ["KERNEL", "KernelNetwork", "PARAMETER", "both_networks"]
 
-P = ParamSpec("P")
-
 PARAMETER = "trioqt_network"
 """The test's parameter that says which network: a seed, or `KERNEL`."""
 
-KERNEL = -1
+KERNEL = "kernel"
 
 
 class KernelNetwork:
@@ -38,7 +36,7 @@ class KernelNetwork:
 
 
 def both_networks(
-    test: Callable[Concatenate[Any, P], Awaitable[object]],
+    test: Callable[..., Awaitable[object]],
 ) -> Callable[..., None]:
     """Decorate ``async def test_something(network, ...)``: it runs twice, in virtual time on a `VirtualNetwork`, with
     all that `simulate` gives, and in real time on the kernel's network.
@@ -48,11 +46,14 @@ def both_networks(
     ``--trioqt-seeds`` runs the simulated half with several seeds.
     """
 
-    def run(**arguments: Any) -> None:
+    _, *others = inspect.signature(test).parameters.values()
+    is_method = next(iter(inspect.signature(test).parameters), "") == "self"
+
+    def run(*of_class: Any, **arguments: Any) -> None:
         seed = arguments.pop(PARAMETER)
 
         async def main(network: Any) -> None:
-            await test(network, **arguments)  # type: ignore[call-arg]
+            await test(*of_class, network, **arguments)
 
         # A failure report names the test and not this function.
         main.__qualname__ = getattr(test, "__qualname__", "test")
@@ -61,10 +62,10 @@ def both_networks(
         else:
             simulate(main, network=lambda seed: VirtualNetwork(seed=seed), seed=seed)
 
-    _, *others = inspect.signature(test).parameters.values()
     named = inspect.Parameter(PARAMETER, inspect.Parameter.KEYWORD_ONLY)
-    fixtures = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in others]
-    run.__signature__ = inspect.Signature([named, *fixtures])  # type: ignore[attr-defined]
+    fixtures = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in others[is_method:]]
+    first = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)] if is_method else []
+    run.__signature__ = inspect.Signature([*first, named, *fixtures])  # type: ignore[attr-defined]
     for attribute in ("__name__", "__qualname__", "__doc__", "__module__"):
         setattr(run, attribute, getattr(test, attribute))
     run.__dict__.update(vars(test))  # pytest's marks

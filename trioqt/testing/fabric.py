@@ -148,6 +148,7 @@ class Path:
         "_is_limited",
         "_is_unruly",
         "_parked",
+        "_released",
         "blocked",
         "conditions",
         "direct",
@@ -167,6 +168,7 @@ class Path:
         self.conditions: Conditions = conditions
         self._busy_until = 0.0
         self._parked: list[Packet] = []
+        self._released: dict[object, Callable[[], None]] = {}
         self.set(conditions)
 
     def set(self, conditions: Conditions, *, blocked: bool = False, held: bool = False) -> None:
@@ -186,6 +188,10 @@ class Path:
             parked, self._parked = self._parked, []
             for packet in parked:
                 self.send(packet)
+        if not held and self._released:
+            released, self._released = self._released, {}
+            for action in released.values():
+                action()
 
     def _stretch_backlog(self, bandwidth: float) -> None:
         """What waits for a link of limited bandwidth goes with the new one."""
@@ -212,6 +218,10 @@ class Path:
     def is_stopped(self) -> bool:
         """Does nothing come through now?"""
         return self.blocked or self.held or not self.target.is_up or not self.source.is_up
+
+    def on_release(self, key: object, action: Callable[[], None]) -> None:
+        """To be called when the path is no longer held; the latest for a key."""
+        self._released[key] = action
 
     def parked(self) -> list[Packet]:
         """What is held."""
@@ -372,13 +382,12 @@ class Fabric(trio.abc.Instrument):
         """How many packets and timers there are that will do something."""
         return sum(self._is_live(entry) for entry in self._entries)
 
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run(self) -> None:
         """Make everything happen in its time, until `stop`: clean-up under a shield needs a network too."""
         self._now = trio.lowlevel.current_clock().current_time
         trio.lowlevel.add_instrument(self)
         try:
             with self._life:
-                task_status.started()
                 await self._keep_alarm()
         finally:
             trio.lowlevel.remove_instrument(self)

@@ -102,6 +102,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Without pytest-trio there is nobody to run it."""
     if _is_async_on_network(item) and not item.config.pluginmanager.has_plugin("trio"):
         pytest.fail("an async test with virtual_network needs pytest-trio", pytrace=False)
+    if "virtual_network" in getattr(item, "fixturenames", ()):
+        inner = getattr(getattr(getattr(item, "obj", None), "hypothesis", None), "inner_test", None)
+        if inspect.iscoroutinefunction(inner):
+            pytest.fail(
+                "each example of @given needs a network of its own: let a plain test call simulate()", pytrace=False
+            )
 
 
 def _is_async_on_network(item: pytest.Item) -> bool:

@@ -96,6 +96,8 @@ class VirtualNetwork:
     # ---- the block -----------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        """Cancelled: nothing is installed."""
+        await trio.lowlevel.checkpoint()
         if _current.get() is not None:
             raise RuntimeError("there is a simulated network already in this trio.run")
         if self._was_entered:
@@ -104,7 +106,7 @@ class VirtualNetwork:
         async with contextlib.AsyncExitStack() as stack:
             nursery = await stack.enter_async_context(_quiet_nursery())
             stack.callback(self._fabric.stop)
-            await nursery.start(self._fabric.run)
+            nursery.start_soon(self._fabric.run)
             stack.callback(trio.socket.set_custom_socket_factory, trio.socket.set_custom_socket_factory(_Factory(self)))
             stack.callback(
                 trio.socket.set_custom_hostname_resolver, trio.socket.set_custom_hostname_resolver(self._names)

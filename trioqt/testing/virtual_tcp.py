@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import math
 from collections import deque
+from functools import partial
 from typing import Final, Protocol
 
 from trioqt.core.buffers import ReadBuffer
@@ -91,6 +92,7 @@ class TcpEnd:
         "_unacked_size",
         "_unsent",
         "_unsent_size",
+        "answer_lost",
         "arrived",
         "binding",
         "error",
@@ -147,6 +149,8 @@ class TcpEnd:
         self._syn: Packet | None = None
         self._retries = 0
         self._stalled_at = 0.0
+        # The latest acknowledgement for this end did not get through.
+        self.answer_lost: bool = False
         self._retry = Timer(host.fabric, self._repeat)
         self._heard_at = 0.0
         self._probes = 0
@@ -336,10 +340,15 @@ class TcpEnd:
         path = self._path
         assert path is not None
         if path.direct and path.target.is_up:
+            sender.answer_lost = False
             sender.take_ack(self._received, edge)
         elif path.is_stopped():
+            sender.answer_lost = True
             sender.repeat_later()
+            if path.held:
+                path.on_release(sender, partial(self._acknowledge, sender))
         else:
+            sender.answer_lost = False  # this one says all that a lost one did
             sender.expect_ack(self.host.fabric.now() + path.delay(), self._received, edge)
 
     def expect_ack(self, when: float, ack: int, edge: int) -> None:
@@ -443,6 +452,8 @@ class TcpEnd:
             self._transmit("DATA", data)
         if unsent:
             self._plan_ack()
+            if self.answer_lost:
+                self.repeat_later()
         elif self.sending_ended and self._fin_seq == -1 and not self.is_over:
             self._fin_seq = self._sent
             self._transmit("FIN", b"")
@@ -508,6 +519,8 @@ class TcpEnd:
     def repeat_later(self, departed: float = -1.0) -> None:
         """A segment of ours, sent at that time or just now, or an acknowledgement of one, did not get through."""
         self._keep_alive.wake()
+        if self.state == "SYN_RECV" and self.peer is not None and self.peer._syn is not None:
+            self.peer.repeat_later(self.peer._syn.departed)  # it has no answer, so it asks again
         if self.state == "CLOSED" or self._retry.is_set():
             return
         if not self._retries:
@@ -528,6 +541,7 @@ class TcpEnd:
             self._take_due_acks()
         if self.state == "CLOSED" or self._path is None:
             return
+        answer_lost, self.answer_lost = self.answer_lost, False
         self._retries += 1
         if self._retries > self._allowed_retries() or self._time_left() < 1e-9:
             self._die(errno.ETIMEDOUT)
@@ -540,7 +554,9 @@ class TcpEnd:
         elif self._unsent:
             self._path.send(Packet("PROBE", self.local, self.remote, b"", self))
         else:
-            self._progress()
+            # Nothing to repeat.  But should there be no room for what comes next, that news may be what was lost.
+            self.answer_lost = answer_lost
+            self._retries = 0
 
     def _allowed_retries(self) -> int:
         if self.state == "SYN_SENT":
@@ -556,7 +572,8 @@ class TcpEnd:
 
     def _progress(self) -> None:
         self._retries = 0
-        if self._retry.is_set() and not any(packet.lost for packet in self._unacked):
+        self._stalled_at = self.host.fabric.now()
+        if self._retry.is_set() and not self.answer_lost and not any(packet.lost for packet in self._unacked):
             self._retry.stop()
 
     # ---- keep-alive ----------------------------------------------------------------------------

@@ -1,0 +1,86 @@
+"""The testing tools' own coroutines, cancelled at every place."""
+
+from __future__ import annotations
+
+import trio
+
+from trioqt.testing import Crash, Probe, VirtualNetwork, cancel_everywhere
+
+
+async def quiescing(probe: Probe) -> None:
+    """With a datagram under way; cancelled, nothing has changed, and it can be waited for again."""
+    async with VirtualNetwork(latency=0.5) as net:
+        with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as receiver:
+            with net.host("server") as address:
+                with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as bound:
+                    await bound.bind((str(address), 53))
+                    await receiver.sendto(b"x", (str(address), 53))
+                    await probe.subject(net.quiesce)
+                    await net.quiesce()
+                    probe.expect(bound.is_readable(), "the datagram has arrived")
+
+
+async def running_on_a_host(probe: Probe) -> None:
+    """Through a crash and a new start; cancelled, the program is over and its sockets are closed."""
+    async with VirtualNetwork(latency=0.5) as net:
+        with net.host("server"):
+            pass
+        alive = 0
+
+        async def program() -> None:
+            nonlocal alive
+            alive += 1
+            try:
+                with trio.socket.socket() as sock:
+                    await sock.bind(("0.0.0.0", 4000))
+                    sock.listen()
+                    await trio.sleep(3)
+            finally:
+                alive -= 1
+
+        async with trio.open_nursery() as nursery:
+
+            async def crash() -> None:
+                await trio.sleep(1)
+                with net.begin(Crash("server")):
+                    await trio.sleep(1)
+
+            nursery.start_soon(crash)
+            await probe.subject(net.run_on, "server", program)
+            nursery.cancel_scope.cancel()
+        probe.expect(alive == 0, "no life goes on")
+
+
+async def entering(probe: Probe) -> None:
+    """The block itself: the hooks are restored whatever happens."""
+
+    async def use() -> None:
+        async with VirtualNetwork(latency=0.5) as net:
+            with net.host("server") as address, trio.socket.socket() as listener:
+                await listener.bind((str(address), 4000))
+                listener.listen()
+                with net.host("client"), trio.socket.socket() as sock:
+                    await sock.connect((str(address), 4000))
+
+    await probe.subject(use)
+    probe.expect(VirtualNetwork.current() is None, "the network is gone")
+    with trio.socket.socket() as sock:
+        probe.expect("virtual" not in repr(sock), "the kernel's sockets are back")
+
+
+def test_quiesce_can_be_cancelled_everywhere() -> None:
+    report = cancel_everywhere(quiescing, points="any")
+    report.raise_if_failed()
+    assert report.places > 0
+
+
+def test_run_on_can_be_cancelled_everywhere() -> None:
+    report = cancel_everywhere(running_on_a_host, points="any")
+    report.raise_if_failed()
+    assert report.places > 0
+
+
+def test_the_network_can_be_cancelled_everywhere() -> None:
+    report = cancel_everywhere(entering, points="any")
+    report.raise_if_failed()
+    assert report.places > 0
