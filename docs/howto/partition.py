@@ -1,4 +1,5 @@
 import trio
+
 from trioqt.testing import VirtualNetwork, simulate
 
 
