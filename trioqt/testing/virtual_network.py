@@ -115,6 +115,7 @@ class VirtualNetwork:
             stack.callback(self._vanish)
             _current.set(self)
             self._open = stack.pop_all()
+        await trio.lowlevel.cancel_shielded_checkpoint()  # the fabric's task has begun to wait
         return self
 
     async def __aexit__(
