@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import trio
 
+import trioqt.testing
 from trioqt.testing import Crash, Probe, VirtualNetwork, cancel_everywhere
+from trioqt.testing.faults import Trouble
 
 
 async def quiescing(probe: Probe) -> None:
@@ -84,3 +89,52 @@ def test_the_network_can_be_cancelled_everywhere() -> None:
     report = cancel_everywhere(entering, points="any")
     report.raise_if_failed()
     assert report.places > 0
+
+
+async def in_trouble(probe: Probe) -> None:
+    """A fault in an ``async with`` block is over after it, whatever happens."""
+
+    async def use() -> None:
+        async with net.partition("a", "b"):
+            await trio.sleep(1)
+
+    async with VirtualNetwork() as net:
+        for name in ("a", "b"):
+            with net.host(name):
+                pass
+        await probe.subject(use)
+        probe.expect(not net.faults, "the fault is over")
+
+
+def test_a_fault_can_be_cancelled_everywhere() -> None:
+    report = cancel_everywhere(in_trouble, points="any")
+    report.raise_if_failed()
+    assert report.places > 0
+
+
+# Where each coroutine of `trioqt.testing` is walked: who adds one adds its scenario.
+WALKED = {
+    "SignalSpy.__aenter__": "test_signal_spy.py",
+    "SignalSpy.__aexit__": "test_signal_spy.py",
+    "SignalSpy.wait_for": "test_signal_spy.py",
+    "Trouble.__aenter__": "test_cancelling.py",
+    "Trouble.__aexit__": "test_cancelling.py",
+    "VirtualNetwork.__aenter__": "test_cancelling.py",
+    "VirtualNetwork.__aexit__": "test_cancelling.py",
+    "VirtualNetwork.quiesce": "test_cancelling.py",
+    "VirtualNetwork.run_on": "test_cancelling.py",
+}
+
+
+def test_every_coroutine_of_the_tools_is_walked() -> None:
+    """Those of the classes that are public, and of what they give; `Probe.subject` is what walks."""
+    classes = [thing for name in trioqt.testing.__all__ if inspect.isclass(thing := getattr(trioqt.testing, name))]
+    found = {
+        f"{owner.__name__}.{name}"
+        for owner in [*classes, Trouble]
+        for name, method in inspect.getmembers(owner, inspect.iscoroutinefunction)
+        if not name.startswith("_") or name.startswith("__a")
+    }
+
+    assert found - {"Probe.subject"} == WALKED.keys()
+    assert all("cancel_everywhere(" in Path(__file__).with_name(file).read_text() for file in WALKED.values())

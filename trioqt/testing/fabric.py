@@ -200,16 +200,15 @@ class Path:
             ratio = self.conditions.bandwidth / bandwidth
             self._busy_until = self.fabric.now() + backlog * ratio
 
-    def send(self, packet: Packet) -> bool:
-        """Send it.  False: it is lost, or held, and the sender may want to repeat it."""
+    def send(self, packet: Packet) -> None:
+        """Send it.  If it is lost, or held, its sender is told."""
         if self.direct and self.target.is_up and self.source.is_up:
             self.fabric.arrive_now(packet, self)
-            return not packet.lost
-        if self.held:
+        elif self.held:
             packet.departed = self.fabric.now()
             self._park(packet)
-            return False
-        return self._depart(packet)
+        else:
+            self._depart(packet)
 
     def delay(self) -> float:
         """How long a packet that departs now will take."""
@@ -223,16 +222,12 @@ class Path:
         """To be called when the path is no longer held; the latest for a key."""
         self._released[key] = action
 
-    def parked(self) -> list[Packet]:
-        """What is held."""
-        return list(self._parked)
-
-    def _depart(self, packet: Packet) -> bool:
+    def _depart(self, packet: Packet) -> None:
         fabric = self.fabric
         now = packet.departed = fabric.now()
         if self.blocked or not self.source.is_up or (self.loss and self._is_lost(packet)):
             self._lose(packet)
-            return False
+            return
         when = now + self.latency
         if self.jitter:
             when += fabric.random.random() * self.jitter
@@ -241,7 +236,7 @@ class Path:
             begin = max(now, self._busy_until)
             if (begin - now) * conditions.bandwidth + len(packet.data) > max(conditions.queue, len(packet.data)):
                 self._lose(packet)
-                return False
+                return
             self._busy_until = begin + (len(packet.data) + HEADERS) / conditions.bandwidth
             when += self._busy_until - now
         if self._is_unruly and packet.kind == "UDP":
@@ -252,7 +247,6 @@ class Path:
                 fabric.at(when + self.delay(), self.arrive, packet)
         packet.lost = False
         fabric.at(when, self.arrive, packet)
-        return True
 
     def arrive(self, packet: Packet) -> None:
         """It has come to the far end of the path."""
@@ -312,9 +306,9 @@ Entry = tuple[float, int, Callable[[Any], None], Any]
 
 
 class Fabric(trio.abc.Instrument):
-    """The timetable of everything under way, and the one task that makes it happen.
+    """The timetable of everything under way, and what makes it happen.
 
-    One task, one heap ordered by time and then by order of planning: so ties never depend on the scheduler.
+    One heap ordered by time and then by order of planning: so ties never depend on the scheduler.
     """
 
     def __init__(self, seed: int, trace: Trace) -> None:
@@ -362,11 +356,14 @@ class Fabric(trio.abc.Instrument):
             self._time = self._now()
             self._delivering = True
             try:
-                while self._instant:
-                    path, packet = self._instant.popleft()
-                    path.arrive(packet)
+                self._deliver_instant()
             finally:
                 self._delivering = False
+
+    def _deliver_instant(self) -> None:
+        while self._instant:
+            path, packet = self._instant.popleft()
+            path.arrive(packet)
 
     def begin_trouble(self) -> None:
         """From now on a peer may be silent because it is gone."""
@@ -402,7 +399,7 @@ class Fabric(trio.abc.Instrument):
     async def _keep_alarm(self) -> None:
         while self._failure is None:
             self._run_due()
-            self._due = self._next_time()
+            self._due = self.next_time()
             # The deadline brings trio's loop, and the mock clock, to the next time on the table.  Then `after_io_wait`
             # comes first and moves it on, so it hardly ever passes: cancelling this scope, and entering another, would
             # take as long as all the rest of a delivery.
@@ -414,14 +411,17 @@ class Fabric(trio.abc.Instrument):
         if self._due <= self._now() and self._alarm is not None:
             try:
                 self._run_due()
-                self._due = self._alarm.deadline = self._next_time()
+                self._due = self._alarm.deadline = self.next_time()
             except BaseException as exc:  # trio would log it and go on
                 self._failure = exc
                 self._alarm.deadline = -math.inf
 
     def next_time(self) -> float:
         """When the next thing will happen; infinity if nothing will."""
-        return self._next_time()
+        entries = self._entries
+        while entries and not self._is_live(entries[0]):
+            heapq.heappop(entries)
+        return entries[0][0] if entries else math.inf
 
     def _run_due(self) -> None:
         entries = self._entries
@@ -432,17 +432,9 @@ class Fabric(trio.abc.Instrument):
                 entry = heapq.heappop(entries)
                 if self._is_live(entry):
                     entry[2](entry[3])
-                    while self._instant:
-                        path, packet = self._instant.popleft()
-                        path.arrive(packet)
+                    self._deliver_instant()
         finally:
             self._delivering = False
-
-    def _next_time(self) -> float:
-        entries = self._entries
-        while entries and not self._is_live(entries[0]):
-            heapq.heappop(entries)
-        return entries[0][0] if entries else math.inf
 
     @staticmethod
     def _is_live(entry: Entry) -> bool:

@@ -186,8 +186,8 @@ class _OnLink(_Between):
 class Partition(_OnLink):
     """Nothing comes through between two hosts, and nobody is told.
 
-    What is under way when it begins is lost too.  A connection lives on if its end comes before TCP gives up, after
-    some fifteen minutes.
+    What is under way when it begins is lost too, except for acknowledgements.  A connection lives on if its end comes
+    before TCP gives up, after some fifteen minutes; one whose program has closed it gives up after one.
 
     Attributes:
       one_way: Only from ``a`` to ``b``.

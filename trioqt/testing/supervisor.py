@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,21 +13,18 @@ __all__ = ["Program", "crash_programs", "restart_programs"]
 
 Main = Callable[..., Awaitable[object]]
 
-# By host, in the order in which they started.
-_programs: weakref.WeakKeyDictionary[Host, dict[Program, None]] = weakref.WeakKeyDictionary()
-
 
 def crash_programs(host: Host) -> None:
     """Cancel what runs on it.  Called before its sockets vanish: so a task that waits for one sees that it is
     cancelled, and not an error.
     """
-    for program in list(_programs.get(host, ())):
+    for program in list(host.programs):
         program.crash()
 
 
 def restart_programs(host: Host) -> None:
     """Run them again."""
-    for program in list(_programs.get(host, ())):
+    for program in list(host.programs):
         program.restart()
 
 
@@ -55,8 +51,7 @@ class Program:
     async def run(self, task_status: trio.TaskStatus[Any]) -> None:
         """Live, and live again after every crash, until a life ends by itself."""
         status = None if task_status is trio.TASK_STATUS_IGNORED else _Once(task_status)
-        programs = _programs.setdefault(self._host, {})
-        programs[self] = None
+        self._host.programs[self] = None
         try:
             await trio.lowlevel.checkpoint()
             while True:
@@ -67,7 +62,7 @@ class Program:
                 if not self._has_crashed:
                     return
         finally:
-            del programs[self]
+            del self._host.programs[self]
 
     async def _live(self, more: dict[str, Any]) -> None:
         self._has_crashed = False

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import attrs
 
-__all__ = ["Trace", "TraceEvent"]
+__all__ = ["TRACE_LIMIT", "Trace", "TraceEvent"]
 
 Record = tuple[float, str, str, int, str, int, int, str]
 """| time | kind | source | its port | target | its port | size | note |"""

@@ -18,6 +18,7 @@ import attrs
 from trioqt.testing.fabric import Address, Fabric, Packet, Path
 
 if TYPE_CHECKING:
+    from trioqt.testing.supervisor import Program
     from trioqt.testing.virtual_socket import VirtualSocket
     from trioqt.testing.virtual_tcp import TcpEnd
 
@@ -155,7 +156,7 @@ class PortTable:
     def find_listeners(self, address: str, port: int) -> list[Any]:
         """Who accepts a connection there: those that fit best."""
         listening = {
-            key: binding for key, binding in self._listening.get(port, {}).items() if not binding.owner.is_shut
+            key: binding for key, binding in self._listening.get(port, {}).items() if binding.owner.is_listening()
         }
         return self._best(listening, address)
 
@@ -199,9 +200,9 @@ class Host:
         self.name = name
         self.addresses: tuple[str, ...] = tuple(addresses)
         self.is_up: bool = True
-        self.life: int = 1
-        """Which life it lives; the next begins with a crash."""
         self.descriptor_limit = DESCRIPTOR_LIMIT
+        self.programs: dict[Program, None] = {}
+        """What `VirtualNetwork.run_on` runs here, in the order in which it started; it outlives a crash."""
         self._paths: dict[Host, Path] = {}
         self._reset()
 
@@ -212,7 +213,7 @@ class Host:
         self.tcp: PortTable = PortTable()
         self.udp: PortTable = PortTable()
         self.connections: dict[tuple[Address, Address], TcpEnd] = {}
-        self.lingering: deque[tuple[float, TcpEnd]] = deque()
+        self.lingering: deque[TcpEnd] = deque()
         self.unix: dict[str | bytes, VirtualSocket] = {}
         self.sockets: dict[int, VirtualSocket] = {}
         """Those that programs hold, by descriptor."""
@@ -224,10 +225,6 @@ class Host:
     def owns(self, address: str) -> bool:
         """Can a socket be bound to it?"""
         return address in self.addresses or address == "::1" or address.startswith("127.")
-
-    def has(self, version: int) -> bool:
-        """Can it reach anybody else with this version of IP?"""
-        return any((":" in address) == (version == 6) for address in self.addresses)
 
     def source_for(self, address: str) -> str:
         """The address from which packets to there come.  Raises: OSError ENETUNREACH if there is no way."""
@@ -319,7 +316,6 @@ class Host:
         sockets = list(self.sockets.values())
         ends = list(self.connections.values())
         self.is_up = False
-        self.life += 1
         self._reset()
         for end in ends:
             end.vanish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -13,7 +14,7 @@ from trioqt.testing.virtual_host import Host
 if TYPE_CHECKING:
     from trioqt.testing.virtual_network import VirtualNetwork
 
-__all__ = ["Names", "is_address"]
+__all__ = ["Names", "is_address", "is_numeric"]
 
 PROTOCOLS: dict[int, int] = {
     socket.SOCK_STREAM: socket.IPPROTO_TCP,
@@ -120,14 +121,18 @@ def family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+@lru_cache(1024)
+def is_numeric(family: int, host: str) -> bool:
+    """Is it an address of that family, and not a name?"""
+    try:
+        socket.inet_pton(family, host)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def is_address(name: str) -> bool:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, name)
-        except OSError:
-            continue
-        return True
-    return False
+    return is_numeric(socket.AF_INET, name) or is_numeric(socket.AF_INET6, name)
 
 
 def sockaddr(address: str, port: int) -> tuple[Any, ...]:

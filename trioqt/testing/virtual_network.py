@@ -33,10 +33,10 @@ from trioqt.testing.faults import (
     Trouble,
 )
 from trioqt.testing.supervisor import Program, crash_programs, restart_programs
-from trioqt.testing.trace import Trace, TraceEvent
+from trioqt.testing.trace import TRACE_LIMIT, Trace, TraceEvent
 from trioqt.testing.virtual_host import Host
 from trioqt.testing.virtual_names import Names, is_address
-from trioqt.testing.virtual_socket import VirtualSocket
+from trioqt.testing.virtual_socket import VirtualSocket, shown
 
 __all__ = ["VirtualNetwork"]
 
@@ -67,7 +67,7 @@ class VirtualNetwork:
         seed: int = 0,
         conditions: Conditions | None = None,
         name_latency: float = 0.0,
-        trace_limit: int = 100_000,
+        trace_limit: int = TRACE_LIMIT,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise TypeError(f"a seed is an int, not {seed!r}")
@@ -416,8 +416,9 @@ class VirtualNetwork:
             for end in list(host.connections.values()):
                 if id(end) not in known and not end.is_gone():
                     unread, unsent = end.queued()
-                    local, remote = (f"{address}:{port}" for address, port in (end.local, end.remote))
-                    rows.append((host.name, "-", end.state, local, remote, str(unread), str(unsent)))
+                    rows.append(
+                        (host.name, "-", end.state, shown(end.local), shown(end.remote), str(unread), str(unsent))
+                    )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from trioqt.testing.virtual_host import fail
+from trioqt.testing.virtual_host import Binding, fail
 
 __all__ = ["Options"]
 
@@ -217,6 +217,18 @@ class Options:
     def flag(self, level: int, name: int) -> bool:
         """Is it switched on?"""
         return bool(self._values.get((level, name), 0))
+
+    def binding(self, owner: object, family: int, address: str, port: int) -> Binding:
+        """A hold on that port, as these options want it; no port table knows of it yet."""
+        return Binding(
+            owner,
+            family,
+            address,
+            port,
+            only_ipv6=self.flag(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),
+            reuse_address=self.flag(socket.SOL_SOCKET, socket.SO_REUSEADDR),
+            reuse_port=self.flag(socket.SOL_SOCKET, socket.SO_REUSEPORT),
+        )
 
     @property
     def lingers(self) -> int | None:

@@ -26,12 +26,13 @@ import trio
 from trioqt.links.base import Bytes
 from trioqt.testing.fabric import Address
 from trioqt.testing.virtual_host import Binding, Host, fail, is_multicast
+from trioqt.testing.virtual_names import is_numeric
 from trioqt.testing.virtual_options import Options, number
 from trioqt.testing.virtual_tcp import TcpEnd, TcpListener
 from trioqt.testing.virtual_udp import UdpEnd
-from trioqt.testing.virtual_unix import UnixEnd, UnixListener, UnixName
+from trioqt.testing.virtual_unix import UnixEnd, UnixListener, UnixName, spelled
 
-__all__ = ["VirtualSocket", "left_open"]
+__all__ = ["VirtualSocket", "left_open", "shown"]
 
 T = TypeVar("T")
 
@@ -98,9 +99,6 @@ class Fresh:
 
     def writer_waits(self) -> None:
         """Nothing to prepare."""
-
-    def keep_alive_changed(self) -> None:
-        """There is nobody to ask."""
 
     def is_listening(self) -> bool:
         return False
@@ -315,7 +313,7 @@ class VirtualSocket(trio.socket.SocketType):
         self._check_open()
         if self._family == socket.AF_UNIX:
             return self._unix_name
-        return self._sockaddr(self._local(), any_address=True)
+        return self._sockaddr(self._local())
 
     def getpeername(self) -> Any:
         self._check_open()
@@ -344,7 +342,7 @@ class VirtualSocket(trio.socket.SocketType):
     def _is_connected(self) -> bool:
         return isinstance(self._end, TcpEnd | UnixEnd) and self._end.is_connected()
 
-    def _sockaddr(self, address: Address, *, any_address: bool = False) -> Any:
+    def _sockaddr(self, address: Address) -> Any:
         """As the socket module spells it for this family."""
         host, port = address
         if self._family == socket.AF_INET:
@@ -430,15 +428,7 @@ class VirtualSocket(trio.socket.SocketType):
             self._bind_tcp(*self._own_address(address))
 
     def _bind_tcp(self, address: str, port: int) -> None:
-        binding = Binding(
-            self._end,
-            self._family,
-            address,
-            port,
-            only_ipv6=self._options.flag(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),
-            reuse_address=self._options.flag(socket.SOL_SOCKET, socket.SO_REUSEADDR),
-            reuse_port=self._options.flag(socket.SOL_SOCKET, socket.SO_REUSEPORT),
-        )
+        binding = self._options.binding(self._end, self._family, address, port)
         self._host.tcp.take(binding)
         self._binding = binding
         if self._family == socket.AF_INET6 and ":" in address:
@@ -451,10 +441,7 @@ class VirtualSocket(trio.socket.SocketType):
             name = b"\0" + f"{self._descriptor % 0x100000:05x}".encode()
         if len(os.fsencode(name)) > 107 + (name[:1] in (b"\0", "\0")):
             raise OSError("AF_UNIX path too long")
-        if isinstance(name, str) and name.startswith("\0"):
-            name = name.encode()
-        elif isinstance(name, bytes) and not name.startswith(b"\0"):
-            name = os.fsdecode(name)
+        name = spelled(name)
         if name in self._host.unix:
             fail(errno.EADDRINUSE)
         self._unix_name = name
@@ -613,10 +600,7 @@ class VirtualSocket(trio.socket.SocketType):
         fail(end.take_error() or errno.ECONNABORTED)
 
     def _connect_unix(self, name: UnixName) -> None:
-        if isinstance(name, bytes) and not name.startswith(b"\0"):
-            name = os.fsdecode(name)
-        elif isinstance(name, str) and name.startswith("\0"):
-            name = name.encode()
+        name = spelled(name)
         holder = self._host.unix.get(name)
         if holder is None:
             fail(errno.ENOENT if isinstance(name, str) else errno.ECONNREFUSED)
@@ -643,12 +627,11 @@ class VirtualSocket(trio.socket.SocketType):
         refuse_urgent(flags)
         if count == 0:
             return b""  # Python does not even ask the system
-        peek = bool(flags & socket.MSG_PEEK)
         if self._type == socket.SOCK_DGRAM:
             return self._receive_from(count, flags)[0]
         if isinstance(self._end, TcpListener | UnixListener):
             fail(errno.ENOTCONN if self._family != socket.AF_UNIX else errno.EINVAL)
-        data: bytes = self._end.read(count, peek=peek) if peek else self._end.read(count)
+        data: bytes = self._end.read(count, peek=bool(flags & socket.MSG_PEEK))
         return data
 
     def _receive_from(self, count: int, flags: int) -> tuple[bytes, Any]:
@@ -991,16 +974,6 @@ def canonical(host: str) -> str:
 def is_link_local(host: str) -> bool:
     """An IPv6 address that means nothing without an interface (RFC 4007)."""
     return ":" in host and ipaddress.ip_address(host).is_link_local
-
-
-@lru_cache(1024)
-def is_numeric(family: int, host: str) -> bool:
-    """Is it an address and not a name?"""
-    try:
-        socket.inet_pton(family, host)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def shown(address: Address | UnixName) -> str:

@@ -37,8 +37,13 @@ ORPHAN_RETRIES: Final = 8
 # Linux: TCP_TIMEWAIT_LEN and tcp_fin_timeout, in seconds.
 LINGER_TIME: Final = 60.0
 
-# RFC 9293, figure 5.  What happens to the two directions; the handshake is in the code.
+# RFC 9293, figure 5, without what is not simulated.  From anywhere `forget` leads to CLOSED; nothing else assigns a
+# state.
 TRANSITIONS: Final = {
+    ("CLOSED",      "syn sent"):     "SYN_SENT",
+    ("CLOSED",      "syn received"): "SYN_RECV",
+    ("SYN_SENT",    "agreed"):       "ESTABLISHED",
+    ("SYN_RECV",    "agreed"):       "ESTABLISHED",
     ("ESTABLISHED", "fin sent"):     "FIN_WAIT1",
     ("CLOSE_WAIT",  "fin sent"):     "LAST_ACK",
     ("FIN_WAIT1",   "fin acked"):    "FIN_WAIT2",
@@ -210,7 +215,7 @@ class TcpEnd:
 
     def connect(self) -> None:
         """Ask for a connection.  How it ends: the state, and ``error``."""
-        self.state = "SYN_SENT"
+        self._feed("syn sent")
         self.host.connections[self.local, self.remote] = self
         self._path = self.host.path_to(self.remote[0])
         if self._path is None:
@@ -225,7 +230,7 @@ class TcpEnd:
 
     def accept_syn(self, syn: Packet, listener: TcpListener) -> None:
         """Answer to a peer that asks for a connection."""
-        self.state = "SYN_RECV"
+        self._feed("syn received")
         self.listener = listener
         self.peer = syn.sender
         self._edge = syn.edge
@@ -237,7 +242,7 @@ class TcpEnd:
         self._path.send(self._syn)
 
     def _establish(self) -> None:
-        self.state = "ESTABLISHED"
+        self._feed("agreed")
         self._syn = None
         self._progress()
         self.keep_alive_changed()
@@ -663,9 +668,9 @@ class TcpEnd:
         self.expires = now + LINGER_TIME
         self._keep_alive.stop()
         lingering = self.host.lingering
-        while lingering and lingering[0][1].expires <= now:
-            lingering.popleft()[1].forget()
-        lingering.append((self.expires, self))
+        while lingering and lingering[0].expires <= now:
+            lingering.popleft().forget()
+        lingering.append(self)
 
     def _die(self, error: int) -> None:
         """It has failed: whoever waits is told, once."""
@@ -731,9 +736,6 @@ class TcpListener:
 
     def writer_waits(self) -> None:
         """Nothing to prepare."""
-
-    def keep_alive_changed(self) -> None:
-        """For those that it will accept."""
 
     def take_error(self) -> int:
         return 0

@@ -63,24 +63,12 @@ class UdpEnd:
 
     def bind(self, address: str, port: int) -> None:
         """Raises: OSError."""
-        level, name = socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
-        binding = Binding(
-            self,
-            self.family,
-            address,
-            port,
-            only_ipv6=self.family == socket.AF_INET6 and self.options.flag(level, name),
-            reuse_address=self.options.flag(socket.SOL_SOCKET, socket.SO_REUSEADDR),
-            reuse_port=self.options.flag(socket.SOL_SOCKET, socket.SO_REUSEPORT),
-        )
+        binding = self.options.binding(self, self.family, address, port)
         self.host.udp.take(binding)
         self.binding = binding
 
-    def connect(self, remote: Address | None) -> None:
-        """Talk to nobody else; None: to everybody again.  Raises: OSError ENETUNREACH."""
-        if remote is None:
-            self.remote = None
-            return
+    def connect(self, remote: Address) -> None:
+        """Talk to nobody else.  Raises: OSError ENETUNREACH."""
         source = self.host.source_for(remote[0])
         if self.binding is None:
             self.bind(source, 0)

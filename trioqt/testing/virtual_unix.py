@@ -6,6 +6,7 @@ Names live on the host, not in a file system: a name is free again when its list
 from __future__ import annotations
 
 import errno
+import os
 from collections import deque
 
 from trioqt.core.buffers import ReadBuffer
@@ -13,9 +14,17 @@ from trioqt.links.base import Bytes
 from trioqt.testing.virtual_host import Host, Waker, fail
 from trioqt.testing.virtual_options import Options
 
-__all__ = ["UnixEnd", "UnixListener", "UnixName"]
+__all__ = ["UnixEnd", "UnixListener", "UnixName", "spelled"]
 
 UnixName = str | bytes
+"""A path is a str, a name in the abstract name space bytes that begin with a null."""
+
+
+def spelled(name: UnixName) -> UnixName:
+    """The one spelling of a name."""
+    if isinstance(name, str):
+        return name.encode() if name.startswith("\0") else name
+    return name if name.startswith(b"\0") else os.fsdecode(name)
 
 
 class UnixEnd:
@@ -36,12 +45,6 @@ class UnixEnd:
         """Make a pair of the two."""
         self.peer, other.peer = other, self
         self.peer_name, other.peer_name = other.name, self.name
-
-    def is_gone(self) -> bool:
-        return False
-
-    def is_listening(self) -> bool:
-        return False
 
     def is_connected(self) -> bool:
         return True
@@ -111,9 +114,6 @@ class UnixEnd:
 
     def writer_waits(self) -> None:
         """Nothing to prepare."""
-
-    def keep_alive_changed(self) -> None:
-        """There is none."""
 
     def close(self, *, reset: bool = False) -> None:
         peer, self.peer = self.peer, None
