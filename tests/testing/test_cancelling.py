@@ -8,7 +8,8 @@ from pathlib import Path
 import trio
 
 import trioqt.testing
-from trioqt.testing import Crash, Probe, VirtualNetwork, cancel_everywhere
+from tests.testing.test_signal_spy import Source
+from trioqt.testing import Crash, Probe, SignalSpy, VirtualNetwork, cancel_everywhere
 from trioqt.testing.faults import Trouble
 
 
@@ -112,10 +113,28 @@ def test_a_fault_can_be_cancelled_everywhere() -> None:
     assert report.places > 0
 
 
+async def spying(probe: Probe) -> None:
+    """Cancelled while it is entered, within, or while it is left: it listens no more."""
+    source = Source()
+
+    async def use() -> None:
+        async with SignalSpy(source):
+            await trio.sleep(1)
+
+    await probe.subject(use)
+    probe.expect(source.listeners() == 0, "nobody listens any more")
+
+
+def test_a_spy_can_be_cancelled_everywhere() -> None:
+    report = cancel_everywhere(spying, points="any")
+    report.raise_if_failed()
+    assert report.places > 0
+
+
 # Where each coroutine of `trioqt.testing` is walked: who adds one adds its scenario.
 WALKED = {
-    "SignalSpy.__aenter__": "test_signal_spy.py",
-    "SignalSpy.__aexit__": "test_signal_spy.py",
+    "SignalSpy.__aenter__": "test_cancelling.py",
+    "SignalSpy.__aexit__": "test_cancelling.py",
     "SignalSpy.wait_for": "test_signal_spy.py",
     "Trouble.__aenter__": "test_cancelling.py",
     "Trouble.__aexit__": "test_cancelling.py",
