@@ -25,6 +25,7 @@ from tests.cancel.kit import (
     SocketPeer,
     Trial,
     connect_now,
+    give_spare,
     listen_now,
     read_to_end,
     turn,
@@ -119,12 +120,15 @@ def connect(
     addresses: tuple[str, ...] = (),
     *,
     bound: bool = False,
+    spare: bool = False,
     beside: Callable[[Trial, TcpSocket], Awaitable[None]] | None = None,
 ) -> Play:
     """Connect; if that was cancelled, connect again.  Either way it works then.
 
     Args:
       addresses: What the name is found to be.
+      bound: It has a local address.
+      spare: It was given a descriptor to connect.
       beside: What another task does meanwhile; those in ENDING end the attempt.
     """
 
@@ -134,6 +138,8 @@ def connect(
         async with hosts(trial) as world, trial.socket() as sock:
             if bound:
                 await sock.bind(GOOD)
+            if spare:
+                give_spare(sock)
             async with trio.open_nursery() as nursery:
                 if beside is not None:
                     nursery.start_soon(beside, trial, sock)
@@ -154,6 +160,37 @@ def connect(
         good = [seen for seen in world.served if seen.data]
         trial.equal("what was said", [(bytes(seen.data), seen.end) for seen in good], [(b"hello", "clean")])
         trial.expect(all(seen.over.is_set() for seen in world.served), "every other connection has ended")
+
+    return play
+
+
+def connect_with_early_bytes(host: str, addresses: tuple[str, ...]) -> Play:
+    """What another task writes meanwhile is sent once it is connected, and gone with an attempt that was cancelled."""
+
+    async def play(trial: Trial) -> None:
+        trio.socket.set_custom_hostname_resolver(Resolver(addresses))
+        written = b""
+
+        async def write() -> None:
+            nonlocal written
+            async with sock.events(StateChanged) as events:
+                async for _ in events:
+                    if sock.state() in ATTEMPTING:
+                        sock.write(b"early")
+                        written += b"early"
+
+        async with hosts(trial) as world, trial.socket() as sock:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(write)
+                await turn()
+                await trial.call(sock.connect_to_host, host, world.port)
+                if trial.cancelled:
+                    check_dropped(trial, sock)
+                    written = b""
+                nursery.cancel_scope.cancel()
+            await must_work(sock, world.port)
+        good = [(bytes(seen.data), seen.end) for seen in world.served if seen.data]
+        trial.equal("what was said", good, [(written + b"hello", "clean")])
 
     return play
 
@@ -235,6 +272,8 @@ async def abort_while_connecting(trial: Trial, sock: TcpSocket) -> None:
                 return sock.abort()
 
 
+ATTEMPTING = (SocketState.HOST_LOOKUP, SocketState.CONNECTING)
+
 ENDING = (abort_it, disconnect_it, abort_while_connecting)
 
 
@@ -300,6 +339,66 @@ def wait_for_connected(host: str, addresses: tuple[str, ...], *, abort: bool = F
             await turn(2)
             trial.equal("attempts", len(attempts), 1)
             await must_work(sock, world.port)
+
+    return play
+
+
+def early(verb: str, addresses: tuple[str, ...], *, abort: bool = False, end: str = "") -> Play:
+    """A call that waits for the attempt of another task.  Cancelled, neither the attempt nor the queue is touched."""
+
+    async def play(trial: Trial) -> None:
+        trio.socket.set_custom_hostname_resolver(Resolver(addresses))
+        said = b"early"
+
+        async def attempt() -> None:
+            with contextlib.suppress(SocketError, trio.ClosedResourceError):
+                await sock.connect_to_host("some.host", world.port)
+
+        async def wait() -> None:
+            nonlocal said
+            if verb != "send_all":
+                await trial.call(getattr(sock, verb))
+            else:
+                await trial.call(sock.send_all, b", more")
+                if not trial.cancelled:
+                    said += b", more"
+
+        async def ask() -> None:
+            with contextlib.suppress(SocketError, trio.ClosedResourceError):
+                await sock.wait_for_connected()
+                await sock.send_eof()  # which the peer answers
+
+        async with hosts(trial) as world, trial.socket(write_buffer_size=5) as sock:
+            trial.nursery.start_soon(attempt)
+            while sock.state() is SocketState.UNCONNECTED:
+                await trio.lowlevel.checkpoint()
+            sock.write(b"early")
+            if abort:
+                trial.nursery.start_soon(abort_it, trial, sock)
+            if verb == "wait_for_ready_read":
+                trial.nursery.start_soon(ask)
+            how = ""
+            try:
+                await wait()
+                if trial.cancelled and verb != "send_all":
+                    await wait()
+            except SocketError as error:
+                how = error.kind.name
+            except trio.ClosedResourceError:
+                how = "closed"
+            if end:
+                trial.expect(how == end or (trial.cancelled and not how), f"{verb} ends with {how!r}, not {end!r}")
+                await turn(3)
+                trial.equal("queued", sock.bytes_to_write(), 0)
+                await must_work(sock, world.port)
+                said = b"hello"
+            else:
+                trial.equal(verb, how, "")
+                await sock.wait_for_connected()
+                await sock.send_eof()
+                trial.equal("the answer", await sock.receive_exactly(3), b"bye")
+        good = [(bytes(seen.data), seen.end) for seen in world.served if seen.data]
+        trial.equal("what was said", good, [(said, "clean")])
 
     return play
 
@@ -382,6 +481,7 @@ CONNECTS: tuple[tuple[Situation, str, Play], ...] = (
     ("answered at once", "bound",              connect(GOOD, bound=True)),
     ("has to wait",      "name",               connect("some.host", (GOOD,))),
     ("has to wait",      "name, bound",        connect("some.host", (REFUSING, GOOD), bound=True)),
+    ("has to wait",      "name, spare",        connect("some.host", (REFUSING, GOOD), spare=True)),
     ("has to wait",      "losers",             connect("some.host", (SILENT, REFUSING, GOOD, GOOD))),
     ("has to wait",      "no such name",       connect_in_vain("some.host", (), "HOST_NOT_FOUND")),
     ("has to wait",      "all refuse",         connect_in_vain("some.host", (REFUSING, REFUSING), REFUSED)),
@@ -393,7 +493,14 @@ CONNECTS: tuple[tuple[Situation, str, Play], ...] = (
     ("second task",      "disconnected",       connect("some.host", (SILENT,), beside=disconnect_it)),
     ("second task",      "another connect",    connect("some.host", (SILENT, GOOD), beside=connect_it_too)),
     ("second task",      "watched",            connect("some.host", (SILENT, GOOD), beside=wait_for_it)),
+    ("second task",      "a writer",           connect_with_early_bytes("some.host", (REFUSING, GOOD))),
 )
+EARLY: tuple[tuple[Situation, str, Callable[[str], Play]], ...] = (
+    ("second task",      "connecting",         lambda verb: early(verb, (SILENT, GOOD))),
+    ("second task",      "connecting, abort",  lambda verb: early(verb, (SILENT,), abort=True, end="closed")),
+    ("second task",      "connecting, fails",  lambda verb: early(verb, (REFUSING,), end=REFUSED)),
+)
+EARLY_VERBS = ("send_all", "wait_send_all_might_not_block", "wait_for_bytes_written", "wait_for_ready_read")
 WAITS: tuple[tuple[Situation, str, Play], ...] = (
     ("answered at once", "",                   connected_at_once),
     ("has to wait",      "",                   wait_for_connected("some.host", (SILENT, GOOD))),
@@ -414,5 +521,10 @@ CASES = [
     Case(f"TcpSocket.{name}", situation, play, medium, variant)
     for name, plays in (("connect_to_host", CONNECTS), ("wait_for_connected", WAITS), ("bind", BINDS))
     for situation, variant, play in plays
+    for medium in NETWORKS
+] + [
+    Case(f"TcpSocket.{verb}", situation, make(verb), medium, variant)
+    for verb in EARLY_VERBS
+    for situation, variant, make in EARLY
     for medium in NETWORKS
 ]

@@ -19,6 +19,7 @@ from tests.cancel.pipes import PipeEnd, pipe_pair
 from trioqt import SocketState, TcpServer, TcpSocket
 from trioqt.core.states import Input, Told
 from trioqt.links.native import NativeLink
+from trioqt.sockets.abstract_socket import Bound
 from trioqt.testing import Probe, VirtualNetwork
 from trioqt.testing.virtual_socket import VirtualSocket
 
@@ -37,6 +38,7 @@ __all__ = [
     "Trial",
     "adopt",
     "connect_now",
+    "give_spare",
     "hand_over",
     "listen_now",
     "read_to_end",
@@ -360,6 +362,14 @@ def hand_over(sock: TcpSocket, connected: trio.socket.SocketType) -> None:
         sock._adopt(NativeLink(connected, connected.getpeername()), Input.ADOPTED)
     else:
         sock.set_socket_descriptor(connected.detach())
+
+
+def give_spare(sock: TcpSocket) -> None:
+    """``set_socket_descriptor`` with a new socket; a simulated one has no descriptor to give."""
+    if VirtualNetwork.current() is not None:
+        sock._bound = Bound(trio.socket.socket(), ("0.0.0.0", 0), False, ())
+    else:
+        sock.set_socket_descriptor(socket.socket().detach(), SocketState.UNCONNECTED)
 
 
 def listen_now(host: str, port: int = 0, *, backlog: int = 10) -> trio.socket.SocketType:

@@ -107,7 +107,7 @@ def test_these_inputs_are_legal_in_these_states() -> None:
         Input.ESTABLISHED: {CONNECTING},
         Input.ADOPTED: {UNCONNECTED, BOUND, CONNECTED},
         Input.BIND: {UNCONNECTED},
-        Input.BIND_FAILED: {UNCONNECTED},
+        Input.BIND_FAILED: {UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, CLOSING},
         Input.LISTEN: {UNCONNECTED},
         Input.PEER_FINISHED: {CONNECTED},
         Input.PEER_CLOSED: {CONNECTED},
@@ -159,7 +159,7 @@ def test_every_input_is_legal_somewhere() -> None:
 
 
 def test_errors_are_told_once_by_just_these_inputs() -> None:
-    """A failure is told exactly once, a refused second connect too; what a program does to its own socket is none."""
+    """A failure is told exactly once, a refused connect or bind too; what a program does to its own socket is none."""
     failing = {Input.ATTEMPT_FAILED, Input.BIND_FAILED, Input.PEER_CLOSED, Input.READ_FAILED, Input.WRITE_FAILED}
     busy = {(state, Input.LOOK_UP) for state in (HOST_LOOKUP, CONNECTING, CONNECTED, CLOSING)}
 
@@ -329,12 +329,14 @@ def test_binding_tells_the_state() -> None:
     assert feed(StateMachine(), Input.BIND) == [(BOUND, BOUND)]
 
 
-def test_a_bind_that_fails_tells_the_error_and_no_state() -> None:
-    """Qt: E(x) without a state change."""
-    machine = StateMachine()
+@pytest.mark.parametrize("state", [UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, CLOSING])
+def test_a_bind_that_fails_tells_the_error_and_no_state(state: SocketState) -> None:
+    """Qt: E(x) without a state change, at the wrong moment too; what goes on there is not disturbed."""
+    machine = machine_in(state)
 
-    assert feed(machine, Input.BIND_FAILED) == [(ErrorOccurred, UNCONNECTED)]
-    assert machine.state is UNCONNECTED
+    assert feed(machine, Input.BIND_FAILED) == [(ErrorOccurred, state)]
+    assert machine.state is state
+    assert feed(machine, Input.ABORT) == feed(machine_in(state), Input.ABORT)
 
 
 @pytest.mark.parametrize("state", [UNCONNECTED, BOUND])

@@ -196,12 +196,13 @@ async def test_finishing_tells_the_peer_and_leaves_the_other_direction_open(netw
 
 
 async def test_closing_is_an_end_and_a_second_time_nothing(network: Network) -> None:
-    """The peer sees an ordinary end; closing again, either way, changes nothing."""
+    """The peer sees an ordinary end; closing again, either way, changes nothing.  There is no goodbye before it."""
     async with linked(network) as ends:
+        await ends.link.say_goodbye()
         assert ends.link.try_send(b"last") == 4
         ends.link.close()
         ends.link.close(reset=True)
-        await ends.link.aclose()
+        await ends.link.say_goodbye()
 
         assert await ends.peer.receive_to_end() == b"last"
         assert ends.link.native().fileno() == -1

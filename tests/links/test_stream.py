@@ -220,7 +220,7 @@ async def test_closing_at_once_is_forced_and_wakes_who_waits(in_nursery: bool) -
         await trio.testing.wait_all_tasks_blocked()
         link.close()
         link.close(reset=True)
-        await link.aclose()
+        await link.say_goodbye()
         await trio.testing.wait_all_tasks_blocked()
 
     assert stream.ends == ["forced"]
@@ -258,8 +258,8 @@ async def test_closing_in_order_lets_the_stream_say_goodbye() -> None:
     stream = OneWay(ours)
     link = StreamLink(stream)
 
-    await link.aclose()
-    await link.aclose()
+    await link.say_goodbye()
+    await link.say_goodbye()
     link.close()
     await trio.testing.wait_all_tasks_blocked()
 

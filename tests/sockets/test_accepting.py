@@ -750,29 +750,101 @@ async def test_one_limit_for_all_addresses(network: Network) -> None:
 
 
 async def test_thirty_connections_wait_unless_told_otherwise(network: Network) -> None:
-    """Qt's default; a higher limit takes effect at once, a lower one drops nothing."""
+    """Qt's default; a higher limit has no effect before one is taken, as in Qt, and a lower one drops nothing."""
     async with TcpServer() as server:
         await server.listen(network.host)
         clients = [await network.raw_connect(server.server_port()) for _ in range(35)]
         await until(lambda: (server.connection_count(), accept_queue(server)) == (30, 5))
         await trio.testing.wait_all_tasks_blocked()
         by_default = server.connection_count()
-        server.set_max_pending_connections(33)
-        await until(lambda: (server.connection_count(), accept_queue(server)) == (33, 2))
+        server.set_max_pending_connections(32)
         await trio.testing.wait_all_tasks_blocked()
         raised = server.connection_count()
+        assert server.next_pending_connection() is not None
+        await until(lambda: (server.connection_count(), accept_queue(server)) == (33, 2))
+        await trio.testing.wait_all_tasks_blocked()
+        after_one = server.connection_count()
         server.set_max_pending_connections(1)
         await trio.testing.wait_all_tasks_blocked()
         lowered = server.connection_count()
-        taken = 0
+        taken = 1
         while server.next_pending_connection() is not None:
             taken += 1
         await until(lambda: (server.connection_count(), accept_queue(server)) == (34, 1))
 
-        assert (by_default, raised, lowered, taken) == (30, 33, 33, 33)
+        assert (by_default, raised, after_one, lowered, taken) == (30, 30, 33, 33, 33)
         assert server.max_pending_connections() == 1
     for client in clients:
         client.close()
+
+
+async def take_one(server: TcpServer[TcpSocket], nursery: trio.Nursery) -> None:
+    assert server.next_pending_connection() is not None
+
+
+async def accept_one(server: TcpServer[TcpSocket], nursery: trio.Nursery) -> None:
+    await server.accept()
+
+
+async def resume(server: TcpServer[TcpSocket], nursery: trio.Nursery) -> None:
+    server.resume_accepting()
+
+
+async def serve_all(server: TcpServer[TcpSocket], nursery: trio.Nursery) -> None:
+    await nursery.start(server.serve, echo)
+
+
+async def listen_anew(server: TcpServer[TcpSocket], nursery: trio.Nursery) -> None:
+    port = server.server_port()
+    server.close()
+    await server.listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("way", [take_one, accept_one, resume, serve_all, listen_anew])
+@pytest.mark.parametrize("lowered", [False, True])
+async def test_a_full_server_accepts_again_when_one_is_taken_or_when_it_is_told_to(
+    network: Network,
+    nursery: trio.Nursery,
+    way: Callable[[TcpServer[TcpSocket], trio.Nursery], Awaitable[None]],
+    lowered: bool,
+) -> None:
+    """S-021: raising the limit is not enough, whether it was reached or lowered to what is pending."""
+    async with TcpServer() as server:
+        server.set_max_pending_connections(5 if lowered else 1)
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()):
+            await server.wait_for_new_connection()
+            server.set_max_pending_connections(1)
+            with await network.raw_connect(server.server_port()) as second:
+                await until(lambda: accept_queue(server) == 1)
+                server.set_max_pending_connections(10)
+                await trio.testing.wait_all_tasks_blocked()
+                full = server.connection_count(), accept_queue(server)
+                await way(server, nursery)
+                if way is listen_anew:  # which ends those that the kernel held
+                    second.close()
+                    with await network.raw_connect(server.server_port()):
+                        await until(lambda: server.connection_count() == 1)
+                else:
+                    await until(lambda: (server.connection_count(), accept_queue(server)) == (2, 0))
+
+        assert full == (1, 1)
+
+
+async def test_a_server_that_was_full_before_it_served_is_not_full_after(network: Network) -> None:
+    """``serve`` takes what is pending, too."""
+    async with TcpServer() as server:
+        server.set_max_pending_connections(1)
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()):
+            await server.wait_for_new_connection()
+            async with trio.open_nursery() as serving:
+                await serving.start(server.serve, echo)
+                serving.cancel_scope.cancel()
+            with await network.raw_connect(server.server_port()):
+                await server.wait_for_new_connection()
+
+                assert server.connection_count() == 1
 
 
 async def test_with_room_for_none_connections_wait_in_the_kernel(network: Network, nursery: trio.Nursery) -> None:
@@ -909,7 +981,7 @@ async def run_model(limit: int, steps: list[tuple[str, int]]) -> None:
     kernel: list[Client] = []
     pending: list[Client] = []
     taken: list[tuple[Client, TcpSocket]] = []
-    paused, max_pending = False, 30
+    paused, full, max_pending = False, False, 30
     async with TcpServer(max_connections=limit) as server:
         await server.listen(network.host)
         for step, number in steps:
@@ -922,15 +994,17 @@ async def run_model(limit: int, steps: list[tuple[str, int]]) -> None:
                     paused = True
                 case "resume":
                     server.resume_accepting()
-                    paused = False
+                    paused = full = False
                 case "pending limit":
                     server.set_max_pending_connections(number)
                     max_pending = number
+                    full = full or 0 < len(pending) >= max_pending
                 case "take":
                     sock = server.next_pending_connection()
                     assert (sock is not None) == bool(pending)
                     if sock is not None:
                         taken.append((pending.pop(0), sock))
+                        full = False
                         assert sock.peer_port() == taken[-1][0].port
                 case "pending reset":
                     if pending:
@@ -949,8 +1023,9 @@ async def run_model(limit: int, steps: list[tuple[str, int]]) -> None:
                         with trio.CancelScope() as scope:
                             scope.cancel()
                             await sock.aclose()
-            while kernel and not paused and len(pending) + len(taken) < limit and len(pending) < max_pending:
+            while kernel and not (paused or full) and len(pending) + len(taken) < limit and len(pending) < max_pending:
                 pending.append(kernel.pop(0))
+                full = len(pending) == max_pending
             expected = (len(pending) + len(taken), len(kernel))
             await until(lambda expected=expected: (server.connection_count(), accept_queue(server)) == expected)  # type: ignore[misc]
             await trio.testing.wait_all_tasks_blocked()

@@ -229,27 +229,33 @@ async def test_a_failed_bind_is_no_failed_connection(network: Network) -> None:
 
 
 async def test_binding_twice_is_refused_and_the_first_address_stays(network: Network) -> None:
-    """B-017: OPERATION; a second address would have to replace the first, and nobody asked for that."""
+    """B-017: OPERATION, told too; a second address would have to replace the first, and nobody asked for that."""
     async with TcpSocket() as sock:
         await sock.bind(network.host)
         port = sock.local_port()
-        with pytest.raises(SocketError) as caught:
-            await sock.bind("127.0.0.2")
+        async with told(sock) as events:
+            with pytest.raises(SocketError) as caught:
+                await sock.bind("127.0.0.2")
 
-        assert (caught.value.kind, caught.value.message) == (ErrorKind.OPERATION, "cannot bind while bound")
+        refused = ErrorOccurred(ErrorKind.OPERATION, "cannot bind while bound")
+        assert (caught.value.kind, caught.value.message) == (refused.kind, refused.message)
+        assert (events, sock.error()) == ([refused], ErrorKind.OPERATION)
         assert (sock.state(), sock.local_address(), sock.local_port()) == (BOUND, HostAddress.LOCAL_HOST, port)
 
 
 async def test_binding_while_connected_is_refused_and_the_connection_goes_on(network: Network) -> None:
-    """B-018: OPERATION; not a byte is lost."""
+    """B-018: OPERATION, told too; not a byte is lost."""
     async with trio.open_nursery() as nursery:
         sock, peer = await network.connected(nursery)
         with peer:
-            with pytest.raises(SocketError) as caught:
-                await sock.bind(network.host)
+            async with told(sock) as events:
+                with pytest.raises(SocketError) as caught:
+                    await sock.bind(network.host)
             await sock.send_all(b"still here")
 
-            assert (caught.value.kind, caught.value.message) == (ErrorKind.OPERATION, "cannot bind while connected")
+            refused = ErrorOccurred(ErrorKind.OPERATION, "cannot bind while connected")
+            assert (caught.value.kind, caught.value.message) == (refused.kind, refused.message)
+            assert (events, sock.error(), sock.is_valid()) == ([refused], ErrorKind.OPERATION, True)
             assert await peer.receive(10) == b"still here"
             assert sock.state() is CONNECTED
             await sock.aclose()
@@ -267,11 +273,14 @@ async def test_binding_while_connecting_is_refused(stage: str) -> None:
     async with TcpSocket() as sock, trio.open_nursery() as nursery:
         nursery.start_soon(sock.connect_to_host, "peer.example", 80)
         await trio.testing.wait_all_tasks_blocked()
-        with pytest.raises(SocketError) as caught:
-            await sock.bind("127.0.0.1")
+        async with told(sock) as events:
+            with pytest.raises(SocketError) as caught:
+                await sock.bind("127.0.0.1")
         nursery.cancel_scope.cancel()
 
-    assert (caught.value.kind, caught.value.message) == (ErrorKind.OPERATION, f"cannot bind while {stage}")
+    refused = ErrorOccurred(ErrorKind.OPERATION, f"cannot bind while {stage}")
+    assert (caught.value.kind, caught.value.message) == (refused.kind, refused.message)
+    assert events == [refused]
 
 
 @pytest.mark.parametrize("found", [["127.0.0.1"], []])
@@ -296,7 +305,7 @@ async def test_a_bind_that_another_task_overtook_is_refused(network: Network, fo
                 gate.set()
 
         assert refused == [(ErrorKind.OPERATION, "cannot bind while connected")]
-        assert (sock.state(), sock.error()) == (CONNECTED, None)
+        assert (sock.state(), sock.error()) == (CONNECTED, ErrorKind.OPERATION)
         assert len(open_descriptors()) == len(before) - 1  # the listener
 
 
@@ -490,6 +499,16 @@ async def test_connecting_keeps_the_port(network: Network) -> None:
         StateChanged(CONNECTED),
         Connected(),
     ]
+
+
+async def test_the_peer_of_a_bound_socket_is_the_one_it_reached(network: Network) -> None:
+    """C-030: who asks for every address reaches this host.  A bound socket used to say that its peer was 0.0.0.0."""
+    with await network.raw_listener() as listener:
+        async with TcpSocket() as sock:
+            await sock.bind(network.host)
+            await sock.connect_to_host("0.0.0.0", listener.port)
+
+            assert sock.peer_address() == HostAddress.LOCAL_HOST
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "::1"])

@@ -211,7 +211,7 @@ async def test_getters_in_every_state(autojump_clock: Any) -> None:
         (HOST_LOOKUP, True,  "peer.example", "",        0,  0),
         (CONNECTING,  True,  "peer.example", "",        0,  0),
         (CONNECTED,   True,  "peer.example", "1.1.1.1", 80, 50000),
-        (UNCONNECTED, False, "peer.example", "",        0,  0),
+        (UNCONNECTED, True,  "peer.example", "",        0,  0),
     ]
     # fmt: on
 
@@ -282,7 +282,7 @@ async def test_a_refused_connection(network: Network) -> None:
             assert caught.value.errno == errno.ECONNREFUSED
             assert isinstance(caught.value.__cause__, ConnectionRefusedError)
             assert (sock.error(), sock.error_string()) == (ErrorKind.CONNECTION_REFUSED, message)
-            assert (sock.state(), sock.is_valid(), sock.socket_descriptor()) == (UNCONNECTED, False, -1)
+            assert (sock.state(), sock.is_valid(), sock.socket_descriptor()) == (UNCONNECTED, True, -1)
             assert (sock.peer_name(), sock.peer_address(), sock.local_port()) == ("127.0.0.1", HostAddress.NULL, 0)
 
 
@@ -326,6 +326,54 @@ async def test_an_impossible_name_is_not_found(network: Network, host: Host, rea
     assert error.kind is ErrorKind.HOST_NOT_FOUND
     assert reason in error.message
     assert events == [*LOOKING_UP, StateChanged(UNCONNECTED), ErrorOccurred(error.kind, error.message)]
+
+
+class Steps(trio.abc.Instrument):
+    """Writes down the state of a socket after each step of any task, if it is a new one."""
+
+    def __init__(self, sock: TcpSocket) -> None:
+        self.sock = sock
+        self.states = [sock.state()]
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self.sock.state() is not self.states[-1]:
+            self.states.append(self.sock.state())
+
+
+async def states_that_others_see(
+    sock: TcpSocket, host: Host, protocol: NetworkLayerProtocol = NetworkLayerProtocol.ANY_IP
+) -> list[SocketState]:
+    """In which states another task may see it while it connects in vain."""
+    steps = Steps(sock)
+    trio.lowlevel.add_instrument(steps)
+    with pytest.raises(SocketError):
+        await sock.connect_to_host(host, 80, protocol=protocol)
+    trio.lowlevel.remove_instrument(steps)
+    await trio.lowlevel.checkpoint()
+    return [*steps.states, sock.state()]
+
+
+@pytest.mark.parametrize("host", [host for host, _ in IMPOSSIBLE_NAMES[:5]])
+async def test_an_impossible_name_is_looked_up_all_the_same(network: Network, host: Host) -> None:
+    """C-016: HOST_LOOKUP is a state that others can see, as for any name that is not found."""
+    async with TcpSocket() as sock:
+        assert await states_that_others_see(sock, host) == [UNCONNECTED, HOST_LOOKUP, UNCONNECTED]
+
+
+async def test_an_address_of_the_other_protocol_fails_in_the_same_step(network: Network) -> None:
+    """C-022: it is no name, so nothing is looked up."""
+    async with TcpSocket() as sock:
+        states = await states_that_others_see(sock, "127.0.0.1", NetworkLayerProtocol.IPV6)
+
+    assert states == [UNCONNECTED, UNCONNECTED]
+
+
+@pytest.mark.parametrize("host", ["1.1.1.1", HostAddress("1.1.1.1")])
+async def test_an_address_is_tried_in_the_same_step(host: Host) -> None:
+    """C-002: the look-up is told, and over before any other task runs."""
+    ScriptedNetwork({"1.1.1.1": REFUSED})
+    async with TcpSocket() as sock:
+        assert await states_that_others_see(sock, host) == [UNCONNECTED, CONNECTING, UNCONNECTED]
 
 
 @pytest.mark.parametrize(
@@ -486,8 +534,7 @@ async def test_connecting_while_looking_up_is_refused_aloud() -> None:
     assert during == (HOST_LOOKUP, ErrorKind.OPERATION, "peer.example")
     assert events == [*LOOKING_UP, refused, *SUCCESS[1:]]
     assert ended == [None]
-    assert after[0] is CONNECTED
-    assert after[2] == 80
+    assert after == (CONNECTED, ErrorKind.OPERATION, 80)  # as in Qt, success does not take the error back
     assert asked == ["peer.example"]
 
 
@@ -615,7 +662,7 @@ async def test_cancelled_is_as_if_it_had_not_been(stage: str) -> None:
 
     begun = LOOKING_UP if stage == "looking up" else TRYING
     assert before is (HOST_LOOKUP if stage == "looking up" else CONNECTING)
-    assert after == (UNCONNECTED, None, False, -1)
+    assert after == (UNCONNECTED, None, True, -1)
     assert events == [*begun, StateChanged(UNCONNECTED)]
     assert len(network.sockets) == (0 if stage == "looking up" else 1)
     assert network.open_sockets() == []

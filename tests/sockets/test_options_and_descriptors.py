@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from trioqt import (
     Disconnected,
     ErrorKind,
     ErrorOccurred,
+    Event,
     HostAddress,
     ReadChannelFinished,
     SocketError,
@@ -550,6 +551,114 @@ async def test_an_adopted_connection_ends_like_any_other(network: Loopback) -> N
     ]
 
 
+# ---- Taking one over that is neither bound nor connected ---------------------------------------
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+async def test_adopting_an_unconnected_socket_to_connect_it_later(network: Loopback, by_name: bool) -> None:
+    """B-006: nothing is told, and connecting uses that descriptor; Qt does so for addresses only."""
+    names({"peer.example": ["::1", network.host]})
+    descriptor = socket.socket().detach()
+    async with TcpSocket() as sock:
+        with await network.raw_listener() as listener:
+            async with told(sock) as events:
+                sock.set_socket_descriptor(descriptor, UNCONNECTED)
+            said = sock.state(), sock.is_valid(), sock.socket_descriptor(), sock.local_address(), sock.local_port()
+            await sock.connect_to_host("peer.example" if by_name else network.host, listener.port)
+            with await listener.accept() as peer:
+                connected = sock.state(), sock.socket_descriptor(), sock.local_port()
+                seen = peer.sock.getpeername()[1]
+        await sock.disconnect_from_host()
+
+        assert events == []
+        assert said == (UNCONNECTED, True, descriptor, HostAddress.NULL, 0)
+        assert connected == (CONNECTED, descriptor, seen)
+        assert sock.socket_descriptor() == -1
+        assert not is_open(descriptor)
+
+
+async def test_an_unconnected_socket_reaches_its_own_family_only(network: Loopback) -> None:
+    """It is what was given, and it is gone with the attempt."""
+    descriptor = socket.socket().detach()
+    async with TcpSocket() as sock:
+        sock.set_socket_descriptor(descriptor, UNCONNECTED)
+        with pytest.raises(SocketError) as caught:
+            await sock.connect_to_host("::1", 1)
+
+        assert caught.value.kind is UNSUPPORTED
+        assert (sock.state(), sock.socket_descriptor(), is_open(descriptor)) == (UNCONNECTED, -1, False)
+
+
+async def end_by_abort(sock: TcpSocket) -> None:
+    sock.abort()
+
+
+async def end_by_bind(sock: TcpSocket) -> None:
+    await sock.bind("127.0.0.1")
+
+
+async def end_by_another(sock: TcpSocket) -> None:
+    sock.set_socket_descriptor(socket.socket().detach(), UNCONNECTED)
+
+
+async def end_by_a_bound_one(sock: TcpSocket) -> None:
+    sock.set_socket_descriptor(unconnected().detach(), BOUND)
+
+
+async def end_by_a_connected_one(sock: TcpSocket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock.set_socket_descriptor(socket.create_connection(listener.getsockname()).detach())
+
+
+# fmt: off
+ENDS: list[tuple[Callable[[TcpSocket], Awaitable[None]], list[Event]]] = [
+    (end_by_abort,                                  []),
+    (lambda sock: sock.disconnect_from_host(),      []),
+    (lambda sock: sock.aclose(),                    []),
+    (end_by_bind,                                   [StateChanged(BOUND)]),
+    (end_by_another,                                []),
+    (end_by_a_bound_one,                            [StateChanged(BOUND)]),
+    (end_by_a_connected_one,                        [StateChanged(CONNECTED)]),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("end", "expected"), ENDS)
+async def test_an_unconnected_socket_is_closed_with_its_owner_or_for_another(
+    network: Loopback, end: Callable[[TcpSocket], Awaitable[None]], expected: list[Event]
+) -> None:
+    """Whatever takes its place; and an end tells nothing, because nothing had begun."""
+    first = socket.socket()
+    device = os.fstat(first.fileno()).st_ino
+    async with TcpSocket() as sock:
+        sock.set_socket_descriptor(first.detach(), UNCONNECTED)
+        async with told(sock) as events:
+            await end(sock)
+
+        assert events == expected
+        assert device not in {os.fstat(descriptor).st_ino for descriptor in open_descriptors()}
+
+
+async def test_aborting_takes_the_validity_of_an_unconnected_socket(network: Loopback) -> None:
+    """As it does for whatever else is aborted; what was connected before does not count any more."""
+    async with TcpSocket() as sock:
+        sock.set_socket_descriptor(socket.socket().detach(), UNCONNECTED)
+        before = sock.is_valid()
+        sock.abort()
+
+        assert (before, sock.is_valid()) == (True, False)
+
+
+async def test_leaving_the_block_closes_an_unconnected_socket(network: Loopback) -> None:
+    """No descriptor stays."""
+    before = open_descriptors()
+    async with TcpSocket() as sock:
+        sock.set_socket_descriptor(socket.socket(socket.AF_INET6).detach(), UNCONNECTED)
+
+    assert (sock.is_valid(), sock.socket_descriptor()) == (False, -1)
+    assert open_descriptors() == before
+
+
 # ---- Refusing one ------------------------------------------------------------------------------
 
 
@@ -588,6 +697,8 @@ SOCKETS: list[tuple[Callable[[], socket.socket], SocketState, str]] = [
     (listening,   BOUND,     "it listens"),
     (unconnected, CONNECTED, "Transport endpoint is not connected"),
     (unbound,     BOUND,     "it is not bound"),
+    (unconnected, UNCONNECTED, "it is bound"),
+    (udp,         UNCONNECTED, "it is no TCP socket"),
 ]
 # fmt: on
 
@@ -596,19 +707,19 @@ SOCKETS: list[tuple[Callable[[], socket.socket], SocketState, str]] = [
 async def test_a_socket_that_is_not_what_was_said_is_refused(
     make: Callable[[], socket.socket], state: SocketState, reason: str
 ) -> None:
-    """UNSUPPORTED with the reason, and nothing told; the descriptor is still the caller's, and open."""
+    """B-002: UNSUPPORTED with the reason, nothing told but ``error()``; the descriptor is the caller's, and open."""
     with make() as theirs:
         before = theirs.getsockname()
         async with TcpSocket() as sock:
             async with told(sock) as events:
                 with pytest.raises(SocketError) as caught:
                     sock.set_socket_descriptor(theirs.fileno(), state)
-            left = sock.state(), sock.error(), sock.socket_descriptor()
+            left = sock.state(), sock.error(), sock.error_string(), sock.socket_descriptor()
 
         assert caught.value.kind is UNSUPPORTED
         assert caught.value.message == f"cannot adopt descriptor {theirs.fileno()}: {reason}"
         assert events == []
-        assert left == (UNCONNECTED, None, -1)
+        assert left == (UNCONNECTED, UNSUPPORTED, caught.value.message, -1)
         assert theirs.getsockname() == before
 
 
@@ -654,6 +765,7 @@ async def test_a_number_that_is_no_descriptor_is_refused(descriptor: int | str) 
         assert caught.value.kind is UNSUPPORTED
         assert events == []
         assert (sock.state(), sock.socket_descriptor()) == (UNCONNECTED, -1)
+        assert (sock.error(), sock.is_valid()) == (UNSUPPORTED, False)
 
 
 @pytest.mark.parametrize(
@@ -663,7 +775,7 @@ async def test_a_number_that_is_no_descriptor_is_refused(descriptor: int | str) 
         (None, CONNECTED, TypeError),
         (3.0, CONNECTED, TypeError),
         (3, LISTENING, ValueError),
-        (3, UNCONNECTED, ValueError),
+        (3, HOST_LOOKUP, ValueError),
     ],
 )
 async def test_wrong_arguments_touch_nothing(descriptor: Any, state: Any, kind: type[Exception]) -> None:
@@ -691,7 +803,16 @@ async def test_a_socket_does_not_adopt_its_own_descriptor(network: Network) -> N
 
 @pytest.mark.parametrize(
     ("stage", "state"),
-    [("host lookup", CONNECTED), ("connecting", CONNECTED), ("bound", BOUND), ("connected", BOUND), ("closing", BOUND)],
+    [
+        ("host lookup", CONNECTED),
+        ("connecting", CONNECTED),
+        ("connecting", UNCONNECTED),
+        ("bound", BOUND),
+        ("bound", UNCONNECTED),
+        ("connected", BOUND),
+        ("connected", UNCONNECTED),
+        ("closing", BOUND),
+    ],
 )
 async def test_adopting_at_the_wrong_moment_is_refused(network: Loopback, stage: str, state: SocketState) -> None:
     """OPERATION, which says when; what goes on is not disturbed, and the descriptor stays the caller's."""
@@ -714,12 +835,14 @@ async def test_adopting_at_the_wrong_moment_is_refused(network: Loopback, stage:
             with pytest.raises(SocketError) as caught:
                 sock.set_socket_descriptor(theirs.fileno(), state)
             after = sock.state()
+            error = sock.error()
             nursery.cancel_scope.cancel()
 
         assert (caught.value.kind, caught.value.message) == (
             ErrorKind.OPERATION,
             f"cannot adopt a descriptor while {stage}",
         )
+        assert error is None
         assert before is after is SocketState[stage.upper().replace(" ", "_")]
         assert is_open(theirs.fileno())
 

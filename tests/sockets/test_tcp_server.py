@@ -392,7 +392,7 @@ async def test_listening_twice_is_a_mistake_that_harms_nothing(network: Network)
                 await server.accept()
 
             assert caught.value.kind is ErrorKind.OPERATION
-            assert said(server) == before
+            assert (said(server), server.server_error()) == (before, None)
             assert other.getsockname()[0] == network.host  # still open, and ours
 
 
@@ -628,9 +628,11 @@ async def test_a_socket_that_is_no_tcp_listener_is_refused_and_stays_yours(make:
             with pytest.raises(SocketError) as caught:
                 server.set_socket_descriptor(sock.fileno())
             refused = said(server)
+            error = server.server_error(), server.error_string()
             await server.listen(network.host)
 
             assert caught.value.kind is ErrorKind.UNSUPPORTED_SOCKET_OPERATION
+            assert error == (caught.value.kind, caught.value.message)
             assert str(sock.fileno()) in str(caught.value)
             assert refused == NOWHERE
         sock.getsockname()  # would raise if it were closed
@@ -644,7 +646,7 @@ async def test_a_descriptor_that_is_no_socket_or_not_open_is_refused() -> None:
         for descriptor in (reading, writing, -1):
             with pytest.raises(SocketError) as caught:
                 server.set_socket_descriptor(descriptor)
-            assert caught.value.kind is ErrorKind.UNSUPPORTED_SOCKET_OPERATION
+            assert caught.value.kind is server.server_error() is ErrorKind.UNSUPPORTED_SOCKET_OPERATION
         with pytest.raises(TypeError):
             server.set_socket_descriptor("3")  # type: ignore[arg-type]
 

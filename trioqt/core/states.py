@@ -96,9 +96,14 @@ TRANSITIONS: dict[tuple[SocketState, Input], tuple[SocketState, tuple[Told, ...]
     (BOUND,       Input.ADOPTED):         (CONNECTED,   (CONNECTED,)),
     (CONNECTED,   Input.ADOPTED):         (CONNECTED,   ()),
 
-    # -- a local address
+    # -- a local address.  A bind at the wrong moment fails aloud too, and disturbs nothing.
     (UNCONNECTED, Input.BIND):            (BOUND,       (BOUND,)),
     (UNCONNECTED, Input.BIND_FAILED):     (UNCONNECTED, (ErrorOccurred,)),
+    (HOST_LOOKUP, Input.BIND_FAILED):     (HOST_LOOKUP, (ErrorOccurred,)),
+    (CONNECTING,  Input.BIND_FAILED):     (CONNECTING,  (ErrorOccurred,)),
+    (CONNECTED,   Input.BIND_FAILED):     (CONNECTED,   (ErrorOccurred,)),
+    (BOUND,       Input.BIND_FAILED):     (BOUND,       (ErrorOccurred,)),
+    (CLOSING,     Input.BIND_FAILED):     (CLOSING,     (ErrorOccurred,)),
     (UNCONNECTED, Input.LISTEN):          (LISTENING,   ()),
 
     # -- the peer

@@ -59,8 +59,8 @@ class Link(Protocol):
           reset: The peer must not take this for a clean end, because bytes for it are dropped.
         """
 
-    async def aclose(self) -> None:
-        """End it in order: over TLS, say goodbye first.  Cancelled: ended all the same."""
+    async def say_goodbye(self) -> None:
+        """Say what an orderly end has to say, as TLS does; ``close`` is to follow.  Cancelled: ended all the same."""
 
     def local_address(self) -> Sockaddr | None:
         """This end's address, or None where there is none."""

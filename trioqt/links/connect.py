@@ -17,7 +17,7 @@ from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_addre
 from trioqt.links.base import Sockaddr
 from trioqt.links.native import NativeLink, native_socket
 
-__all__ = ["AttemptsFailed", "Target", "connect", "look_up", "race"]
+__all__ = ["AttemptsFailed", "Target", "connect", "link_over", "look_up", "race"]
 
 # RFC 8305, section 5, "Connection Attempt Delay": the recommended value.
 ATTEMPT_DELAY = 0.25
@@ -67,6 +67,7 @@ async def look_up(host: HostAddress | str, port: int, protocol: NetworkLayerProt
     family = FAMILIES[protocol]
     address = host if isinstance(host, HostAddress) else parse_address(host)
     if address == HostAddress.NULL:
+        await trio.lowlevel.checkpoint()  # as for any name that is not found: others see that it was looked up
         raise socket.gaierror(socket.EAI_NONAME, "an empty name")
     if address is not None:
         addresses = (HostAddress.ANY_IPV6, HostAddress.ANY_IPV4) if address == HostAddress.ANY else (address,)
@@ -76,6 +77,7 @@ async def look_up(host: HostAddress | str, port: int, protocol: NetworkLayerProt
             raise socket.gaierror(socket.EAI_NONAME, f"not an {protocol.name} address")
         return targets
     if "\0" in str(host):  # the C library would look up what stands before it
+        await trio.lowlevel.checkpoint()
         raise socket.gaierror(socket.EAI_NONAME, "a name has no null character")
     found = await trio.socket.getaddrinfo(str(host), port, family=family, type=socket.SOCK_STREAM)
     targets = list(dict.fromkeys(Target(entry[0], entry[4]) for entry in found))
@@ -135,9 +137,15 @@ async def race(targets: Sequence[Target], prepare: Prepare, *, delay: float = AT
         raise
     if winner is None:
         raise AttemptsFailed("no address could be connected", failures)
+    assert peer is not None
+    return link_over(winner, peer)
+
+
+def link_over(sock: trio.socket.SocketType, asked: Sockaddr) -> NativeLink:
+    """The link over ``sock``, which was connected to ``asked``; the peer of 0.0.0.0 is 127.0.0.1."""
     with contextlib.suppress(OSError):  # the peer may have reset it already: then its address is the one we asked for
-        peer = winner.getpeername()
-    return NativeLink(native_socket(winner), peer)
+        asked = sock.getpeername()
+    return NativeLink(native_socket(sock), asked)
 
 
 async def open_connected(target: Target, prepare: Prepare) -> trio.socket.SocketType:

@@ -133,8 +133,8 @@ class NativeLink(Link):
                 pass  # macOS refuses every option once the peer has reset the connection; then nobody needs to be told
         self._sock.close()
 
-    async def aclose(self) -> None:
-        self.close()
+    async def say_goodbye(self) -> None:
+        """TCP has none but its close."""
 
     def local_address(self) -> Sockaddr | None:
         return cast("Sockaddr", self._sock.getsockname())

@@ -22,7 +22,7 @@ class StreamLink(Link):
         self._stream = stream
         self.home: trio.Nursery | None = home  # where the closing task runs; None: nobody has entered the socket yet
         self._closed = False
-        self._goodbye = trio.CancelScope()  # of aclose()
+        self._goodbye = trio.CancelScope()  # of say_goodbye()
         self._arrived: bytes | None = None  # what a wait brought and nobody has taken; b"" is the peer's end
 
     def is_drained(self) -> bool:
@@ -75,7 +75,7 @@ class StreamLink(Link):
             pass  # that nursery has ended
         trio.lowlevel.spawn_system_task(_close_forcefully, self._stream)
 
-    async def aclose(self) -> None:
+    async def say_goodbye(self) -> None:
         if not self._closed:
             self._closed = True
             with self._goodbye:

@@ -92,15 +92,21 @@ class Failure:
 
 @attrs.define(eq=False)
 class Bound:
-    """A socket that has a local address and nothing else yet."""
+    """A socket that has a local address at most, and no connection yet."""
 
     sock: trio.socket.SocketType
     sockaddr: Sockaddr
     is_any: bool  # an IPv6 one carries IPv4 too
     options: tuple[tuple[int, int, int], ...]
 
+    def is_spare(self) -> bool:
+        """Has it no local address either?  Then it was adopted, for the next ``connect_to_host``."""
+        return not self.sockaddr[1]
+
     def local(self) -> tuple[HostAddress, int]:
         """Its address, ANY included, and its port."""
+        if self.is_spare():
+            return HostAddress.NULL, 0
         return (HostAddress.ANY if self.is_any else from_sockaddr(self.sockaddr)), self.sockaddr[1]
 
 
@@ -131,9 +137,11 @@ class AbstractSocket(EventSource):
         "_error",
         "_error_string",
         "_failure",
+        "_generation",
         "_home",
         "_lot",
         "_machine",
+        "_open",
         "_options",
         "_parent",
         "_peer_name",
@@ -149,6 +157,8 @@ class AbstractSocket(EventSource):
         self._home = parent
         self._block: Block | None = None
         self._closed = False
+        self._generation = 0  # counts attempts and connections, so that who waits for one does not go on with the next
+        self._open = False  # a connection was begun or given, and none was aborted since
         self._aborted = False  # the connection was ended here, by abort()
         self._ended_by: trio.lowlevel.Task | None = None  # and in order, by this task; others could not know
         self._failure: Failure | None = None  # the connection, or the attempt, ended by this
@@ -224,6 +234,7 @@ class AbstractSocket(EventSource):
         """Abort whatever is left, for good."""
         self.abort()
         self._closed = True
+        self._open = False
         self._end_events()
         self._changed()
 
@@ -257,8 +268,19 @@ class AbstractSocket(EventSource):
         return self._error_string
 
     def is_valid(self) -> bool:
-        """Is it bound, connected, or on its way there?  Qt: isValid(), which stays true after most ends."""
-        return self._machine.state is not UNCONNECTED
+        """Is it in use: bound, connecting, connected, or with a past of which something may be left to read?
+
+        It is from ``connect_to_host``, ``bind`` or ``set_socket_descriptor`` on, and still is after a failed attempt,
+        ``disconnect_from_host`` or the end of the connection.  It is not when new, after ``abort``, ``aclose`` or its
+        block, and after what was only bound has ended; nor in the moment in which the loss of the connection, or with
+        ``half_open=False`` the peer's end, is found and CLOSING has not been told yet.
+
+        Qt: isValid().  There, a loss that a write finds closes the device, so it is not valid after that.
+        """
+        state = self.state()
+        if state is CONNECTED:
+            return self._failure is None
+        return self._open or state is not UNCONNECTED
 
     def socket_type(self) -> SocketType:
         """TCP or UDP.  Qt: socketType()."""
@@ -289,7 +311,9 @@ class AbstractSocket(EventSource):
     def socket_descriptor(self) -> int:
         """The OS handle, or -1.  Qt: socketDescriptor()."""
         native = self._native()
-        return -1 if native is None else native.fileno()
+        # What has just ended is still here while that is told.
+        ended = self._machine.state is UNCONNECTED and (self._bound is None or not self._bound.is_spare())
+        return -1 if native is None or ended else native.fileno()
 
     def _local(self) -> tuple[HostAddress, int]:
         if self._bound is not None:
@@ -400,15 +424,15 @@ class AbstractSocket(EventSource):
 
         Raises:
           SocketError: ADDRESS_IN_USE, SOCKET_ADDRESS_NOT_AVAILABLE, SOCKET_ACCESS, HOST_NOT_FOUND; OPERATION if the
-            socket is not UNCONNECTED.  The state has not changed.
+            socket is not UNCONNECTED.  The state has not changed, and it is told as ``ErrorOccurred``.
         Cancelled: nothing was taken.
-        Qt: bind().  There, binding twice reports UnknownSocketError.
+        Qt: bind().  There, binding twice reports UnknownSocketError, and while connected UnfinishedSocketOperation.
         """
         host, port = check_host(host), check_port(port)
         if mode is not None and not isinstance(mode, BindMode):
             raise TypeError(f"a mode is a BindMode, not {type(mode).__name__}")
         options = bind_options(BindMode.DEFAULT_FOR_PLATFORM if mode is None else mode)
-        self._need(Input.BIND, "bind")
+        self._check_can_bind()
         try:
             if host == HostAddress.NULL:
                 raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is none")
@@ -416,22 +440,35 @@ class AbstractSocket(EventSource):
             target = any_target(port) if dual_stack else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
             sock = await bind_socket(target, options, dual_stack=dual_stack, socket_type=self._system_type())
         except (OSError, UnicodeError) as exc:
-            self._need(Input.BIND, "bind")  # another task may have done something meanwhile, and that is what counts
+            self._check_can_bind()  # another task may have done something meanwhile, and that is what counts
             kind, message = kind_of(exc), f"cannot bind to {str(host) or 'no address'} port {port}: {reason_of(exc)}"
             self._set_error(kind, message)
             self._machine.feed(Input.BIND_FAILED, self._tell)
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
         self._took_address(Bound(sock, sock.getsockname(), dual_stack, options))
 
+    def _check_can_bind(self) -> None:
+        if self._closed or not self._in_scope():
+            self._refuse("bind", ended=False)
+        if not self._machine.allows(Input.BIND):
+            self._refuse_aloud("bind", Input.BIND_FAILED)
+
     @trio.lowlevel.enable_ki_protection
     def _took_address(self, bound: Bound) -> None:
         try:
-            self._need(Input.BIND, "bind")  # another task may have done something meanwhile
+            self._check_can_bind()  # another task may have done something meanwhile
         except BaseException:
             bound.sock.close()
             raise
+        self._unbind()  # a spare one
         self._bound = bound
         self._machine.feed(Input.BIND, self._tell)
+
+    def _unbind(self) -> None:
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            bound.sock.close()
+        self._changed()
 
     def _system_type(self) -> int:
         raise NotImplementedError
@@ -443,14 +480,16 @@ class AbstractSocket(EventSource):
         replaced, and its unread and unsent bytes are dropped.
 
         Args:
-          state: CONNECTED or BOUND, what the OS socket is.
+          state: CONNECTED, BOUND or UNCONNECTED, what the OS socket is.  One that is UNCONNECTED is neither bound nor
+            connected; the next ``connect_to_host`` uses it, for addresses of its family.
 
         Raises:
-          SocketError: UNSUPPORTED_SOCKET_OPERATION if it is no open TCP socket in that state, or this socket's own;
-            OPERATION while looking up, connecting or closing, and for BOUND while bound or connected.  The descriptor
-            is still yours.
-          TypeError, ValueError: The descriptor is no int, or the state is none of the two.
-        Qt: setSocketDescriptor().  There, what is no TCP socket is accepted.
+          SocketError: UNSUPPORTED_SOCKET_OPERATION if it is no open TCP socket in that state, or this socket's own,
+            and then ``error()`` says so too; OPERATION while looking up, connecting or closing, and for BOUND and
+            UNCONNECTED while bound or connected.  The descriptor is still yours.
+          TypeError, ValueError: The descriptor is no int, or the state is none of the three.
+        Qt: setSocketDescriptor().  There, what is no TCP socket is accepted, and an unconnected one is not used to
+        connect by name.
         """
         raise NotImplementedError
 
@@ -479,9 +518,10 @@ class AbstractSocket(EventSource):
         Qt: waitForConnected().  There, a time-out drops the attempt.
         """
         await trio.lowlevel.checkpoint()
-        waited = False
+        generation, waited = self._generation, False
         while self.state() is not CONNECTED:
-            if self._machine.state not in (SocketState.HOST_LOOKUP, SocketState.CONNECTING):
+            attempting = self._machine.state in (SocketState.HOST_LOOKUP, SocketState.CONNECTING)
+            if not attempting or self._generation != generation:
                 self._refuse("wait for a connection", waited=waited)
             await self._wait_changed()
             waited = True
@@ -566,6 +606,13 @@ class AbstractSocket(EventSource):
             raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} outside of the socket's `async with` block")
         state = self._machine.state.name.lower().replace("_", " ")
         raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} while {state}")
+
+    def _refuse_aloud(self, attempted: str, told: Input) -> NoReturn:
+        """The same for a call that is wrong in this state and, as in Qt, tells so too."""
+        message = f"cannot {attempted} while {self._machine.state.name.lower().replace('_', ' ')}"
+        self._set_error(ErrorKind.OPERATION, message)
+        self._machine.feed(told, self._tell)
+        raise SocketError(ErrorKind.OPERATION, message)
 
     async def _wait_changed(self) -> None:
         """Wait for a call of ``_changed``: then look again."""

@@ -132,11 +132,14 @@ class Connection(AbstractSocket):
     @trio.lowlevel.enable_ki_protection
     def _adopt(self, link: Link, happened: Input) -> None:
         """Take ``link`` as the connection."""
-        self._forget()
+        if happened is Input.ADOPTED:  # else the attempt has begun with that, and what it queued is for this connection
+            self._forget()
         self._link = link
         self._machine.feed(happened, self._tell)
         self._update_direct()
         self._update_watcher()
+        if self._queue:
+            self._start_drainer()
         self._changed()
 
     def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
@@ -151,6 +154,8 @@ class Connection(AbstractSocket):
 
     def _forget(self) -> None:
         """Nothing of an earlier connection holds any more."""
+        self._generation += 1
+        self._open = True
         self._read_buffer.clear()
         self._failure = None
         self._error, self._error_string = None, ""
@@ -253,14 +258,10 @@ class Connection(AbstractSocket):
             # two calls: not its mistake.
             another = self._ended_by is not None and self._ended_by is not trio.lowlevel.current_task()
             self._refuse("receive", waited=self._waited or another)
-        self._waited = True
         if self._watcher_waits:
-            self._parked = True
-            try:
-                await self._wait_changed()
-            finally:
-                self._parked = False
+            await self._park()
             return
+        self._waited = True
         try:
             data = await self._receive(link, max_bytes)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
@@ -268,6 +269,14 @@ class Connection(AbstractSocket):
         else:
             if data is not None:
                 self._absorb(data)
+
+    async def _park(self) -> None:
+        """Wait, as the one in a receive_..., for what somebody else brings: the watcher, or the attempt that runs."""
+        self._waited = self._parked = True
+        try:
+            await self._wait_changed()
+        finally:
+            self._parked = False
 
     async def _receive(self, link: Link, max_bytes: int | None) -> bytes | None:
         """Wait for bytes on ``link``; ``b""`` at the peer's end.  Cancelled: nothing was taken.
@@ -369,7 +378,7 @@ class Connection(AbstractSocket):
                         self._sent(sent)
                 if self._ends_itself and self._link is link:
                     try:
-                        await link.aclose()
+                        await link.say_goodbye()
                     finally:
                         if self._link is link:
                             self._end_link(Input.FLUSHED)
@@ -502,10 +511,8 @@ class Connection(AbstractSocket):
     def _drop_link(self, link: Link, *, reset: bool = False) -> None:
         """Close ``link`` and what belongs to it: its tasks, its queue, its slot in a server."""
         self._link = self._direct = None
-        self._unsent = len(self._queue) > 0
+        self._drop_queue()
         link.close(reset=reset or self._unsent)
-        self._queue.clear()
-        self._corked = False
         self._ends_itself = False
         for scope in (self._watch_scope, self._drain_scope):
             if scope is not None:
@@ -516,6 +523,11 @@ class Connection(AbstractSocket):
             owner._forget(self)
         self._changed()
 
+    def _drop_queue(self) -> None:
+        self._unsent = len(self._queue) > 0
+        self._queue.clear()
+        self._corked = False
+
     @trio.lowlevel.enable_ki_protection
     def abort(self) -> None:
         if self._corked and self._link is not None:
@@ -523,14 +535,15 @@ class Connection(AbstractSocket):
                 self._hand_over(self._link)
         self._take_offered()
         if self._attempt is not None:
-            self._aborted = True
+            self._aborted, self._open = True, False
             self._drop_attempt(Input.ABORT)
         elif self._link is not None:
-            self._aborted = True
+            self._aborted, self._open = True, False
             self._read_buffer.clear()
             self._peer_finished = False
             self._end_link(Input.ABORT)
         elif self._bound is not None:
+            self._open = False
             self._machine.feed(Input.ABORT, self._tell)
             self._unbind()
         self._changed()
@@ -545,18 +558,13 @@ class Connection(AbstractSocket):
             self._link, self._offered = self._offered, None
 
     def _drop_attempt(self, happened: Input) -> None:
-        """End the connect_to_host that runs, in whatever task."""
+        """End the connect_to_host that runs, in whatever task, and drop what was queued for its connection."""
         attempt, self._attempt = self._attempt, None
         assert attempt is not None
         attempt.cancel(reason="the attempt was dropped")
+        self._drop_queue()
         self._machine.feed(happened, self._tell)
         self._unbind()
-
-    def _unbind(self) -> None:
-        bound, self._bound = self._bound, None
-        if bound is not None:
-            bound.sock.close()
-        self._changed()
 
     async def _disconnect(self, flush_timeout: float, *, keep: bool = False) -> bool:
         """End the connection in order.  See ``TcpSocket.disconnect_from_host``.
@@ -576,7 +584,8 @@ class Connection(AbstractSocket):
                 self._changed()
             elif self._bound is not None:
                 self._machine.feed(Input.DISCONNECT, self._tell)
-                self._machine.feed(Input.FLUSHED, self._tell)
+                if not self._bound.is_spare():
+                    self._machine.feed(Input.FLUSHED, self._tell)
                 self._unbind()
             elif link is not None:
                 if self._machine.state is CONNECTED:
@@ -632,7 +641,7 @@ class Connection(AbstractSocket):
             await self._linger(link)
         with trio.move_on_after(flush_timeout) as scope:
             try:
-                await link.aclose()
+                await link.say_goodbye()
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # over TLS the goodbye may fail; everything queued had been sent
         if self._link is link:

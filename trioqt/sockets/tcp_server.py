@@ -104,6 +104,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         "_error",
         "_error_string",
         "_factory",
+        "_full",
         "_listeners",
         "_lot",
         "_machine",
@@ -148,6 +149,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         # Those that have ended: one may be connected elsewhere, or still be listened to, and ends with our block too.
         self._ended: weakref.WeakSet[SocketT] = weakref.WeakSet()
         self._pending: deque[SocketT] = deque()
+        self._full = False  # as many are pending as may be, and none has been taken since
         self._paused = False
         self._taking = False  # a task is in accept() or serve()
         self._service: _Service[SocketT] | None = None  # while serve() takes connections
@@ -252,14 +254,19 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         """Listen on an open listening socket (systemd, a parent process).  It is the server's from now on.
 
         Raises:
-          SocketError: UNSUPPORTED_SOCKET_OPERATION if it is no listening TCP socket; the descriptor is still yours.
-            OPERATION if the server listens already, or is not entered.
+          SocketError: UNSUPPORTED_SOCKET_OPERATION if it is no listening TCP socket, and then ``server_error()`` says
+            so too; the descriptor is still yours.  OPERATION if the server listens already, or is not entered.
           trio.ClosedResourceError: as ``listen``.
         Qt: setSocketDescriptor().  There, whatever it is, it is assumed to listen.
         """
         descriptor = operator.index(descriptor)
         self._check_can_listen()
-        self._begin([NativeListener(_open_listener(descriptor))], None)
+        try:
+            sock = _open_listener(descriptor)
+        except SocketError as error:
+            self._error, self._error_string = error.kind, error.message
+            raise
+        self._begin([NativeListener(sock)], None)
 
     def _check_can_listen(self) -> None:
         if self._closed:
@@ -316,6 +323,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         self._service = None
         if self._stopped is not None:
             self._stopped.set()
+        self._full = False
         while self._pending:
             self._pending.popleft()._close()
         self._lot.unpark_all()
@@ -350,7 +358,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
     def _has_room(self) -> bool:
         if self._paused or (self._max_connections is not None and len(self._connections) >= self._max_connections):
             return False
-        return self._service is not None or len(self._pending) < self._max_pending
+        return self._service is not None or not (self._full or len(self._pending) >= self._max_pending)
 
     def _admit(self, link: Link, peer: Sockaddr) -> None:
         """An accepted connection becomes a socket with an owner."""
@@ -376,9 +384,14 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
             self._service.start(sock)
         else:
             self._pending.append(sock)
+            self._note_full()
             self._lot.unpark_all()
         if self._subscriptions:
             self._post(NEW_CONNECTION)
+
+    def _note_full(self) -> None:
+        if self._pending and len(self._pending) >= self._max_pending:
+            self._full = True
 
     def _forget(self, sock: Any) -> None:
         """A connection has ended: its slot is free."""
@@ -440,7 +453,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
                 self._service = service
                 try:
                     while self._pending:
-                        service.start(self._pending.popleft())
+                        service.start(self._take())
                     self._lot.unpark_all()
                     task_status.started(self)
                     await stopped.wait()
@@ -517,11 +530,15 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         return self._max_pending
 
     def set_max_pending_connections(self, count: int) -> None:
-        """Change it, at once; 0 accepts none.  Qt: setMaxPendingConnections().
+        """Change it; 0 accepts none.
 
-        There, a higher limit has no effect until a connection is taken, and 0 switches accepting off for good.
+        Once as many are pending as may be, accepting rests until one is taken or ``resume_accepting`` is called; a
+        higher limit alone does not end that rest.
+
+        Qt: setMaxPendingConnections().  There, 0 switches accepting off for good, and a negative count is as 0.
         """
         self._max_pending = check_size(count, "count")
+        self._note_full()
         self._lot.unpark_all()
 
     def pause_accepting(self) -> None:
@@ -529,12 +546,13 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         self._paused = True
 
     def resume_accepting(self) -> None:
-        """Accept again.  Qt: resumeAccepting()."""
-        self._paused = False
+        """Accept again, as far as the limits allow.  Qt: resumeAccepting()."""
+        self._paused = self._full = False
         self._lot.unpark_all()
 
     def _take(self) -> SocketT:
         sock = self._pending.popleft()
+        self._full = False
         self._lot.unpark_all()
         return sock
 
@@ -577,7 +595,9 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         return self._port
 
     def server_error(self) -> ErrorKind | None:
-        """The last error of ``listen`` or of accepting, or None.  A good ``listen`` does not reset it.
+        """The last error of ``listen``, ``set_socket_descriptor`` or accepting, or None.
+
+        A good ``listen`` does not reset it.
 
         Qt: serverError().
         """

@@ -21,8 +21,8 @@ from trioqt.core.options import SocketType
 from trioqt.core.states import Input, SocketState
 from trioqt.links.base import Link, Sockaddr
 from trioqt.links.bind import bind_socket
-from trioqt.links.connect import AttemptsFailed, Target, connect, look_up, race
-from trioqt.links.native import KernelSocket, NativeLink, native_socket
+from trioqt.links.connect import AttemptsFailed, Target, connect, link_over, look_up, race
+from trioqt.links.native import KernelSocket, NativeLink
 from trioqt.links.stream import StreamLink
 from trioqt.sockets.abstract_socket import Bound, Host, check_host, check_port, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, Connection
@@ -104,6 +104,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         link = StreamLink(stream, parent)
         if parent is None:
             sock._offered = link
+            sock._open = True
             sock._machine.feed(Input.ADOPTED, sock._tell)
         else:
             sock._adopt(link, Input.ADOPTED)
@@ -156,13 +157,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 return
         except (OSError, UnicodeError, AttemptsFailed) as exc:
             if self._attempt is attempt:
-                self._end_attempt()
                 self._attempt_failed(host, port, exc)
         except BaseException:
             if self._attempt is attempt:
-                self._end_attempt()
-                self._machine.feed(Input.ATTEMPT_DROPPED, self._tell)
-                self._changed()
+                self._drop_attempt(Input.ATTEMPT_DROPPED)
             raise
         finally:
             if link is None and bound is not None:
@@ -172,14 +170,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
     def _begin_attempt(self, host: HostAddress | str) -> None:
-        state = self._machine.state
         if self._closed or not self._in_scope():
             self._refuse("connect", ended=False)
-        if state not in (SocketState.UNCONNECTED, SocketState.BOUND):
-            message = f"cannot connect while {state.name.lower().replace('_', ' ')}"
-            self._set_error(ErrorKind.OPERATION, message)
-            self._machine.feed(Input.LOOK_UP, self._tell)
-            raise SocketError(ErrorKind.OPERATION, message)
+        if self._machine.state not in (SocketState.UNCONNECTED, SocketState.BOUND):
+            self._refuse_aloud("connect", Input.LOOK_UP)
         self._forget()
         self._peer_name = str(host)
         self._machine.feed(Input.LOOK_UP, self._tell)
@@ -197,15 +191,11 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 tried = True
                 self._prepare(bound.sock, reachable.address)
                 await connect(bound.sock, reachable)
-                return NativeLink(native_socket(bound.sock), reachable.address)
+                return link_over(bound.sock, reachable.address)
             except OSError as exc:
                 exc.add_note(f"while connecting to {target}")
                 failures.append(exc)
         raise AttemptsFailed("no address could be connected", failures)
-
-    def _end_attempt(self) -> None:
-        self._attempt = None
-        self._unbind()
 
     def _attempt_failed(self, host: HostAddress | str, port: int, exc: Exception) -> NoReturn:
         attempts: Sequence[Exception] = exc.exceptions if isinstance(exc, AttemptsFailed) else (exc,)
@@ -215,8 +205,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             failed.__traceback__ = None  # as _set_failure does for the whole
         message = f"cannot connect to {str(host) or 'an empty name'} port {port}: {reason_of(last)}"
         self._set_failure(kind_of(last), message, cause)
-        self._machine.feed(Input.ATTEMPT_FAILED, self._tell)
-        self._changed()
+        self._drop_attempt(Input.ATTEMPT_FAILED)
         self._raise_failure()
 
     async def disconnect_from_host(self) -> None:
@@ -243,6 +232,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         Cancelled: closed all the same, as by ``abort()``.
         Qt: close().
         """
+        self._open = False
         try:
             self._check_sent(again=await self._disconnect(math.inf))
         finally:
@@ -254,18 +244,28 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
 
     def set_socket_descriptor(self, descriptor: int, state: SocketState = SocketState.CONNECTED) -> None:
         descriptor = operator.index(descriptor)
-        if state not in (CONNECTED, SocketState.BOUND):
-            raise ValueError(f"a descriptor is adopted CONNECTED or BOUND, not {state}")
+        if state not in (CONNECTED, SocketState.BOUND, SocketState.UNCONNECTED):
+            raise ValueError(f"a descriptor is adopted CONNECTED, BOUND or UNCONNECTED, not {state}")
         happened = Input.ADOPTED if state is CONNECTED else Input.BIND
         self._need(happened, "adopt a descriptor")
-        if descriptor == self.socket_descriptor() != -1:
-            raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"descriptor {descriptor} is this socket's own")
-        sock, peer = _open_descriptor(descriptor, connected=state is CONNECTED)
-        if state is SocketState.BOUND:
+        try:
+            if descriptor == self.socket_descriptor() != -1:
+                message = f"descriptor {descriptor} is this socket's own"
+                raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
+            sock, peer = _open_descriptor(descriptor, state)
+        except SocketError as error:
+            self._set_error(error.kind, error.message)
+            raise
+        if state is not CONNECTED:
             is_any = sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
             address = sock.getsockname()
             is_any = is_any and from_sockaddr(address) == HostAddress.ANY_IPV6
-            self._took_address(Bound(trio.socket.from_stdlib_socket(sock), address, is_any, ()))
+            bound = Bound(trio.socket.from_stdlib_socket(sock), address, is_any, ())
+            if not bound.is_spare():
+                self._took_address(bound)
+            else:
+                self._unbind()
+                self._bound, self._open = bound, True
             return
         self._unbind()
         self._uncork()
@@ -578,18 +578,22 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """Wait for bytes you have not seen.  True: there are some; False: there will be none.
 
         Bytes are "seen" once a read or an earlier call of this method has returned after they arrived.  So
-        no wake-up is lost between calls, and a half-arrived line does not spin.
+        no wake-up is lost between calls, and a half-arrived line does not spin.  While looking up or connecting it
+        waits for the connection first.
 
         Raises:
           SocketError: LIMIT_EXCEEDED when the buffer is full and seen: nothing more can come.  The failure, when the
-            connection was lost.
+            connection was lost or the attempt failed.
           trio.ClosedResourceError, trio.BusyResourceError: as ``receive_some``.
         Cancelled: what came is still unseen.
         Qt: waitForReadyRead().  There, it waits for bytes that arrive during the call.
         """
         self._begin_receiving()
+        generation = self._generation
         try:
             await trio.lowlevel.checkpoint()
+            while self._attempt is not None and self._generation == generation:
+                await self._park()
             while not (self._unseen and self._read_buffer):
                 if self._peer_finished:
                     return self._tell_finish() != b""
@@ -716,9 +720,12 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         arrived, as when one block brought many lines, short answers are collected, and go out together: with the answer
         to the last of them, when 16 KiB are there, or at the latest when other tasks get their turn.
 
+        While looking up or connecting it is queued, and sent once CONNECTED.  If there will be no connection, because
+        the attempt failed or was dropped, neither it nor anything else of that queue is ever sent.
+
         Raises:
           trio.WouldBlock: ``write_buffer_size`` bytes are queued already; nothing was taken.
-          SocketError: The failure that ended the connection; OPERATION only if there was none.
+          SocketError: The failure that ended the connection or the attempt; OPERATION only if there was none.
           trio.ClosedResourceError: The socket is closed, sending is finished, or the connection was aborted here.
           TypeError: Not bytes.
         Qt: write().  There, nothing is sent before control returns to the event loop, and the queue has no limit.
@@ -735,7 +742,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             or self._send_finished
             or (self._parent is not None and not self._in_scope())
         ):
-            self._refuse_sending("write")
+            return self._write_early(data)
         queue = self._queue
         sent = 0
         more = not self._unseen and len(self._read_buffer) > 0  # to be read, so more is likely to be written
@@ -761,6 +768,16 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 self._start_drainer()
         return size
 
+    def _write_early(self, data: bytes | memoryview) -> int:
+        """``write`` without a connection: queue ``data`` if an attempt runs, else say why not."""
+        if not self._in_scope() or self._attempt is None:
+            self._refuse_sending("write")
+        if self._queue.size >= self._write_buffer_size:
+            raise trio.WouldBlock
+        if data:
+            self._queue.append(bytes(data))
+        return len(data)
+
     def put_char(self, char: bytes) -> None:
         """``write`` one byte.  Raises: as ``write``; ValueError.  Qt: putChar()."""
         self.write(_one_byte(char))
@@ -770,7 +787,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """Try the kernel with what is queued; True if it took any.  The rest goes out by itself.
 
         Raises: SocketError if that finds the connection lost.
-        Qt: flush().
+        Qt: flush().  There, while connecting with something queued, it ends the attempt; here it is False.
         """
         link = self._link
         if link is None:
@@ -782,7 +799,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         return len(self._queue) < before
 
     def bytes_to_write(self) -> int:
-        """How many bytes are queued because the kernel does not take them.  Qt: bytesToWrite()."""
+        """How many bytes are queued, because the kernel does not take them or there is no connection yet.
+
+        Qt: bytesToWrite().
+        """
         self._uncork()
         return len(self._queue)
 
@@ -790,7 +810,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Wait until there is room in the queue, then ``write(data)``, whole.
 
-        Returned: it is queued, and is sent whole and in order unless the connection fails or you end it early.
+        Returned: it is queued, and is sent whole and in order unless the connection fails or you end it early.  While
+        looking up or connecting it waits for nothing but room.
 
         Raises:
           SocketError, trio.ClosedResourceError, TypeError: as ``write``.
@@ -804,7 +825,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         try:
             self._uncork()
             if self._queue or self._link is None:
-                await self._room_to_send()
+                await self._room_to_send(early=True)
                 self.write(data)
             else:
                 # Look for cancellation, send, then let others run, in this order: the peer works on it while they do,
@@ -824,7 +845,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             self._link.look_again()
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until ``write`` would not raise ``trio.WouldBlock``.
+        """Wait until ``write`` would not raise ``trio.WouldBlock``; while looking up or connecting, until CONNECTED.
 
         Raises: as ``send_all``.
         Cancelled: nothing has happened.
@@ -836,21 +857,26 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             self._sending = False
 
     async def wait_for_bytes_written(self) -> None:
-        """Wait until the queue is empty: the kernel has everything.
+        """Wait until the queue is empty: the kernel has everything.  While looking up or connecting, connect first.
 
         Raises:
-          SocketError: The failure that ended the connection; OPERATION if there was none.
-          trio.ClosedResourceError: The socket is closed, or the connection was ended here while bytes were queued.
+          SocketError: The failure that ended the connection or the attempt; OPERATION if there was none.
+          trio.ClosedResourceError: The socket is closed, or the connection was ended here while bytes were queued, or
+            the attempt.
         Cancelled: nothing has happened; the queue goes on.
         Qt: waitForBytesWritten().  There, some bytes are enough, and an empty queue is a failure.
         """
         if self._parent is not None:
             self._in_scope()
-        waited = self._link is not None
+        generation, connected = self._generation, self._link is not None
+        waited = connected or self._attempt is not None
         await trio.lowlevel.checkpoint()
-        while self._queue:
+        while self._attempt is not None and self._generation == generation:
             await self._wait_changed()
-        if self._link is None and (self._unsent or not waited):
+        connected = connected or self._link is not None
+        while self._queue and self._generation == generation:
+            await self._wait_changed()
+        if self._generation != generation or (self._link is None and (self._unsent or not connected)):
             self._refuse("wait for bytes to be written", waited=waited)
 
     @trio.lowlevel.enable_ki_protection
@@ -900,16 +926,21 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is sending on this socket")
         self._sending = True
 
-    async def _room_to_send(self) -> None:
+    async def _room_to_send(self, *, early: bool = False) -> None:
+        """Wait until the queue has room, and until there is a connection unless ``early``."""
         # It could send when it was called; if that is not so any more later, it is no mistake of the caller's.
-        waited = self._link is not None and self._machine.state is CONNECTED
+        generation, waited = self._generation, self._takes_bytes()
         await trio.lowlevel.checkpoint()
         while True:
-            if self._link is None or self._machine.state is not CONNECTED or self._send_finished:
+            if self._generation != generation or not self._takes_bytes() or self._send_finished:
                 self._refuse_sending("send", waited=waited)
-            if len(self._queue) < self._write_buffer_size:
+            if len(self._queue) < self._write_buffer_size and (early or self._attempt is None):
                 return
             await self._wait_changed()
+
+    def _takes_bytes(self) -> bool:
+        """Is there a connection, or an attempt at one that they can be queued for?"""
+        return self._attempt is not None or (self._link is not None and self._machine.state is CONNECTED)
 
     def _refuse_sending(self, attempted: str, *, waited: bool = False) -> NoReturn:
         if self._send_finished and self._machine.state is CONNECTED:
@@ -956,8 +987,11 @@ def _reachable(target: Target, family: int, dual_stack: bool) -> Target:
     raise OSError(errno.EAFNOSUPPORT, "not reachable from the address that was bound")
 
 
-def _open_descriptor(descriptor: int, *, connected: bool) -> tuple[socket.socket, Sockaddr | None]:
-    """The TCP socket that ``descriptor`` is, and its peer.  Raises: SocketError; the descriptor stays open."""
+def _open_descriptor(descriptor: int, state: SocketState) -> tuple[socket.socket, Sockaddr | None]:
+    """The TCP socket in ``state`` that ``descriptor`` is, and its peer.
+
+    Raises: SocketError; the descriptor stays open.
+    """
     attempted = f"cannot adopt descriptor {descriptor}"
     try:
         sock = socket.socket(fileno=descriptor)
@@ -970,12 +1004,12 @@ def _open_descriptor(descriptor: int, *, connected: bool) -> tuple[socket.socket
             raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise OSError(errno.EOPNOTSUPP, "it listens")
-        if connected:
+        if state is CONNECTED:
             return sock, sock.getpeername()
         if _is_connected(sock):
             raise OSError(errno.EISCONN, "it is connected")
-        if sock.getsockname()[1] == 0:
-            raise OSError(errno.EINVAL, "it is not bound")
+        if (sock.getsockname()[1] == 0) != (state is SocketState.UNCONNECTED):
+            raise OSError(errno.EINVAL, "it is not bound" if state is SocketState.BOUND else "it is bound")
         return sock, None
     except OSError as exc:
         sock.detach()
