@@ -47,9 +47,23 @@ def examples(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def conformance(session: nox.Session) -> None:
+    """trioqt beside what the real Qt did; with ``-- --live`` beside a PySide6 that runs now.  Part of ``tests``."""
+    if "--live" in session.posargs:
+        session.run("python", "-m", "tests.conformance", *session.posargs)
+    else:
+        session.run("pytest", "-n", "2", "tests/conformance", *session.posargs)
+
+
+@nox.session(default=False)
 def soak(session: nox.Session) -> None:
-    """What takes too long for every day: twenty hosts replayed in ten processes, and the figures of the network."""
-    session.run("pytest", "tests/testing/test_twenty_hosts.py", *session.posargs, env={"TRIOQT_SOAK": "9"})
+    """What takes too long for every day.
+
+    Twenty hosts replayed in ten processes, each conformance scenario twenty times, and the figures of the network.
+    """
+    soaking = {"TRIOQT_SOAK": "9"}
+    session.run("pytest", "tests/testing/test_twenty_hosts.py", *session.posargs, env=soaking)
+    session.run("pytest", "tests/conformance", "-k", "every_time", *session.posargs, env=soaking)
     session.run("python", "benchmarks/network.py")
 
 

@@ -214,6 +214,18 @@ class Files(FromCode):
                 yield f"| `{path.relative_to(PACKAGE)}` | {first} |"
 
 
+# ---- conformance -------------------------------------------------------------------------------
+
+
+class Faithfulness(FromCode):
+    """Qt beside trioqt: every scenario is run for it."""
+
+    def markdown(self) -> Iterator[str]:
+        command = [sys.executable, "-m", "tests.conformance", "--table"]
+        done = subprocess.run(command, cwd=PACKAGE.parent, check=True, stdout=subprocess.PIPE, text=True)
+        yield from done.stdout.splitlines()
+
+
 # ---- output ------------------------------------------------------------------------------------
 
 
@@ -238,5 +250,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("error-kinds", ErrorKinds)
     app.add_directive("event-classes", Events)
     app.add_directive("files", Files)
+    app.add_directive("faithfulness", Faithfulness)
     app.add_directive("output-of", OutputOf)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

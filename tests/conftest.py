@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -48,3 +48,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"cancel_everywhere: {len(reports)} scenarios, {places} places, "
             f"{failing} scenarios failing, {missed} places missed, {diverged} diverged"
         )
+    for line in conformance_figures(terminalreporter):
+        terminalreporter.write_line(line)
+
+
+def conformance_figures(terminalreporter: pytest.TerminalReporter) -> Iterator[str]:
+    """How many of the scenarios that ran went as with Qt."""
+    found = [
+        value
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, value in getattr(report, "user_properties", ())
+        if name == "conformance" and report.when == "call"
+    ]
+    for whose, wanted in (("of the oracle", True), ("of our own", False)):
+        figures = [value for value in found if value["shared"] is wanted]
+        if figures:
+            same = sum(value["outcome"] == "the same" for value in figures)
+            by_rules = sum(value["outcome"] == "the same by general rules" for value in figures)
+            compared, differing = (sum(value[name] for value in figures) for name in ("compared", "differing"))
+            yield (
+                f"conformance: {len(figures)} scenarios {whose}: {same} the same, {by_rules} by general rules, "
+                f"{len(figures) - same - by_rules} deviating ({(same + by_rules) / len(figures):.1%} do not); "
+                f"{compared - differing} of {compared} compared entries equal"
+            )

@@ -282,7 +282,7 @@ async def quietly(call: Callable[[], Awaitable[object]]) -> None:
 async def socket_in(state: str, network: Loopback) -> AsyncIterator[TcpSocket]:
     """A socket in a state of the tables, with a peer that never reads."""
     async with trio.open_nursery() as nursery:
-        sock = TcpSocket(nursery)
+        sock = TcpSocket(nursery, write_buffer_size=2 * MANY)  # room for more, while CLOSING too
         if state in ("HOST_LOOKUP", "CONNECTING"):
             async with nobody_answers():
                 host = "a.test" if state == "HOST_LOOKUP" else "192.0.2.1"

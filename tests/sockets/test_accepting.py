@@ -911,12 +911,24 @@ async def test_a_paused_server_leaves_connections_to_the_kernel(
         client.close()
 
 
-async def test_pausing_holds_when_the_server_listens_anew(network: Network) -> None:
-    """It is the server's, not that one listening socket's."""
+async def test_a_pause_ends_when_the_server_stops_listening(network: Network) -> None:
+    """As in Qt: listening anew, it accepts."""
     async with TcpServer() as server:
         await server.listen(network.host)
         server.pause_accepting()
         server.close()
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()):
+            accepted = await server.accept()
+
+        assert accepted.peer_name() == ""
+        assert server.connection_count() == 1
+
+
+async def test_a_pause_from_before_the_server_listens_holds(network: Network) -> None:
+    """S-035: Qt crashes."""
+    async with TcpServer() as server:
+        server.pause_accepting()
         await server.listen(network.host)
         with await network.raw_connect(server.server_port()):
             await until(lambda: accept_queue(server) == 1)

@@ -229,6 +229,8 @@ class Connection(AbstractSocket):
             self._peer_ended()
 
     def _peer_ended(self) -> None:
+        link = self._link
+        assert link is not None
         self._peer_finished = True
         if self._machine.state is CONNECTED:  # while CLOSING it is no news
             if self._half_open:
@@ -236,8 +238,11 @@ class Connection(AbstractSocket):
             else:
                 self._set_failure(ErrorKind.REMOTE_HOST_CLOSED, "the peer closed the connection", None)
                 self._machine.feed(Input.PEER_CLOSED, self._tell)
-                self._ends_itself = True
-                self._start_drainer()
+                if self._queue or link.native() is None:
+                    self._ends_itself = True
+                    self._start_drainer()
+                else:
+                    self._end_link(Input.FLUSHED)  # nothing to send, and no goodbye to say
         self._update_direct()
         self._changed()
 
@@ -383,7 +388,8 @@ class Connection(AbstractSocket):
                         if self._link is link:
                             self._end_link(Input.FLUSHED)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            self._link_failed(link, exc, Input.WRITE_FAILED)
+            # A watcher that waits finds the same in the same turn; reading comes first then, as in Qt.
+            self._link_failed(link, exc, Input.READ_FAILED if self._watcher_waits else Input.WRITE_FAILED)
         except BaseException:
             # The parent nursery is cancelled: what is queued cannot be sent any more.
             if self._link is link:
@@ -566,12 +572,13 @@ class Connection(AbstractSocket):
         self._machine.feed(happened, self._tell)
         self._unbind()
 
-    async def _disconnect(self, flush_timeout: float, *, keep: bool = False) -> bool:
+    async def _disconnect(self, flush_timeout: float, *, keep: bool = False, drop: bool = False) -> bool:
         """End the connection in order.  See ``TcpSocket.disconnect_from_host``.
 
         Args:
           flush_timeout: How long the peer may take nothing.
           keep: What the system holds is to be read after the end.
+          drop: Nothing is to be read any more, not even what the buffer holds.
 
         Returns: Was there a connection to end?
         """
@@ -589,7 +596,7 @@ class Connection(AbstractSocket):
                 self._unbind()
             elif link is not None:
                 if self._machine.state is CONNECTED:
-                    await self._end_in_order(link, flush_timeout, keep)
+                    await self._end_in_order(link, flush_timeout, keep, drop)
                 if self._machine.state is CLOSING and self._link is link:  # another task, or half_open=False, is at it
                     await self._flush(link, flush_timeout)
                     with trio.move_on_after(flush_timeout) as scope:
@@ -611,7 +618,7 @@ class Connection(AbstractSocket):
         if self._unsent and self._failure is not None and (again or not self._failure.told):
             self._raise_failure()
 
-    async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool) -> None:
+    async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool, drop: bool) -> None:
         # What arrived before this end can still be read, in our buffer or in the system's.
         waiting = self._receiving and not self._parked  # then the system is not asked here
         self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
@@ -622,6 +629,8 @@ class Connection(AbstractSocket):
         # Then the kernel may hold more, or more is under way; and closing would reset the connection, which may cost
         # the peer the last thing we said.
         unread = len(self._read_buffer) > 0
+        if drop:
+            self._read_buffer.clear()
         self._waited = True  # who is in a receive_... now began it rightly
         self._ended_by = trio.lowlevel.current_task()
         self._machine.feed(Input.DISCONNECT, self._tell)

@@ -323,7 +323,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         self._service = None
         if self._stopped is not None:
             self._stopped.set()
-        self._full = False
+        self._full = self._paused = False
         while self._pending:
             self._pending.popleft()._close()
         self._lot.unpark_all()
@@ -542,7 +542,11 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         self._lot.unpark_all()
 
     def pause_accepting(self) -> None:
-        """Accept no more until ``resume_accepting``; it goes on listening.  Qt: pauseAccepting()."""
+        """Accept no more until ``resume_accepting``, or until it has stopped listening and listens anew.
+
+        It goes on listening.
+        Qt: pauseAccepting().  There, taking a connection resumes too, and it crashes if the server does not listen.
+        """
         self._paused = True
 
     def resume_accepting(self) -> None:

@@ -135,12 +135,13 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         Cancelled: the attempt is dropped; the socket is UNCONNECTED.  A bind and old unread bytes are gone either way.
         Qt: connectToHost + waitForConnected (whose timeout also drops the attempt).
         """
+        name = str(host)
         host, port = check_host(host), check_port(port)
         if not isinstance(protocol, NetworkLayerProtocol):
             raise TypeError(f"a protocol is a NetworkLayerProtocol, not {type(protocol).__name__}")
         if protocol is NetworkLayerProtocol.UNKNOWN:
             raise ValueError("connecting needs a protocol that is known")
-        self._begin_attempt(host)
+        self._begin_attempt(name)
         bound, options = self._bound, self._options
         link: NativeLink | None = None
         try:
@@ -169,13 +170,13 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 link.close()
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
-    def _begin_attempt(self, host: HostAddress | str) -> None:
+    def _begin_attempt(self, name: str) -> None:
         if self._closed or not self._in_scope():
             self._refuse("connect", ended=False)
         if self._machine.state not in (SocketState.UNCONNECTED, SocketState.BOUND):
             self._refuse_aloud("connect", Input.LOOK_UP)
         self._forget()
-        self._peer_name = str(host)
+        self._peer_name = name
         self._machine.feed(Input.LOOK_UP, self._tell)
 
     async def _connect_bound(self, bound: Bound, targets: list[Target]) -> NativeLink:
@@ -234,7 +235,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """
         self._open = False
         try:
-            self._check_sent(again=await self._disconnect(math.inf))
+            self._check_sent(again=await self._disconnect(math.inf, drop=True))
         finally:
             self._close()
 
@@ -362,6 +363,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         self._check_nobody_receives()
         self._read_buffer.unget(char)
         self._update_direct()
+
+    def is_transaction_started(self) -> bool:
+        """Is one open?  Qt: isTransactionStarted()."""
+        return self._read_buffer.in_transaction
 
     def start_transaction(self) -> None:
         """From here on what is read can be brought back.
@@ -720,7 +725,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         arrived, as when one block brought many lines, short answers are collected, and go out together: with the answer
         to the last of them, when 16 KiB are there, or at the latest when other tasks get their turn.
 
-        While looking up or connecting it is queued, and sent once CONNECTED.  If there will be no connection, because
+        While looking up or connecting it is queued, and sent once CONNECTED; while CLOSING it is queued behind what is
+        still to be sent, and if there is nothing, refused.  If there will be no connection, because
         the attempt failed or was dropped, neither it nor anything else of that queue is ever sent.
 
         Raises:
@@ -769,8 +775,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         return size
 
     def _write_early(self, data: bytes | memoryview) -> int:
-        """``write`` without a connection: queue ``data`` if an attempt runs, else say why not."""
-        if not self._in_scope() or self._attempt is None:
+        """``write`` before or after CONNECTED: queue ``data`` if it will be sent, else say why not."""
+        if not self._in_scope() or self._send_finished or not self._takes_bytes():
             self._refuse_sending("write")
         if self._queue.size >= self._write_buffer_size:
             raise trio.WouldBlock
@@ -939,8 +945,12 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             await self._wait_changed()
 
     def _takes_bytes(self) -> bool:
-        """Is there a connection, or an attempt at one that they can be queued for?"""
-        return self._attempt is not None or (self._link is not None and self._machine.state is CONNECTED)
+        """Is there a connection, an attempt at one, or an end of one that waits for the queue, which they can join?"""
+        if self._link is None:
+            return self._attempt is not None
+        if self._machine.state is CONNECTED:
+            return True
+        return self._queue.size > 0 and self._failure is None
 
     def _refuse_sending(self, attempted: str, *, waited: bool = False) -> NoReturn:
         if self._send_finished and self._machine.state is CONNECTED:
@@ -984,7 +994,7 @@ def _reachable(target: Target, family: int, dual_stack: bool) -> Target:
         return target
     if dual_stack and family == socket.AF_INET6:
         return Target(family, (f"::ffff:{target.address[0]}", target.address[1], 0, 0))
-    raise OSError(errno.EAFNOSUPPORT, "not reachable from the address that was bound")
+    raise OSError(errno.ECONNREFUSED, "not reachable from the address that was bound")  # Qt's kind for it
 
 
 def _open_descriptor(descriptor: int, state: SocketState) -> tuple[socket.socket, Sockaddr | None]:

@@ -1,0 +1,276 @@
+"""Where a synchronous program meets trioqt: two threads, of which one works at a time.
+
+The program runs in a thread of its own.  Each call it makes is done in trio's thread, and while the program computes
+trio's loop stands still: so nothing happens behind the program's back, as in Qt, whose loop turns only when asked.
+
+A slot is another such thread, an Actor.  It starts the moment its signal is posted and may ask any getter at once; its
+first verb waits until the step that posted the signal is over, because trioqt, which has no callbacks, would let no
+subscriber act sooner (row 6 of the table in the contract).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import queue
+import socket
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+from unittest import mock
+
+import outcome
+import trio
+import trio.testing
+
+from tests.conformance.names import DELAYS, NAMES
+from trioqt.links import connect as connecting
+from trioqt.sockets import tcp_socket
+from trioqt.testing.determinism import pinned_scheduler
+
+__all__ = ["Stage"]
+
+T = TypeVar("T")
+
+ANSWER = 0.001
+"""An answer takes a moment: no name is known at once."""
+
+# What the recorder's routes say, told to trio instead, as its names are: so nothing here needs root.
+ROUTES = {
+    "198.51.100.8": "EHOSTUNREACH",
+    "198.51.100.9": "EACCES",
+}
+UNREACHABLE = ("192.0.2.", "198.51.100.", "203.0.113.")
+"""The namespace of the recorder has no way to these."""
+
+IDLE = 0.002
+"""How long trio's loop must have had nothing to do, in real seconds, before its clock jumps."""
+
+
+class Abandoned(BaseException):
+    """The run is over; this actor's thread may end."""
+
+
+class Call:
+    """One thing that an actor asks trio's thread to do."""
+
+    def __init__(self, do: Callable[[], Any], *, waits: bool = False, sees: bool = False, polls: bool = False) -> None:
+        self.do = do
+        self.waits = waits  # it is async
+        self.sees = sees  # it only looks, so it may be done at any moment
+        self.polls = polls  # it asks the system, which may bring news; then slots act before it returns
+
+
+class Actor:
+    """A thread that does nothing while anything else of the run does something."""
+
+    def __init__(self, play: Callable[[], object]) -> None:
+        self.calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[outcome.Outcome[Any]] = queue.SimpleQueue()
+        self.failure: BaseException | None = None
+        self.parked: Call | None = None
+        self._play = play
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        _here.actor = self
+        try:
+            self._play()
+        except BaseException as exc:
+            self.failure = exc
+        self.calls.put(None)
+
+    def ask(self, call: Call) -> Any:
+        """From its own thread: have ``call`` done."""
+        self.calls.put(call)
+        return self.answers.get().unwrap()
+
+
+class Here(threading.local):
+    actor: Actor | None = None
+
+
+_here = Here()
+
+
+class Resolver(trio.abc.HostnameResolver):
+    """Answers as the recorder's name server did."""
+
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[tuple[Any, Any, int, str, Any]]:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        await trio.sleep(DELAYS.get(name, ANSWER))
+        found: list[tuple[Any, Any, int, str, Any]] = []
+        for address in ("127.0.0.1",) if name == "localhost" else NAMES.get(name, ()):
+            number = socket.AF_INET6 if ":" in address else socket.AF_INET
+            if family in (socket.AF_UNSPEC, number):
+                rest = (0, 0) if number == socket.AF_INET6 else ()
+                found.append((number, socket.SOCK_STREAM, 6, "", (address, port, *rest)))
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return found
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+@contextlib.contextmanager
+def scripted_connect() -> Iterator[None]:
+    """Within the block trioqt finds the recorder's routes: addresses that lead nowhere fail as they did there."""
+    real = connecting.connect
+
+    async def connect(sock: trio.socket.SocketType, target: connecting.Target) -> None:
+        address = str(target.address[0])
+        if address.startswith(UNREACHABLE):
+            await trio.lowlevel.checkpoint()
+            number = getattr(errno, ROUTES.get(address, "ENETUNREACH"))
+            raise OSError(number, os.strerror(number))
+        await real(sock, target)
+
+    with mock.patch.object(connecting, "connect", connect), mock.patch.object(tcp_socket, "connect", connect):
+        yield
+
+
+class Stage:
+    """One run of one program."""
+
+    def __init__(self) -> None:
+        self.warned: Callable[[str], None] = lambda member: None
+        self.nursery: trio.Nursery
+        self._waiting: deque[Actor] = deque()  # slots whose next call is a verb
+        self._nudge: trio.Event | None = None
+        self._numbers = itertools.count()
+
+    # -- from the program's thread, or from that of a slot ----------------------------------
+
+    def ready(self) -> None:
+        """Wait until this thread may act: that of a slot may only look at first."""
+        self.do(lambda: None)
+
+    def see(self, look: Callable[[], T]) -> T:
+        """Look at something, at this very moment."""
+        return self._ask(Call(look, sees=True))  # type: ignore[no-any-return]
+
+    def poll(self, ask: Callable[[], T]) -> T:
+        """Ask for something that the system may know by now."""
+        return self._ask(Call(ask, polls=True))  # type: ignore[no-any-return]
+
+    def do(self, act: Callable[[], T]) -> T:
+        """Do something that does not wait."""
+        return self._ask(Call(act))  # type: ignore[no-any-return]
+
+    def wait(self, act: Callable[[], Awaitable[T]]) -> T:
+        """Do something that may wait, and wait for it."""
+        return self._ask(Call(act, waits=True))  # type: ignore[no-any-return]
+
+    def _ask(self, call: Call) -> Any:
+        actor = _here.actor
+        if actor is None:  # trio's thread: the recording slot looks
+            assert call.sees
+            return call.do()
+        return actor.ask(call)
+
+    # -- in trio's thread -------------------------------------------------------------------
+
+    def play(self, program: Callable[[], object]) -> None:
+        """Run ``program``; what it raises goes out."""
+        with pinned_scheduler() as pin, scripted_connect():
+            pin(0)
+            # Trio takes each batch from its end: so in the order of birth, and the program's own task comes first.
+            coin = pin.__self__  # type: ignore[attr-defined]
+            with mock.patch.object(coin, "shuffle", list.reverse):
+                trio.run(self._play, program, clock=trio.testing.MockClock(autojump_threshold=IDLE))
+
+    async def _play(self, program: Callable[[], object]) -> None:
+        trio.socket.set_custom_hostname_resolver(Resolver())
+        async with trio.open_nursery() as self.nursery:
+            await self._attend(Actor(program), slots_first=True)
+            self.nursery.cancel_scope.cancel(reason="the program has ended")
+        while self._waiting:
+            self._waiting.popleft().answers.put(outcome.Error(Abandoned()))
+
+    async def _attend(self, actor: Actor, *, slots_first: bool = False) -> None:
+        """Do what ``actor`` asks for until it ends.  Waiting for its next call stops the loop, which is the point.
+
+        Args:
+          slots_first: Between two of its verbs, slots that wait to act do so, as subscribers would.
+        """
+        while True:
+            call, actor.parked = actor.parked or actor.calls.get(), None
+            if call is None:
+                break
+            if slots_first and not call.sees:
+                await self._let_slots_act()
+            try:
+                result: outcome.Outcome[Any] = outcome.Value(await call.do() if call.waits else call.do())
+            except Exception as exc:
+                result = outcome.Error(exc)
+            if call.waits or call.polls:
+                await self._let_slots_act()
+            actor.answers.put(result)
+        if actor.failure is not None and not isinstance(actor.failure, Abandoned):
+            raise actor.failure
+
+    def start_slot(self, play: Callable[[], object]) -> None:
+        """A slot of the program begins, in the middle of whatever goes on; it may look until it wants to act."""
+        actor = Actor(play)
+        while True:
+            call = actor.calls.get()
+            if call is None:
+                if actor.failure is not None:
+                    raise actor.failure
+                return
+            if not call.sees:
+                actor.parked = call
+                self._waiting.append(actor)
+                if self._nudge is not None:
+                    self._nudge.set()
+                return
+            actor.answers.put(outcome.capture(call.do))
+
+    async def _let_slots_act(self) -> None:
+        while self._waiting:
+            await self._attend(self._waiting.popleft())
+
+    async def turn(self, seconds: float) -> None:
+        """Let trio's loop work for so long, on its own clock, slots included."""
+        until = trio.current_time() + seconds
+        while True:
+            outer, self._nudge = self._nudge, trio.Event()
+            with trio.move_on_at(until):
+                await self._nudge.wait()
+            self._nudge = outer
+            if not self._waiting:
+                return
+            await self._let_slots_act()
+
+    async def first_step(self, task: Callable[[], Awaitable[object]]) -> None:
+        """Start ``task``, and return when it waits for the first time."""
+        step = _FirstStep(f"first step {next(self._numbers)}")
+        trio.lowlevel.add_instrument(step)
+        try:
+            self.nursery.start_soon(task, name=step.name)
+            await step.done.wait()
+        finally:
+            trio.lowlevel.remove_instrument(step)
+
+
+class _FirstStep(trio.abc.Instrument):
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.done = trio.Event()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task.name == self.name:
+            self.done.set()

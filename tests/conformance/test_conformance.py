@@ -1,0 +1,82 @@
+"""Every scenario does what the real Qt did, except as the list of deviations says, to the line."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.catalogue import all_scenarios, expected_differences, judge, recorded, shared_names
+from tests.conformance.comparison import RULES
+from tests.conformance.deviations import DEVIATIONS
+from tests.conformance.pyside6_backend import NEEDS_NAMESPACE
+from tests.conformance.trace import Entry
+from tests.conformance.trioqt_backend import run
+
+# `nox -s soak` sets it.
+ROUNDS = 20 if "TRIOQT_SOAK" in os.environ else 2
+
+SOURCE = re.compile(r"(law [1-7]|row \d+|Qt's bug|api\.py|later): \S")
+
+
+@pytest.mark.parametrize("name", sorted(all_scenarios()))
+def test_a_scenario_goes_as_with_qt_except_for_its_listed_deviation(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
+    result = judge(name, all_scenarios()[name], recorded(name))
+
+    assert result.differences == expected_differences(name)
+    figures = {
+        "shared": name in shared_names(),
+        "outcome": result.outcome,
+        "compared": result.comparison.entries - result.comparison.dropped,
+        "differing": result.comparison.differing,
+    }
+    record_property("conformance", figures)
+
+
+@pytest.mark.parametrize("name", sorted(all_scenarios()))
+def test_a_scenario_leaves_the_same_trace_every_time(name: str) -> None:
+    """But for the wording of errors, which has the numbers of ports and descriptors in it."""
+    first, *others = [without_wording(run(all_scenarios()[name])[0]) for _ in range(ROUNDS)]
+
+    assert all(other == first for other in others)
+
+
+def without_wording(entries: list[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.get("fn") != "error_string"]
+
+
+def test_the_scenarios_that_need_a_namespace_of_their_own_are_those_that_say_so() -> None:
+    needing = {name for name in all_scenarios() if re.search(r"\.test\b|192\.0\.2\.|198\.51\.100\.", source_of(name))}
+
+    assert set(NEEDS_NAMESPACE) == needing
+
+
+def source_of(name: str) -> str:
+    code = all_scenarios()[name].fn.__code__
+    lines = Path(code.co_filename).read_text(encoding="utf-8").splitlines()
+    return "".join(inspect.getblock([line + "\n" for line in lines[code.co_firstlineno - 1 :]]))
+
+
+def test_at_least_85_percent_of_the_shared_scenarios_do_not_deviate() -> None:
+    deviating = {deviation.scenario for deviation in DEVIATIONS} & shared_names()
+
+    assert len(shared_names()) == 141
+    assert 1 - len(deviating) / len(shared_names()) >= 0.85
+
+
+def test_each_deviation_is_of_a_scenario_that_exists_and_gives_its_reason() -> None:
+    assert [d.scenario for d in DEVIATIONS if d.scenario not in all_scenarios()] == []
+    assert [d.scenario for d in DEVIATIONS if not SOURCE.match(d.reason)] == []
+    assert [d.scenario for d in DEVIATIONS if not d.differs] == []
+
+
+def test_there_are_at_most_twelve_general_rules_and_each_has_its_law() -> None:
+    assert len(RULES) <= 12
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.law and rule.does for rule in RULES)
