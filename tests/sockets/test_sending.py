@@ -729,45 +729,33 @@ async def test_what_is_written_while_closing_goes_behind_the_queue(network: Netw
             nursery.start_soon(pair.sock.disconnect_from_host)
             await trio.testing.wait_all_tasks_blocked()
             state = pair.sock.state()
-            written = pair.sock.write(b"the ")
-            await pair.sock.send_all(b"last words")
+            written = pair.sock.write(b"the last words")
             received = await pair.peer.receive_to_end()
 
-        assert (state, written, pair.sock.state()) == (SocketState.CLOSING, 4, SocketState.UNCONNECTED)
+        assert (state, written, pair.sock.state()) == (SocketState.CLOSING, 14, SocketState.UNCONNECTED)
         assert (len(received), received[-14:]) == (A_LOT + 14, b"the last words")
 
 
-async def test_who_waits_for_room_when_the_queue_has_gone_with_the_connection_is_told_that_it_ended_here(
-    network: Network,
-) -> None:
-    async with connection(network) as pair:
-        await fill(pair.sock)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pair.sock.aclose)
-            await trio.testing.wait_all_tasks_blocked()
-            with pytest.raises(trio.WouldBlock):
-                pair.sock.write(b"too much")
-            nursery.start_soon(expect_closed, pair.sock)
-            await trio.testing.wait_all_tasks_blocked()
-            pair.sock.abort()
-
-
-async def expect_closed(sock: TcpSocket) -> None:
-    with pytest.raises(trio.ClosedResourceError, match="cannot send: the connection was ended here"):
-        await sock.send_all(b"too late")
-
-
-async def test_sending_cannot_be_finished_while_closing(network: Network) -> None:
-    """That is under way."""
+async def test_sending_while_closing_is_a_mistake(network: Network) -> None:
+    """Who sends on and on would keep the connection from ending; waiting for the queue is in order."""
     async with connection(network) as pair:
         await fill(pair.sock)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pair.sock.disconnect_from_host)
             await trio.testing.wait_all_tasks_blocked()
-            refused = await refusal(pair.sock.send_eof)
+            queued = pair.sock.bytes_to_write()
+            nursery.start_soon(pair.sock.wait_for_bytes_written)
+            with pytest.raises(trio.WouldBlock):
+                pair.sock.write(b"too much")
+            raised = [await refusal(lambda: pair.sock.send_all(b"x")), await refusal(pair.sock.send_eof)]
+            still_queued = pair.sock.bytes_to_write()
             await pair.peer.receive_to_end()
 
-        assert refused == (ErrorKind.OPERATION, "cannot finish sending while closing")
+        assert queued == still_queued > 0
+        assert raised == [
+            (ErrorKind.OPERATION, "cannot send while closing"),
+            (ErrorKind.OPERATION, "cannot finish sending while closing"),
+        ]
 
 
 async def test_writing_when_all_is_sent_and_only_the_peers_end_is_waited_for_is_a_mistake(network: Network) -> None:

@@ -776,7 +776,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
 
     def _write_early(self, data: bytes | memoryview) -> int:
         """``write`` before or after CONNECTED: queue ``data`` if it will be sent, else say why not."""
-        if not self._in_scope() or self._send_finished or not self._takes_bytes():
+        # An end that waits for the queue waits for this too, as Qt's does.  But send_all is refused then: a task that
+        # sends on and on would keep the connection from ever ending.
+        joins = self._link is not None and self._queue.size > 0 and self._failure is None and not self._send_finished
+        if not self._in_scope() or not (self._attempt is not None or joins):
             self._refuse_sending("write")
         if self._queue.size >= self._write_buffer_size:
             raise trio.WouldBlock
@@ -945,12 +948,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             await self._wait_changed()
 
     def _takes_bytes(self) -> bool:
-        """Is there a connection, an attempt at one, or an end of one that waits for the queue, which they can join?"""
-        if self._link is None:
-            return self._attempt is not None
-        if self._machine.state is CONNECTED:
-            return True
-        return self._queue.size > 0 and self._failure is None
+        """Is there a connection, or an attempt at one that they can be queued for?"""
+        return self._attempt is not None or (self._link is not None and self._machine.state is CONNECTED)
 
     def _refuse_sending(self, attempted: str, *, waited: bool = False) -> NoReturn:
         if self._send_finished and self._machine.state is CONNECTED:
