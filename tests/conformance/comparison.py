@@ -552,7 +552,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "spelling",
-        "HostAddress, row 20",
+        "row 20, HostAddress",
         "An IPv4-mapped IPv6 address is its IPv4 form; None is UnknownSocketError; `read_line(n)` is `readLine(n + 1)`;"
         " `skip` at the end is 0.",
         spell,
@@ -591,7 +591,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "options",
-        "SocketOption, law 4",
+        "law 4, SocketOption",
         "An option that was set is in force, also before there is a socket and on IPv6; one that cannot be set raises;"
         " `LOW_DELAY` is on where nobody has set it.",
         set_options,

@@ -14,13 +14,14 @@ from tests.conformance.catalogue import all_scenarios, expected_differences, jud
 from tests.conformance.comparison import RULES
 from tests.conformance.deviations import DEVIATIONS
 from tests.conformance.pyside6_backend import NEEDS_NAMESPACE
+from tests.conformance.rows import ROWS
 from tests.conformance.trace import Entry
 from tests.conformance.trioqt_backend import run
 
 # `nox -s soak` sets it.
 ROUNDS = 20 if "TRIOQT_SOAK" in os.environ else 2
 
-SOURCE = re.compile(r"(law [1-7]|row \d+|Qt's bug|api\.py|later): \S")
+SOURCE = re.compile(r"(law [1-7]|row \d+|Qt's bug|documented|later): \S")
 
 
 @pytest.mark.parametrize("name", sorted(all_scenarios()))
@@ -74,6 +75,16 @@ def test_each_deviation_is_of_a_scenario_that_exists_and_gives_its_reason() -> N
     assert [d.scenario for d in DEVIATIONS if d.scenario not in all_scenarios()] == []
     assert [d.scenario for d in DEVIATIONS if not SOURCE.match(d.reason)] == []
     assert [d.scenario for d in DEVIATIONS if not d.differs] == []
+
+
+def test_each_law_and_row_that_is_cited_stands_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "topics" / "faithful.md").read_text(encoding="utf-8")
+    texts = [*(rule.law for rule in RULES), *(d.reason for d in DEVIATIONS), *(row.reason for row in ROWS)]
+
+    cited = {match for text in texts for match in re.findall(r"\b(?:law|row) \d+", text)}
+
+    assert [thing for thing in sorted(cited) if f"| {thing} |" not in page] == []
+    assert [rule.law for rule in RULES if not re.search(r"\b(laws?|rows?) \d", rule.law)] == []
 
 
 def test_there_are_at_most_twelve_general_rules_and_each_has_its_law() -> None:

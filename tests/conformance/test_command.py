@@ -1,0 +1,81 @@
+"""``python -m tests.conformance``, for scenario files and traces from elsewhere too."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.__main__ import main
+from tests.conformance.catalogue import TRACES
+
+# As the oracle has them.
+PROGRAM = """
+from PySide6.QtCore import QTimer
+from PySide6.QtNetwork import QAbstractSocket, QHostAddress, QTcpServer, QTcpSocket
+
+from harness import scenario
+
+LH = QHostAddress('127.0.0.1')
+
+
+@scenario('connection refused (IP), event loop', 'tcp')
+def tcp_connect_refused(t):
+    p = t.closed_port()
+    c = t.tcp()
+    t.call(c, 'connectToHost', LH, p)
+    t.until(lambda: t.seen('client', 'error_occurred'))
+    t.spin()
+    t.status(c)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    file = tmp_path / "scenarios_elsewhere.py"
+    file.write_text(PROGRAM)
+    return file
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["conformance", *map(str, arguments)])
+    monkeypatch.setattr("logging.disable", lambda: None)
+    return main()
+
+
+def test_a_scenario_file_from_elsewhere_is_compared_with_its_traces(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: Path
+) -> None:
+    status = run_command(monkeypatch, "--files", program, "--traces", TRACES)
+
+    assert status == 0
+    assert capsys.readouterr().out.startswith("1 scenarios: 0 the same, 1 by general rules, 0 deviating")
+
+
+def test_a_difference_is_shown_line_by_line_and_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: Path, tmp_path: Path
+) -> None:
+    trace = json.loads((TRACES / "tcp_connect_refused.json").read_text(encoding="utf-8"))
+    (signal,) = [entry for entry in trace["trace"] if entry.get("name") == "error_occurred"]
+    signal["state"] = "ConnectingState"
+    (tmp_path / "tcp_connect_refused.json").write_text(json.dumps(trace), encoding="utf-8")
+
+    status = run_command(monkeypatch, "--files", program, "--traces", tmp_path)
+
+    first, qt, ours, _ = capsys.readouterr().out.splitlines()
+    assert status == 1
+    assert first == "tcp_connect_refused: deviating, not as listed"
+    assert qt.startswith("    client: -error_occurred(ConnectionRefusedError) [state=ConnectingState ")
+    assert ours.startswith("    client: +error_occurred(ConnectionRefusedError) [state=UnconnectedState ")
+
+
+def test_a_name_that_no_scenario_has_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        run_command(monkeypatch, "no_such_scenario")
+
+    assert refused.value.code == 2
+    assert "no such scenario" in capsys.readouterr().err
