@@ -1196,10 +1196,13 @@ def tcp_set_descriptor_invalid(t: Trace) -> None:
     t.query(c3, "error", "errorString", "state", "isOpen")
     u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     c4 = t.tcp("udp_fd")
-    t.call(c4, "setSocketDescriptor", u.detach(), show=["UDP_FD"])
+    udp = u.detach()
+    t.call(c4, "setSocketDescriptor", udp, show=["UDP_FD"])
     t.query(c4, "error", "errorString", "state", "isOpen", "socketType")
     r, w = os.pipe()
     c5 = t.tcp("pipe_fd")
+    for descriptor in (fd, udp, r, w):
+        t.give_back(descriptor)
     t.call(c5, "setSocketDescriptor", r, show=["PIPE_FD"])
     t.query(c5, "error", "errorString", "state", "isOpen")
 

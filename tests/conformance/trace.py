@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+import os
 import re
 import socket
 import struct
@@ -445,6 +446,10 @@ class Trace:
         """Close a raw socket with a reset."""
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
+
+    def give_back(self, descriptor: int) -> None:
+        """Close it at the end, whether a socket has taken it or not."""
+        self.cleanups.append(lambda: os.close(descriptor))
 
     # ---- the end
 
