@@ -133,7 +133,7 @@ class Summary:
             f"{len(self.results)} scenarios: {self.count('the same')} the same,"
             f" {self.count('the same by general rules')} by general rules, {self.count('deviating')} deviating"
             f" ({self.share:.1%} not deviating); {self.equal} of {self.compared} compared entries equal"
-            f" ({self.equal / self.compared:.1%}), {self.entries - self.compared} not compared"
+            f" ({self.equal / max(self.compared, 1):.1%}), {self.entries - self.compared} not compared"
         )
 
 

@@ -53,7 +53,7 @@ def is_query(entry: Entry, *names: str) -> bool:
 def end_of(entries: Entries, start: int) -> int:
     """Where the call at ``start`` ends: its own place, or that of its ``ret``; the last entry if it has none."""
     call = entries[start]
-    if "ret" in call:
+    if "ret" in call or "raised" in call:
         return start
     depth = 0
     for index in range(start + 1, len(entries)):
@@ -97,7 +97,8 @@ def remove(entries: Entries, unwanted: Callable[[Entry], bool]) -> int:
         open_call = is_call(here) and "ret" not in here and following["k"] == "ret"
         if open_call and (following["obj"], following["fn"]) == (here["obj"], here["fn"]):
             here.update({key: value for key, value in following.items() if key in ("ret", "raised")})
-            here.setdefault("ret", None)
+            if "raised" not in here:
+                here.setdefault("ret", None)
             del entries[index + 1]
         index += 1
     return before - len(entries)
@@ -137,11 +138,11 @@ def refuse(qt: Entries, ours: Entries) -> int:
                 continue
             end = end_of(entries, start)
             inside = entries[start + 1 : end]
-            warned = any(entry["k"] == "warning" and innermost(entries, start, entry) for entry in inside)
-            if warned:
+            warnings = [e["fn"] for e in inside if e["k"] == "warning" and innermost(entries, start, e)]
+            if warnings:
                 entries[start]["warned"] = True
                 if entries[end].get("ret", ...) is None:
-                    entries[end]["ret"] = "refused"
+                    entries[end]["ret"] = "refused: TypeError" if "TypeError" in warnings else "refused"
         here = remove(entries, lambda entry: entry["k"] == "warning")
         touched += here if entries is qt else 0
     return touched
@@ -154,7 +155,7 @@ def innermost(entries: Entries, start: int, warning: Entry) -> bool:
     return bool(running) and running[-1] == start
 
 
-AWAITED = ("connect_to_host", "disconnect_from_host", "close")
+AWAITED = ("connect_to_host", "disconnect_from_host", "close", "abort")
 
 
 def await_(qt: Entries, ours: Entries) -> int:
@@ -165,13 +166,11 @@ def await_(qt: Entries, ours: Entries) -> int:
         for start in range(len(entries)):
             if is_call(entries[start], *AWAITED) and end_of(entries, start) > start:
                 result = result_of(entries, start)
-                if result["k"] == "ret" and result.get("ret") is None and "raised" not in result:
+                if result["k"] == "ret" and "raised" not in result:
+                    ended = is_call(entries[start], *AWAITED[1:]) and entries is ours
+                    state = state_at(entries, entries[start]["obj"], end_of(entries, start))
                     result["k"] = "returned"
-                    entries[start]["ret"] = None
-                    here += 1
-                elif result["k"] == "ret" and result.get("ret") == "refused":
-                    result["k"] = "returned"
-                    entries[start]["ret"] = "refused"
+                    entries[start]["ret"] = "not ended" if ended and state == "ConnectedState" else result.get("ret")
                     here += 1
         entries[:] = [entry for entry in entries if entry["k"] != "returned"]
         touched += here if entries is qt else 0
@@ -218,7 +217,9 @@ def wait(qt: Entries, ours: Entries) -> int:
                     touched += 1
                 else:
                     error = entry["value"]
-            if is_signal(entry, "new_connection"):
+            if is_call(entry, "close") or (is_query(entry, "has_pending_connections") and not entry["value"]):
+                pending = 0
+            elif is_signal(entry, "new_connection"):
                 pending += 1
             elif is_call(entry, "next_pending_connection") and entry.get("ret") is not None:
                 pending -= 1
@@ -236,12 +237,22 @@ def wait(qt: Entries, ours: Entries) -> int:
                     "wait_for_ready_read": timed_out and unread_news and len(inside) == 2,
                 }
                 result = result_of(qt, index)
-                if holds.get(entry["fn"]) and result.get("ret") in (False, [False, True]):
+                number = sum(is_call(other, entry["fn"]) for other in of(qt[:index], obj))
+                mine = [at for at, other in enumerate(ours) if other.get("obj") == obj and is_call(other, entry["fn"])]
+                returned = number < len(mine) and result_of(ours, mine[number]).get("ret") in (True, [True, False])
+                if returned and holds.get(entry["fn"]) and result.get("ret") in (False, [False, True]):
                     result["ret"] = True if result["ret"] is False else [True, False]
                     touched += 1
                 if entry["fn"] == "wait_for_ready_read" and result.get("ret") is True:
                     unread_news = False
-    return touched + remove(qt, lambda entry: is_signal(entry, "error_occurred") and entry["args"] == [TIMED_OUT])
+    told = {
+        id(entry)
+        for start in range(len(qt))
+        if is_call(qt[start]) and qt[start]["fn"].startswith("wait_for_")
+        for entry in qt[start : end_of(qt, start)]
+        if is_signal(entry, "error_occurred") and entry["args"] == [TIMED_OUT]
+    }
+    return touched + remove(qt, lambda entry: id(entry) in told)
 
 
 def tell_nested(qt: Entries) -> int:
@@ -255,6 +266,25 @@ def tell_nested(qt: Entries) -> int:
             signal |= {"error": NO_ERROR, "avail": values[0] if values else None}
             qt.insert(index + 1, signal)
             touched += 1
+    return touched
+
+
+def go_on(qt: Entries, ours: Entries) -> int:
+    """Move what happened to an object in one of its waits in front of that."""
+    touched = 0
+    for entries in (qt, ours):
+        for start in range(len(entries)):
+            call = entries[start]
+            if not is_call(call) or not call["fn"].startswith("wait_for_"):
+                continue
+            end = end_of(entries, start)
+            if end == start:
+                continue
+            inside = [entry for entry in entries[start + 1 : end] if entry.get("obj") == call["obj"]]
+            others = [entry for entry in entries[start + 1 : end] if entry.get("obj") != call["obj"]]
+            entries[start:end] = [*inside, call, *others]
+            touched += len(inside) if entries is qt else 0
+        remove(entries, lambda entry: False)
     return touched
 
 
@@ -287,10 +317,10 @@ def send_before_the_end(qt: Entries, ours: Entries) -> int:
                 if following is None or following.get("args") != ["ClosingState"]:
                     continue  # found while writing
                 sent = {**entry, "name": "bytes_written", "args": [queued - written]}
-                for other in qt[index:]:
-                    if other["k"] == "peer" and isinstance(other.get("data"), list):
-                        other["data"] = ["".join(texts), *other["data"][1:]]
-                        touched += 1
+                peer = next((e for e in qt[index:] if e["k"] == "peer" and isinstance(e.get("data"), list)), None)
+                if peer is not None:
+                    peer["data"] = ["".join(texts), *peer["data"][1:]]
+                    touched += 1
                 qt.insert(index, sent)
                 touched += 1
                 break
@@ -304,6 +334,7 @@ def send_at_once(qt: Entries, ours: Entries) -> int:
     compared of ``bytes_to_write`` is its sum with what was written.
     """
     touched = find_losses_in_write(qt) + end_at_once(qt)
+    unrecorded = {obj for obj in objects(qt) if total_written(qt, obj) > total_queued(qt, obj)}
     for entries in (qt, ours):
         for obj in objects(entries):
             written, queued = 0, 0
@@ -313,7 +344,9 @@ def send_at_once(qt: Entries, ours: Entries) -> int:
                 entry["written"] = written
                 if is_signal(entry, "bytes_written"):
                     # What was not recorded when it was written does not count.
-                    written = min(written + entry["args"][0], queued)
+                    written += entry["args"][0] if queued else 0
+                    if obj in unrecorded:
+                        written = min(written, queued)
                 elif is_signal(entry, "state_changed") and entry["args"] == ["HostLookupState"]:
                     written = queued = 0
                 elif is_call(entry, "write", "put_char"):
@@ -322,6 +355,12 @@ def send_at_once(qt: Entries, ours: Entries) -> int:
                     entry["value"] += entry["written"]
                     entry["fn"] = "bytes_to_write + bytes written"
                     touched += 1 if entries is qt else 0
+                elif is_call(entry, "wait_for_bytes_written") and entries is ours and written < queued:
+                    result = result_of(entries, index)
+                    inside = entries[index : end_of(entries, index)]
+                    more = sum(other["args"][0] for other in of(inside, obj) if is_signal(other, "bytes_written"))
+                    if result.get("ret") is True and written + more < queued and obj not in unrecorded:
+                        result["ret"] = "too early"
                 elif is_call(entry, "flush"):
                     end = end_of(entries, index)
                     if any(is_signal(other, "bytes_written") for other in entries[index:end]):
@@ -330,6 +369,15 @@ def send_at_once(qt: Entries, ours: Entries) -> int:
         here = remove(entries, lambda entry: is_signal(entry, "bytes_written"))
         touched += here if entries is qt else 0
     return touched
+
+
+def total_written(entries: Entries, obj: str) -> int:
+    return sum(entry["args"][0] for entry in of(entries, obj) if is_signal(entry, "bytes_written"))
+
+
+def total_queued(entries: Entries, obj: str) -> int:
+    writes = (at for at, e in enumerate(entries) if is_call(e, "write", "put_char") and e["obj"] == obj)
+    return sum(count_of(result_of(entries, at)) for at in writes)
 
 
 def find_losses_in_write(qt: Entries) -> int:
@@ -399,7 +447,8 @@ def is_listening_before(entries: Entries, obj: str, index: int) -> bool:
     return bool(calls) and is_call(entries[calls[-1]], "listen") and result_of(entries, calls[-1]).get("ret") is True
 
 
-THE_LONG_WAY = ["ConnectingState", "ConnectedState", "ClosingState", "UnconnectedState"]
+def timeouts(entries: Entries) -> int:
+    return sum(entry["k"] == "wait_timeout" for entry in entries)
 
 
 def drop_the_attempt(qt: Entries, ours: Entries) -> int:
@@ -418,16 +467,20 @@ def drop_the_attempt(qt: Entries, ours: Entries) -> int:
         error = qt[last]["error"]
         between = [qt[at] for at in range(index + 1, last + 1)]
         kept = [other for other in between if not (is_signal(other) and other["obj"] == obj)]
-        for other in [*kept, *qt[last + 1 :]]:
-            if other.get("obj") == obj and is_query(other, "state") and other in kept:
+        for other in kept:
+            if other.get("obj") == obj and is_query(other, "state"):
                 other["value"] = "UnconnectedState"
-            elif other.get("obj") == obj and is_query(other, "bytes_to_write"):
+        peers = 0
+        for other in [*kept, *qt[last + 1 :]]:
+            if other.get("obj") == obj and is_call(other, "connect_to_host"):
+                break
+            if other.get("obj") == obj and is_query(other, "bytes_to_write"):
                 other["value"] = 0
-            elif other["k"] == "peer" and isinstance(other.get("data"), list):
+            elif other["k"] == "peer" and isinstance(other.get("data"), list) and not peers:
                 other["data"] = ["", "eof"]
-        timeout = next((other for other in ours if other["k"] == "wait_timeout"), None)
-        if timeout is not None:
-            ours.remove(timeout)  # of who waits for the signal that Qt ends with
+                peers += 1
+        if timeouts(ours) > timeouts(qt):  # of who waits for the signal that Qt ends with
+            ours.remove(next(other for other in ours if other["k"] == "wait_timeout"))
         ending = [
             {"k": "signal", "obj": obj, "name": "state_changed", "args": ["UnconnectedState"]},
             {"k": "signal", "obj": obj, "name": "read_channel_finished"},
@@ -457,7 +510,7 @@ def set_options(qt: Entries, ours: Entries) -> int:
         for there, here in zip(theirs, mine, strict=False):
             name = there["args"][0]
             if is_call(there, "set_socket_option"):
-                if here.get("ret") == "refused":
+                if str(here.get("ret")).startswith("refused"):
                     here["ret"] = None  # the getter after it shows that nothing has changed
                     touched += 1
                 elif isinstance(there["args"][1], int):
@@ -514,18 +567,14 @@ def keep_the_error(qt: Entries) -> int:
     """A refused write() leaves error() alone; Qt's sets it to UnknownSocketError."""
     touched = 0
     for obj in objects(qt):
-        error, refused = NO_ERROR, False
-        for index, entry in enumerate(qt):
-            if entry.get("obj") != obj:
-                continue
+        error = NO_ERROR
+        for entry in of(qt, obj):
             if is_signal(entry, "error_occurred"):
-                error, refused = entry["args"][0], False
-            elif is_call(entry, "connect_to_host"):
-                error, refused = NO_ERROR, False
-            elif is_call(entry, "write", "put_char") and result_of(qt, index).get("ret") in (-1, False):
-                refused = True
-            elif refused and is_query(entry, "error") and entry["value"] == NO_ERROR != error:
-                entry["value"] = error
+                error = entry["args"][0]
+            elif is_call(entry, "connect_to_host", "close", "abort"):
+                error = NO_ERROR
+            elif is_query(entry, "error") and entry["value"] == NO_ERROR != error:
+                entry["value"] = error  # nothing but a refused write resets it, recorded or not
                 touched += 1
     return touched
 
@@ -562,6 +611,13 @@ RULES: tuple[Rule, ...] = (
         "rows 2, 13 and 19",
         "A wait has no time-out of its own, so none becomes an error; and it returns if what it waits for holds.",
         wait,
+    ),
+    Rule(
+        "meanwhile",
+        "law 2",
+        "While a `wait_for_...` waits, and before, everything else goes on; in Qt only inside of it.  So what was told"
+        " in a wait is compared as if it had been told right before; it must not come after.",
+        go_on,
     ),
     Rule(
         "the attempt is dropped",
@@ -641,6 +697,8 @@ def compare(qt: Iterable[Entry], ours: Iterable[Entry]) -> Comparison:
     theirs_by_object, ours_by_object = streams(left), streams(right)
     for obj in dict.fromkeys([*theirs_by_object, *ours_by_object]):
         theirs, mine = theirs_by_object.get(obj, []), ours_by_object.get(obj, [])
+        for stream in (theirs, mine):
+            remove(stream, lambda entry: False)  # a call around which only others did something
         blind(theirs, mine)
         lines, missing = difference([show(entry) for entry in theirs], [show(entry) for entry in mine])
         if not lines:
@@ -710,7 +768,8 @@ def show(entry: Entry) -> str:
             return f"{name}({args}) [{beside}]"
         case {"k": "call", "fn": fn}:
             args = ", ".join(str(arg) for arg in entry.get("args", ()))
-            return f"{fn}({args})" + (f" -> {entry['ret']!r}" if "ret" in entry else "")
+            raised = f" raised {entry['raised']}" if "raised" in entry else ""
+            return f"{fn}({args})" + (f" -> {entry['ret']!r}" if "ret" in entry else raised)
         case {"k": "ret", "fn": fn}:
             return f"... {fn} -> {entry.get('ret', entry.get('raised'))!r}"
         case {"k": "query", "fn": fn, "value": value}:

@@ -17,6 +17,8 @@ import os
 import queue
 import socket
 import threading
+import time
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
@@ -48,6 +50,10 @@ UNREACHABLE = ("192.0.2.", "198.51.100.", "203.0.113.")
 
 IDLE = 0.002
 """How long trio's loop must have had nothing to do, in real seconds, before its clock jumps."""
+
+
+LONGEST_RUN = 25
+"""Of a program, in real seconds."""
 
 
 class Abandoned(BaseException):
@@ -109,7 +115,7 @@ class Resolver(trio.abc.HostnameResolver):
         proto: int = 0,
         flags: int = 0,
     ) -> list[tuple[Any, Any, int, str, Any]]:
-        name = host.decode() if isinstance(host, bytes) else str(host)
+        name = (host.decode() if isinstance(host, bytes) else str(host)).lower().removesuffix(".")
         await trio.sleep(DELAYS.get(name, ANSWER))
         found: list[tuple[Any, Any, int, str, Any]] = []
         for address in ("127.0.0.1",) if name == "localhost" else NAMES.get(name, ()):
@@ -151,6 +157,7 @@ class Stage:
         self._waiting: deque[Actor] = deque()  # slots whose next call is a verb
         self._nudge: trio.Event | None = None
         self._numbers = itertools.count()
+        self._until = time.monotonic() + LONGEST_RUN
 
     # -- from the program's thread, or from that of a slot ----------------------------------
 
@@ -210,6 +217,8 @@ class Stage:
             call, actor.parked = actor.parked or actor.calls.get(), None
             if call is None:
                 break
+            if time.monotonic() > self._until:
+                raise TimeoutError(f"the program took more than {LONGEST_RUN} s")
             if slots_first and not call.sees:
                 await self._let_slots_act()
             try:
@@ -220,18 +229,24 @@ class Stage:
                 await self._let_slots_act()
             actor.answers.put(result)
         if actor.failure is not None and not isinstance(actor.failure, Abandoned):
-            raise actor.failure
+            if slots_first:
+                raise actor.failure
+            traceback.print_exception(actor.failure)  # as PySide6 does with what a slot raises
 
-    def start_slot(self, play: Callable[[], object]) -> None:
-        """A slot of the program begins, in the middle of whatever goes on; it may look until it wants to act."""
+    def start_slot(self, play: Callable[[], object], *, acts_now: bool = False) -> None:
+        """A slot of the program begins, in the middle of whatever goes on; it may look until it wants to act.
+
+        Args:
+          acts_now: It is no slot but what a factory is to trioqt, so it may act too, until it wants to wait.
+        """
         actor = Actor(play)
         while True:
             call = actor.calls.get()
             if call is None:
                 if actor.failure is not None:
-                    raise actor.failure
+                    traceback.print_exception(actor.failure)
                 return
-            if not call.sees:
+            if call.waits or not (call.sees or acts_now):
                 actor.parked = call
                 self._waiting.append(actor)
                 if self._nudge is not None:

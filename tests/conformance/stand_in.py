@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import ipaddress
 import math
 import os
 from collections.abc import Callable
@@ -177,6 +178,31 @@ class QHostAddress:
     def isLoopback(self) -> bool:
         return self.address.is_loopback()
 
+    def isMulticast(self) -> bool:
+        return self.address.is_multicast()
+
+    def isBroadcast(self) -> bool:
+        return self.address == trioqt.HostAddress.BROADCAST
+
+    def isInSubnet(self, subnet: QHostAddress, length: int) -> bool:
+        return self.address.is_in_subnet(f"{subnet.toString()}/{length}")
+
+    def isEqual(self, other: QHostAddress) -> bool:
+        return self == other
+
+    def toIPv4Address(self) -> int:
+        return int(ipaddress.IPv4Address(self.toString())) if "." in self.toString() else 0
+
+    def scopeId(self) -> str:
+        return self.toString().partition("%")[2]
+
+    def setAddress(self, address: object) -> bool:
+        self.address = QHostAddress(address).address
+        return not self.isNull()
+
+    def clear(self) -> None:
+        self.address = trioqt.HostAddress.NULL
+
     def __eq__(self, other: object) -> bool:
         return self.address == QHostAddress(other).address
 
@@ -193,17 +219,75 @@ def _host(host: object) -> trioqt.HostAddress | str:
     return host if isinstance(host, str) else QHostAddress(host).address
 
 
+class QByteArray(bytes):
+    """What reading gives: bytes, with the members that programs use."""
+
+    def data(self) -> bytes:
+        return bytes(self)
+
+    def size(self) -> int:
+        return len(self)
+
+    length = size
+
+    def isEmpty(self) -> bool:
+        return not self
+
+    def trimmed(self) -> QByteArray:
+        return QByteArray(self.strip())
+
+    def startsWith(self, prefix: bytes) -> bool:
+        return self.startswith(prefix)
+
+    def endsWith(self, suffix: bytes) -> bool:
+        return self.endswith(suffix)
+
+    def contains(self, piece: bytes) -> bool:
+        return self.find(piece) >= 0
+
+    def indexOf(self, piece: bytes) -> int:
+        return self.find(piece)
+
+    def append(self, more: bytes) -> QByteArray:
+        return QByteArray(self + more)
+
+    def left(self, count: int) -> QByteArray:
+        return QByteArray(self[:count])
+
+    def right(self, count: int) -> QByteArray:
+        return QByteArray(self[max(len(self) - count, 0) :])
+
+    def mid(self, start: int, count: int = -1) -> QByteArray:
+        return QByteArray(self[start:] if count < 0 else self[start : start + count])
+
+    def toUpper(self) -> QByteArray:
+        return QByteArray(self.upper())
+
+    def toLower(self) -> QByteArray:
+        return QByteArray(self.lower())
+
+    def toHex(self) -> QByteArray:
+        return QByteArray(self.hex().encode())
+
+    def toInt(self) -> tuple[int, bool]:
+        return (int(self), True) if self.isdigit() else (0, False)
+
+    def toStdString(self) -> str:
+        return self.decode()
+
+
 # ---- signals -----------------------------------------------------------------------------------
 
 
 class Signal:
     """What slots are connected to: those of the recorder run at once, the program's own are actors."""
 
-    def __init__(self) -> None:
+    def __init__(self, sender: QObject) -> None:
         self.recorders: list[Callable[..., object]] = []
         self.slots: list[Callable[..., object]] = []
+        self._sender = sender
 
-    def connect(self, slot: Callable[..., object]) -> None:
+    def connect(self, slot: Callable[..., object], type: object = None) -> None:
         self.slots.append(slot)
 
     def disconnect(self, slot: Callable[..., object] | None = None) -> None:
@@ -213,6 +297,8 @@ class Signal:
             self.slots.remove(slot)
 
     def emit(self, *args: object) -> None:
+        if self._sender.signalsBlocked():
+            return
         for recorder in self.recorders:
             recorder(*args)
         for slot in tuple(self.slots):
@@ -232,22 +318,98 @@ class Hook(Subscription[Event]):
 
 
 class QObject:
+    """Names, properties and blocked signals, which have nothing to do with sockets."""
+
+    ABSENT: ClassVar[frozenset[str]] = frozenset()
+    """Members of the class in Qt that trioqt has no counterpart of."""
+
     def __init__(self, parent: object = None) -> None:
         self._parent = parent
+        self._name = ""
+        self._properties: dict[str, object] = {}
+        self._blocked = False
 
     def parent(self) -> object:
         return self._parent
 
+    def setParent(self, parent: object) -> None:
+        self._parent = parent
+
+    def objectName(self) -> str:
+        return self._name
+
+    def setObjectName(self, name: str) -> None:
+        self._name = name
+
+    def property(self, name: str) -> object:
+        return self._properties.get(name)
+
+    def setProperty(self, name: str, value: object) -> bool:
+        known = name in self._properties
+        self._properties[name] = value
+        return known
+
+    def blockSignals(self, block: bool) -> bool:
+        before, self._blocked = self._blocked, block
+        return before
+
+    def signalsBlocked(self) -> bool:
+        return self._blocked
+
+    def deleteLater(self) -> None:
+        _stage.do(lambda: _stage.nursery.start_soon(self._destroy))
+
+    async def _destroy(self) -> None:
+        pass
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
+        if name not in self.ABSENT:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return lambda *args: NOT_THERE
+
+
+class QIODeviceBase:
+    OpenModeFlag = OpenModeFlag
+
+
+for _name, _mode in OpenModeFlag.__members__.items():
+    setattr(QIODeviceBase, _name, _mode)
+
+
+class QIODevice(QObject, QIODeviceBase):
+    pass
 
 
 # ---- sockets -----------------------------------------------------------------------------------
 
 
-class QAbstractSocket(QObject):
+class QAbstractSocket(QIODevice):
+    ABSENT = frozenset(
+        [
+            "isOpen",
+            "openMode",
+            "isReadable",
+            "isWritable",
+            "isTextModeEnabled",
+            "setOpenMode",
+            "pauseMode",
+            "setPauseMode",
+            "resume",
+            "protocolTag",
+            "setProtocolTag",
+            "proxy",
+            "setProxy",
+            "pos",
+            "size",
+            "seek",
+            "reset",
+            "readChannelCount",
+            "writeChannelCount",
+            "currentReadChannel",
+            "currentWriteChannel",
+            "setCurrentReadChannel",
+        ]
+    )
     SocketState = SocketState
     SocketError = SocketError
     SocketOption = SocketOption
@@ -255,14 +417,12 @@ class QAbstractSocket(QObject):
     SocketType = SocketType
     BindFlag = BindFlag
     PauseMode = PauseMode
-    UnconnectedState, HostLookupState, ConnectingState, ConnectedState = list(SocketState)[:4]
-    BoundState, ListeningState, ClosingState = list(SocketState)[4:]
 
     def __init__(self, parent: object = None, sock: trioqt.TcpSocket | None = None) -> None:
         super().__init__(parent)
-        self.stateChanged, self.errorOccurred = Signal(), Signal()
-        self.hostFound, self.connected, self.disconnected = Signal(), Signal(), Signal()
-        self.readyRead, self.bytesWritten, self.readChannelFinished = Signal(), Signal(), Signal()
+        self.stateChanged, self.errorOccurred = Signal(self), Signal(self)
+        self.hostFound, self.connected, self.disconnected = Signal(self), Signal(self), Signal(self)
+        self.readyRead, self.bytesWritten, self.readChannelFinished = Signal(self), Signal(self), Signal(self)
         self._read_buffer_size = 0
         self._ended: trio.Event | None = None  # of the connect_to_host that runs, or ran last
         self._attempt = trio.CancelScope()
@@ -362,7 +522,8 @@ class QAbstractSocket(QObject):
         return _stage.poll(lambda: self._sock.at_end())
 
     def _read(self, failed: object, read: Callable[[], Any]) -> Any:
-        return _stage.do(lambda: _or(failed, read))
+        result = _stage.do(lambda: _or(failed, read))
+        return QByteArray(result) if isinstance(result, bytes) else result
 
     def read(self, size: int) -> bytes:
         return self._read(b"", lambda: self._sock.read(size))  # type: ignore[no-any-return]
@@ -382,7 +543,7 @@ class QAbstractSocket(QObject):
         return self._read(-1, lambda: self._sock.skip(size))  # type: ignore[no-any-return]
 
     def getChar(self) -> tuple[bool, str]:
-        char = self._read(b"", lambda: self._sock.get_char())
+        char = bytes(self._read(b"", lambda: self._sock.get_char()))
         return bool(char), (char or b"\0").decode("latin-1")
 
     def ungetChar(self, char: str) -> None:
@@ -429,7 +590,9 @@ class QAbstractSocket(QObject):
 
         return _stage.do(look)
 
-    def setSocketDescriptor(self, descriptor: int, state: enum.Enum = SocketState.ConnectedState) -> bool:
+    def setSocketDescriptor(
+        self, descriptor: int, state: enum.Enum = SocketState.ConnectedState, mode: object = None
+    ) -> bool:
         def adopt() -> bool:
             self._reopen()
             self._sock.set_socket_descriptor(descriptor, trioqt.SocketState(state.value))
@@ -539,6 +702,18 @@ class QAbstractSocket(QObject):
     def waitForDisconnected(self, milliseconds: int = 30000) -> bool:
         return self._wait(milliseconds, lambda: self._sock.wait_for_disconnected())
 
+    def isSequential(self) -> bool:
+        """There is no other kind."""
+        return True
+
+    async def _destroy(self) -> None:
+        self._sock._close()
+
+
+for _names in (SocketState, SocketError, SocketOption, NetworkLayerProtocol, SocketType, BindFlag, PauseMode):
+    for _member in _names:
+        setattr(QAbstractSocket, str(_member.name), _member)
+
 
 class QTcpSocket(QAbstractSocket):
     pass
@@ -562,9 +737,11 @@ def _raise(exc: BaseException) -> Any:
 
 
 class QTcpServer(QObject):
+    ABSENT = frozenset({"proxy", "setProxy"})
+
     def __init__(self, parent: object = None) -> None:
         super().__init__(parent)
-        self.newConnection, self.acceptError = Signal(), Signal()
+        self.newConnection, self.acceptError = Signal(self), Signal(self)
         self._backlog: int | None = None
         self._accepted: dict[trioqt.TcpSocket, QTcpSocket] = {}
         self._made = False  # a socket, for a connection that is not told yet
@@ -595,10 +772,11 @@ class QTcpServer(QObject):
     def _tell(self, event: Event) -> None:
         match event:
             case trioqt.NewConnection():
-                if self._made and type(self).incomingConnection is not QTcpServer.incomingConnection:
-                    _stage.start_slot(functools.partial(self.incomingConnection, self._hand_over()))
-                self._made = False
-                self.newConnection.emit()
+                if type(self).incomingConnection is QTcpServer.incomingConnection:
+                    self.newConnection.emit()
+                elif self._made:
+                    self._made = False
+                    _stage.start_slot(functools.partial(self._incoming, self._hand_over()), acts_now=True)
             case trioqt.AcceptError(kind, _):
                 self.acceptError.emit(_error(kind))
 
@@ -652,6 +830,11 @@ class QTcpServer(QObject):
 
     def incomingConnection(self, descriptor: int) -> None:
         """What an override gets in place of a pending connection."""
+
+    def _incoming(self, descriptor: int) -> None:
+        """The override, and then the signal, as Qt does; for what the override adds Qt has none of its own."""
+        self.incomingConnection(descriptor)
+        _stage.do(self.newConnection.emit)
 
     def _hand_over(self) -> int:
         """Take the connection that has just come, as a descriptor."""
@@ -715,34 +898,84 @@ class QCoreApplication:
 
 
 class QEventLoop(QObject):
-    AllEvents = 0
+    class ProcessEventsFlag(enum.Flag):
+        AllEvents = 0
+
+    AllEvents = ProcessEventsFlag.AllEvents
 
     def __init__(self, parent: object = None) -> None:
         super().__init__(parent)
-        self._over = False
+        self._code: int | None = 0
 
     def exec(self) -> int:
-        self._over = False
-        while not self._over:
+        self._code = None
+        while self._code is None:
             _stage.wait(lambda: _stage.turn(0.01))
-        return 0
+        return self._code
+
+    def exit(self, code: int = 0) -> None:
+        self._code = code
 
     def quit(self) -> None:
-        self._over = True
+        self.exit()
+
+    def isRunning(self) -> bool:
+        return self._code is None
+
+    def processEvents(self, flags: object = None, milliseconds: int = 0) -> None:
+        QCoreApplication.processEvents(flags, milliseconds)
 
 
 class QTimer(QObject):
+    def __init__(self, parent: object = None) -> None:
+        super().__init__(parent)
+        self.timeout = Signal(self)
+        self._interval = 0
+        self._single_shot = False
+        self._running: trio.CancelScope | None = None
+
     @staticmethod
     def singleShot(milliseconds: int, slot: Callable[[], object]) -> None:
-        async def wait() -> None:
-            await trio.sleep(milliseconds / 1000)
-            _stage.start_slot(slot)
+        timer = QTimer()
+        timer.setSingleShot(True)
+        timer.timeout.connect(slot)
+        timer.start(milliseconds)
 
-        _stage.do(lambda: _stage.nursery.start_soon(wait))
+    def setInterval(self, milliseconds: int) -> None:
+        self._interval = milliseconds
+
+    def setSingleShot(self, single_shot: bool) -> None:
+        self._single_shot = single_shot
+
+    def isActive(self) -> bool:
+        return self._running is not None
+
+    def start(self, milliseconds: int | None = None) -> None:
+        self.stop()
+        if milliseconds is not None:
+            self._interval = milliseconds
+        self._running = trio.CancelScope()
+        scope = self._running
+        _stage.do(lambda: _stage.nursery.start_soon(self._run, scope))
+
+    def stop(self) -> None:
+        if self._running is not None:
+            _stage.do(self._running.cancel)
+            self._running = None
+
+    async def _run(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while self._running is scope:
+                await trio.sleep(max(self._interval, 1) / 1000)
+                if self._single_shot:
+                    self._running = None
+                self.timeout.emit()
 
 
-class QIODeviceBase:
-    OpenModeFlag = OpenModeFlag
+class ConnectionType(enum.Enum):
+    """All the same here: a slot acts after the step that emitted the signal."""
+
+    AutoConnection, DirectConnection, QueuedConnection, BlockingQueuedConnection = range(4)
 
 
 def _delete(obj: QObject) -> None:
@@ -784,12 +1017,13 @@ NETWORK = SimpleNamespace(
     QSslSocket=type("QSslSocket", (_Absent,), {}),
 )
 CORE = SimpleNamespace(
-    QByteArray=type("QByteArray", (bytes,), {}),
+    QByteArray=QByteArray,
     QObject=QObject,
     QCoreApplication=QCoreApplication,
     QEventLoop=QEventLoop,
     QTimer=QTimer,
-    QIODevice=QIODeviceBase,
+    QIODevice=QIODevice,
+    Qt=SimpleNamespace(ConnectionType=ConnectionType, **ConnectionType.__members__),
     QIODeviceBase=QIODeviceBase,
 )
 SHIBOKEN = SimpleNamespace(delete=_delete, isValid=_is_valid)

@@ -42,7 +42,7 @@ def test_a_scenario_goes_as_with_qt_except_for_its_listed_deviation(
 
 @pytest.mark.parametrize("name", sorted(all_scenarios()))
 def test_a_scenario_leaves_the_same_trace_every_time_and_nothing_else(name: str) -> None:
-    """But for the wording of errors, which has the numbers of ports and descriptors in it.  And no descriptor is left."""
+    """But for the wording of errors, which has numbers of ports and descriptors in it.  And no descriptor is left."""
     before = os.listdir("/dev/fd")
     first, *others = [without_wording(run(all_scenarios()[name])[0]) for _ in range(ROUNDS)]
 

@@ -25,17 +25,20 @@ def _module(name: str, namespace: types.SimpleNamespace) -> types.ModuleType:
     return module
 
 
+MODULES: dict[str, types.ModuleType] = {
+    "PySide6": types.ModuleType("PySide6"),
+    "PySide6.QtCore": _module("PySide6.QtCore", stand_in.CORE),
+    "PySide6.QtNetwork": _module("PySide6.QtNetwork", stand_in.NETWORK),
+    "shiboken6": _module("shiboken6", stand_in.SHIBOKEN),
+    "harness": trace,
+}
+"""What a scenario imports, in its functions too."""
+
+
 def load(files: Iterable[Path]) -> dict[str, Scenario]:
     """The scenarios in ``files``, bound to trioqt.  Files that say ``from harness import scenario`` are welcome."""
-    modules = {
-        "PySide6": types.ModuleType("PySide6"),
-        "PySide6.QtCore": _module("PySide6.QtCore", stand_in.CORE),
-        "PySide6.QtNetwork": _module("PySide6.QtNetwork", stand_in.NETWORK),
-        "shiboken6": _module("shiboken6", stand_in.SHIBOKEN),
-        "harness": trace,
-    }
     found: dict[str, Scenario] = {}
-    with mock.patch.dict(sys.modules, modules), mock.patch.dict(trace.SCENARIOS, clear=True):
+    with mock.patch.dict(sys.modules, MODULES), mock.patch.dict(trace.SCENARIOS, clear=True):
         for file in files:
             runpy.run_path(str(file))
         found.update(trace.SCENARIOS)
@@ -85,5 +88,6 @@ def run(scenario: Scenario) -> tuple[list[Entry], str]:
             how = f"exception: {type(exc).__name__}: {exc}"
         ended.append((recorder.finish(), how))
 
-    stage.play(play)
+    with mock.patch.dict(sys.modules, MODULES):
+        stage.play(play)
     return ended[0]

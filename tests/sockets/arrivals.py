@@ -30,8 +30,9 @@ __all__ = [
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let other tasks and the network go on until ``condition()``."""
-    while not condition():
-        await trio.lowlevel.checkpoint()
+    with trio.fail_after(5):
+        while not condition():
+            await trio.lowlevel.checkpoint()
 
 
 def unread_bytes(descriptor: int) -> int:

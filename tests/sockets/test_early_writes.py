@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from tests.networks import Loopback, Network, RawListener
 from tests.sockets.arrivals import fill
 from tests.sockets.ports import refusing_port
 from tests.sockets.telling import told
-from trioqt import BytesWritten, Connected, ErrorKind, SocketError, SocketState, StateChanged, TcpSocket
+from trioqt import BytesWritten, Connected, ErrorKind, ErrorOccurred, SocketError, SocketState, StateChanged, TcpSocket
 from trioqt.core.states import Told
 
 UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, LISTENING, CLOSING = SocketState
@@ -77,7 +78,7 @@ async def attempt(
     gate = trio.Event()
     names({"peer.example": [found] if found else []}, gate=gate)
     async with TcpSocket(**options) as sock, trio.open_nursery() as nursery:
-        with await network.raw_listener() as listener:
+        with trio.fail_after(5), await network.raw_listener() as listener:
             ended: list[str] = []
             connect = functools.partial(sock.connect_to_host, "peer.example", port or listener.port)
             nursery.start_soon(note, connect, ended)
@@ -288,6 +289,7 @@ async def test_when_the_attempt_is_dropped_whoever_waits_is_told_that_it_was_end
     scope = trio.CancelScope()
     names({"peer.example": ["127.0.0.1"]}, gate=trio.Event())
     ended: list[str] = []
+    called: list[str] = []
 
     async def connect(sock: TcpSocket) -> None:
         with scope, pytest.raises(trio.ClosedResourceError):
@@ -303,15 +305,17 @@ async def test_when_the_attempt_is_dropped_whoever_waits_is_told_that_it_was_end
         if end == "abort":
             sock.abort()
         elif end == "disconnect":
-            await sock.disconnect_from_host()
+            await note(sock.disconnect_from_host, called)
         elif end == "aclose":
-            await sock.aclose()
+            await note(sock.aclose, called)
         else:
             scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
         left = sock.state(), sock.bytes_to_write()
 
     assert left == (UNCONNECTED, 0)
+    if end in ("disconnect", "aclose"):
+        assert called == (["UNFINISHED_SOCKET_OPERATION"] if queued else ["done"])
     assert ended == (["closed"] if queued or wait is not WAITS["send_all"] else [])
 
 
@@ -358,6 +362,56 @@ class WritesEarly(TcpSocket):
         super()._tell(thing)
         if thing is CONNECTING:
             self.write(b"early")
+
+
+ENDS: dict[str, Call] = {
+    "disconnect_from_host": lambda sock: sock.disconnect_from_host(),
+    "aclose": lambda sock: sock.aclose(),
+    "block": lambda sock: trio.lowlevel.checkpoint(),  # noqa: ASYNC105  (the caller awaits it)
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+async def test_an_orderly_end_that_drops_an_attempt_tells_of_the_bytes_that_were_promised(end: Call) -> None:
+    """Row 12: the attempt is dropped at once.  But a ``send_all`` that returned is not forgotten without a word."""
+    ScriptedNetwork({"1.1.1.1": Answer(gate=trio.Event())})
+    ended: list[str] = []
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(SocketError) as caught:
+            async with TcpSocket() as sock, told(sock) as events:
+                nursery.start_soon(note, functools.partial(sock.connect_to_host, "1.1.1.1", 80), ended)
+                await trio.testing.wait_all_tasks_blocked()
+                await sock.send_all(b"precious")
+                await end(sock)
+        await sock.aclose()  # it is told once
+
+    assert caught.value.kind is ErrorKind.UNFINISHED_SOCKET_OPERATION
+    assert caught.value.message == "8 bytes were queued for a connection that was not made"
+    assert (ended, sock.state(), sock.bytes_to_write(), sock.error()) == (["closed"], UNCONNECTED, 0, None)
+    assert not any(isinstance(event, ErrorOccurred) for event in events)
+
+
+@pytest.mark.parametrize("end", ["abort", "exception", "cancelled"])
+async def test_an_end_at_once_drops_the_promised_bytes_silently(end: str) -> None:
+    """Who ends it so knows what it does."""
+    ScriptedNetwork({"1.1.1.1": Answer(gate=trio.Event())})
+    ended: list[str] = []
+    error = KeyError("the body's own")
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope, contextlib.suppress(KeyError):
+            async with TcpSocket() as sock:
+                nursery.start_soon(note, functools.partial(sock.connect_to_host, "1.1.1.1", 80), ended)
+                await trio.testing.wait_all_tasks_blocked()
+                await sock.send_all(b"precious")
+                if end == "abort":
+                    sock.abort()
+                elif end == "exception":
+                    raise error
+                else:
+                    scope.cancel()
+
+    assert (ended, sock.state(), sock.bytes_to_write()) == (["closed"], UNCONNECTED, 0)
+    assert error.__context__ is None
 
 
 @every_wait

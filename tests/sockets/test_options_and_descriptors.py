@@ -408,6 +408,20 @@ async def test_adopting_a_connection(network: Loopback) -> None:
     assert not is_open(descriptor)
 
 
+async def test_adopting_a_connection_that_its_peer_has_reset(network: Loopback) -> None:
+    """The system has forgotten the peer, and keeps the failure for the first read."""
+    async with raw_pair(network) as (theirs, peer):
+        peer.reset()
+        async with TcpSocket() as sock:
+            sock.set_socket_descriptor(theirs.detach())
+            said = sock.state(), sock.error(), sock.peer_address(), sock.peer_port()
+            with pytest.raises(SocketError) as caught:
+                await sock.receive_some()
+
+    assert said == (CONNECTED, None, HostAddress.NULL, 0)
+    assert (caught.value.kind, caught.value.errno) == (ErrorKind.REMOTE_HOST_CLOSED, errno.ECONNRESET)
+
+
 async def test_adopting_a_bound_socket(network: Loopback) -> None:
     """BOUND is told, and connecting leaves from its address."""
     theirs = socket.socket()

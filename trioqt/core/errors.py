@@ -47,7 +47,7 @@ class ErrorKind(enum.Enum):
     UNSUPPORTED_SOCKET_OPERATION = 10
     """The system, or this kind of socket, cannot do that."""
     UNFINISHED_SOCKET_OPERATION = 11
-    """Qt's, for an operation that is still under way."""
+    """An operation is still under way; here: what was queued for a connection is dropped before that is made."""
     PROXY_AUTHENTICATION_REQUIRED = 12
     """The proxy wants credentials."""
     SSL_HANDSHAKE_FAILED = 13

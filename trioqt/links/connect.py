@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 import trio
@@ -42,6 +43,10 @@ class Target:
 
 class AttemptsFailed(ExceptionGroup[OSError]):
     """Nothing but failed attempts, in the order in which they ended; a group of another class holds a bug."""
+
+    def derive(self, excs: Sequence[Any], /) -> AttemptsFailed:  # type: ignore[override]
+        """What a scope that is cancelled at the same time makes of it, when it looks for Cancelled in it."""
+        return AttemptsFailed(self.message, excs)
 
 
 Prepare = Callable[[trio.socket.SocketType, Sockaddr], None]

@@ -34,7 +34,7 @@ from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import look_up
 from trioqt.sockets.subscription import EventSource
 
-__all__ = ["AbstractSocket", "Failure", "check_host", "check_port", "check_size"]
+__all__ = ["AbstractSocket", "Failure", "Generation", "check_host", "check_port", "check_size"]
 
 Host = HostAddress | str | IPv4Address | IPv6Address
 
@@ -53,7 +53,7 @@ def check_host(host: Host) -> HostAddress | str:
         return HostAddress(str(host))
     if not isinstance(host, str):
         raise TypeError(f"a host is a name or an address, not {type(host).__name__}")
-    address = parse_address(host)
+    address = parse_address(host.strip())  # as Qt does
     return host if address is None else address
 
 
@@ -88,6 +88,14 @@ class Failure:
         error = SocketError(self.kind, self.message, errno=number)
         error.__cause__ = self.cause
         return error
+
+
+@attrs.define(eq=False)
+class Generation:
+    """One attempt and its connection, so that who waits for one does not go on with the next, and knows its fate."""
+
+    connected: bool = False  # it came as far as a connection
+    unsent: bool = False  # queued bytes were dropped at its end
 
 
 @attrs.define(eq=False)
@@ -134,6 +142,7 @@ class AbstractSocket(EventSource):
         "_bound",
         "_closed",
         "_ended_by",
+        "_ends",
         "_error",
         "_error_string",
         "_failure",
@@ -157,7 +166,8 @@ class AbstractSocket(EventSource):
         self._home = parent
         self._block: Block | None = None
         self._closed = False
-        self._generation = 0  # counts attempts and connections, so that who waits for one does not go on with the next
+        self._generation = Generation()
+        self._ends = 0  # how often it became UNCONNECTED, or a connection was replaced
         self._open = False  # a connection was begun or given, and none was aborted since
         self._aborted = False  # the connection was ended here, by abort()
         self._ended_by: trio.lowlevel.Task | None = None  # and in order, by this task; others could not know
@@ -200,7 +210,8 @@ class AbstractSocket(EventSource):
 
         Raises:
           SocketError: After a normal body, if queued bytes could not be sent (SOCKET_TIMEOUT after
-            ``flush_timeout``), unless a call has already raised that failure.
+            ``flush_timeout``, UNFINISHED_SOCKET_OPERATION if that ends an attempt), unless a call has already raised
+            that failure.
         Cancelled: the connection has ended, as by ``abort()``.
         """
         try:
@@ -481,7 +492,8 @@ class AbstractSocket(EventSource):
 
         Args:
           state: CONNECTED, BOUND or UNCONNECTED, what the OS socket is.  One that is UNCONNECTED is neither bound nor
-            connected; the next ``connect_to_host`` uses it, for addresses of its family.
+            connected; the next ``connect_to_host`` uses it, for addresses of its family.  One that was reset already is
+            CONNECTED, without a peer, and the first read finds the failure (not on Windows).
 
         Raises:
           SocketError: UNSUPPORTED_SOCKET_OPERATION if it is no open TCP socket in that state, or this socket's own,
@@ -521,7 +533,7 @@ class AbstractSocket(EventSource):
         generation, waited = self._generation, False
         while self.state() is not CONNECTED:
             attempting = self._machine.state in (SocketState.HOST_LOOKUP, SocketState.CONNECTING)
-            if not attempting or self._generation != generation:
+            if not attempting or self._generation is not generation:
                 self._refuse("wait for a connection", waited=waited)
             await self._wait_changed()
             waited = True
@@ -529,16 +541,19 @@ class AbstractSocket(EventSource):
     async def wait_for_disconnected(self) -> None:
         """Wait until UNCONNECTED, whatever the reason; ``error()`` tells it.  Returns at once if it is.
 
+        Returns also if another attempt has begun since, or ``set_socket_descriptor`` has replaced the connection.
+
         Reads ahead while it waits, up to ``read_buffer_size``: a peer that ends behind more unread bytes than that is
         noticed once they are read.  With ``half_open`` the peer's end alone is not it.
 
         Cancelled: nothing has happened.
         Qt: waitForDisconnected().  There, False if it was unconnected already.
         """
+        ends = self._ends  # of what it waits for now: another attempt may begin in the step in which that ends
         await trio.lowlevel.checkpoint()
         self._watch_end(1)
         try:
-            while self._machine.state is not SocketState.UNCONNECTED:
+            while self._machine.state is not UNCONNECTED and self._ends == ends:
                 await self._wait_changed()
         finally:
             self._watch_end(-1)
@@ -550,6 +565,8 @@ class AbstractSocket(EventSource):
 
     def _tell(self, thing: Told) -> None:
         """Post one thing that the table tells, if anybody listens."""
+        if thing is UNCONNECTED:
+            self._ends += 1
         if self._subscriptions:
             if thing is ErrorOccurred:
                 assert self._error is not None
@@ -606,6 +623,11 @@ class AbstractSocket(EventSource):
             raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} outside of the socket's `async with` block")
         state = self._machine.state.name.lower().replace("_", " ")
         raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} while {state}")
+
+    def _check_same(self, generation: Generation, attempted: str) -> None:
+        """Raise if another attempt or connection has begun since the call did.  Raises: trio.ClosedResourceError."""
+        if self._generation is not generation:
+            raise trio.ClosedResourceError(f"cannot {attempted}: the connection was ended here")
 
     def _refuse_aloud(self, attempted: str, told: Input) -> NoReturn:
         """The same for a call that is wrong in this state and, as in Qt, tells so too."""

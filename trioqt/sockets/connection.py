@@ -19,12 +19,12 @@ import trio
 
 from trioqt.core.addresses import HostAddress, from_sockaddr
 from trioqt.core.buffers import ReadBuffer, WriteBuffer
-from trioqt.core.errors import ErrorKind, kind_of, reason_of
+from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import BytesWritten, ReadyRead
 from trioqt.core.states import Input, SocketState
 from trioqt.links.base import Link, NativeSocket, Sockaddr
 from trioqt.links.stream import StreamLink
-from trioqt.sockets.abstract_socket import AbstractSocket
+from trioqt.sockets.abstract_socket import AbstractSocket, Generation
 
 __all__ = ["BLOCK_SIZE", "Connection"]
 
@@ -78,7 +78,6 @@ class Connection(AbstractSocket):
         "_send_finished",
         "_sending",
         "_unseen",
-        "_unsent",
         "_waited",
         "_watch_scope",
         "_watcher_waits",
@@ -112,7 +111,6 @@ class Connection(AbstractSocket):
         self._finish_told = False  # a receive_... has returned the end
         self._corked = False  # what is queued was collected by write, and the kernel has not been asked yet
         self._unseen = False  # bytes came since the last read
-        self._unsent = False  # queued bytes were dropped at the end
         self._send_finished = False
         self._receiving = False  # a task is in a receive_... or in wait_for_ready_read
         self._parked = False  # and waits for what the watcher brings, not on the link
@@ -135,6 +133,7 @@ class Connection(AbstractSocket):
         if happened is Input.ADOPTED:  # else the attempt has begun with that, and what it queued is for this connection
             self._forget()
         self._link = link
+        self._generation.connected = True
         self._machine.feed(happened, self._tell)
         self._update_direct()
         self._update_watcher()
@@ -154,18 +153,19 @@ class Connection(AbstractSocket):
 
     def _forget(self) -> None:
         """Nothing of an earlier connection holds any more."""
-        self._generation += 1
+        self._generation = Generation()
         self._open = True
         self._read_buffer.clear()
         self._failure = None
         self._error, self._error_string = None, ""
         self._ended_by = None
         self._aborted = self._peer_finished = self._ends_itself = self._finish_told = False
-        self._unseen = self._unsent = self._send_finished = False
+        self._unseen = self._send_finished = False
 
     def _entered(self) -> None:
         if self._offered is not None:
             self._link, self._offered = self._offered, None
+            self._generation.connected = True
             self._link.home = self._home
             self._update_direct()
             self._update_watcher()
@@ -246,13 +246,14 @@ class Connection(AbstractSocket):
         self._update_direct()
         self._changed()
 
-    async def _fill(self, max_bytes: int | None) -> None:
+    async def _fill(self, max_bytes: int | None, generation: Generation) -> None:
         """Wait for news: bytes in the buffer, the peer's end, or the reason why there will be neither.
 
         The caller is the one in a receive_... and looks again after it.
 
         Args:
           max_bytes: None: as many as the buffer's bound allows when they come.
+          generation: Of the connection that the caller began with; another one's news are not for it.
 
         Raises: SocketError, trio.ClosedResourceError: nothing more can come.
         Cancelled: nothing was taken.
@@ -265,6 +266,7 @@ class Connection(AbstractSocket):
             self._refuse("receive", waited=self._waited or another)
         if self._watcher_waits:
             await self._park()
+            self._check_same(generation, "receive")
             return
         self._waited = True
         try:
@@ -273,7 +275,14 @@ class Connection(AbstractSocket):
             self._link_failed(link, exc, Input.READ_FAILED)
         else:
             if data is not None:
-                self._absorb(data)
+                self._came(link, generation, data)
+        self._check_same(generation, "receive")
+
+    def _came(self, link: Link, generation: Generation, data: bytes) -> None:
+        """A wait on ``link`` brought ``data``: absorb it, unless an end that drops it was made in the same step."""
+        dropped = self._generation is not generation or self._aborted or self._closed
+        if self._link is link or (data and not dropped):
+            self._absorb(data)
 
     async def _park(self) -> None:
         """Wait, as the one in a receive_..., for what somebody else brings: the watcher, or the attempt that runs."""
@@ -429,6 +438,8 @@ class Connection(AbstractSocket):
                 finally:
                     self._watcher_waits = False
                     self._changed()
+                if self._link is not link:
+                    return  # ended in the same step, and what came with it
                 if data:
                     self._absorb(data)
                 else:
@@ -518,7 +529,7 @@ class Connection(AbstractSocket):
         """Close ``link`` and what belongs to it: its tasks, its queue, its slot in a server."""
         self._link = self._direct = None
         self._drop_queue()
-        link.close(reset=reset or self._unsent)
+        link.close(reset=reset or self._generation.unsent)
         self._ends_itself = False
         for scope in (self._watch_scope, self._drain_scope):
             if scope is not None:
@@ -530,7 +541,7 @@ class Connection(AbstractSocket):
         self._changed()
 
     def _drop_queue(self) -> None:
-        self._unsent = len(self._queue) > 0
+        self._generation.unsent = len(self._queue) > 0
         self._queue.clear()
         self._corked = False
 
@@ -581,12 +592,15 @@ class Connection(AbstractSocket):
           drop: Nothing is to be read any more, not even what the buffer holds.
 
         Returns: Was there a connection to end?
+        Raises: SocketError: Bytes were queued for a connection that is not made now.
         """
+        promised = 0
         try:
             await trio.lowlevel.checkpoint()
             self._take_offered()
             link = self._link
             if self._attempt is not None:
+                promised = len(self._queue)
                 self._drop_attempt(Input.DISCONNECT)
                 self._changed()
             elif self._bound is not None:
@@ -607,6 +621,9 @@ class Connection(AbstractSocket):
         except BaseException:
             self.abort()
             raise
+        if promised:
+            message = f"{promised} bytes were queued for a connection that was not made"
+            raise SocketError(ErrorKind.UNFINISHED_SOCKET_OPERATION, message)
         return link is not None
 
     def _check_sent(self, *, again: bool) -> None:
@@ -615,7 +632,7 @@ class Connection(AbstractSocket):
         Args:
           again: Even if a call has raised it already.
         """
-        if self._unsent and self._failure is not None and (again or not self._failure.told):
+        if self._generation.unsent and self._failure is not None and (again or not self._failure.told):
             self._raise_failure()
 
     async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool, drop: bool) -> None:
@@ -665,7 +682,7 @@ class Connection(AbstractSocket):
         exc = TimeoutError(errno.ETIMEDOUT, reason)
         self._set_failure(kind_of(exc), f"the connection was lost: {reason}", exc)
         self._end_link(Input.WRITE_FAILED, reset=True)
-        self._unsent = True
+        self._generation.unsent = True
 
     def _take_left(self, link: Link, keep: bool) -> bool:
         """Has something come that nobody has read?  It is kept for after the end, or else a part of it is gone."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import math
 import operator
+import select
 import socket
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, cast
 
 import trio
 
@@ -24,7 +25,7 @@ from trioqt.links.bind import bind_socket
 from trioqt.links.connect import AttemptsFailed, Target, connect, link_over, look_up, race
 from trioqt.links.native import KernelSocket, NativeLink
 from trioqt.links.stream import StreamLink
-from trioqt.sockets.abstract_socket import Bound, Host, check_host, check_port, check_size
+from trioqt.sockets.abstract_socket import Bound, Failure, Generation, Host, check_host, check_port, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, Connection
 
 __all__ = ["TcpSocket"]
@@ -147,7 +148,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         try:
             with trio.CancelScope() as attempt:
                 self._attempt = attempt
+                await trio.lowlevel.checkpoint_if_cancelled()
                 targets = await look_up(host, port, protocol)
+                if self._attempt is not attempt:  # dropped in this step; another one may have begun
+                    raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
                 self._machine.feed(Input.FOUND, self._tell)
                 link = await (race(targets, self._prepare) if bound is None else self._connect_bound(bound, targets))
                 if self._options is not options:  # set meanwhile, when some of the race's sockets were made already
@@ -158,7 +162,9 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 return
         except (OSError, UnicodeError, AttemptsFailed) as exc:
             if self._attempt is attempt:
-                self._attempt_failed(host, port, exc)
+                failure = self._attempt_failed(host, port, exc)
+                await trio.lowlevel.cancel_shielded_checkpoint()  # what is wrong with an address is known at once
+                raise failure.error() from failure.cause
         except BaseException:
             if self._attempt is attempt:
                 self._drop_attempt(Input.ATTEMPT_DROPPED)
@@ -198,7 +204,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 failures.append(exc)
         raise AttemptsFailed("no address could be connected", failures)
 
-    def _attempt_failed(self, host: HostAddress | str, port: int, exc: Exception) -> NoReturn:
+    def _attempt_failed(self, host: HostAddress | str, port: int, exc: Exception) -> Failure:
         attempts: Sequence[Exception] = exc.exceptions if isinstance(exc, AttemptsFailed) else (exc,)
         cause = exc if len(attempts) > 1 else attempts[0]
         last = attempts[-1]
@@ -207,7 +213,9 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         message = f"cannot connect to {str(host) or 'an empty name'} port {port}: {reason_of(last)}"
         self._set_failure(kind_of(last), message, cause)
         self._drop_attempt(Input.ATTEMPT_FAILED)
-        self._raise_failure()
+        assert self._failure is not None
+        self._failure.told = True
+        return self._failure
 
     async def disconnect_from_host(self) -> None:
         """Send what is queued, close, return when UNCONNECTED.  No effect if already so.
@@ -216,7 +224,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         most 1 s for its end, so that the last answer arrives; what had arrived can still be read after.
 
         Raises:
-          SocketError: Queued bytes could not be sent.
+          SocketError: Queued bytes could not be sent; UNFINISHED_SOCKET_OPERATION if they were queued for the
+            connection of the attempt that it drops.
           trio.ClosedResourceError: Another task aborted it meanwhile.
         Cancelled: as ``abort()``.
         Qt: disconnectFromHost + waitForDisconnected.  There, while connecting, it connects first.
@@ -229,7 +238,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
     async def aclose(self) -> None:
         """``disconnect_from_host``, and every later call raises ``trio.ClosedResourceError``.
 
-        Raises: SocketError if queued bytes could not be sent.
+        Raises: SocketError if queued bytes could not be sent, as ``disconnect_from_host``.
         Cancelled: closed all the same, as by ``abort()``.
         Qt: close().
         """
@@ -273,6 +282,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         if self._link is not None:
             owner, self._owner = self._owner, None  # the slot in a server goes over to the new connection
             self._drop_link(self._link)
+            self._ends += 1
             self._owner = owner
         self._peer_name = ""
         self._adopt(NativeLink(KernelSocket.adopt(sock), peer), Input.ADOPTED)
@@ -489,6 +499,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
         self._waited = False
+        generation = self._generation
         try:
             if link is not None and not self._read_buffer:
                 # Nothing is buffered and nobody watches: the bytes need not pass through the buffer.
@@ -507,13 +518,14 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                     if data and self._direct is link:
                         return data
                     if data is not None:
-                        self._absorb(data)
+                        self._came(link, generation, data)
             else:
                 await trio.lowlevel.checkpoint()
+            self._check_same(generation, "receive")
             while not self._read_buffer:
                 if self._peer_finished:
                     return self._tell_finish()
-                await self._fill_up_to(limit)
+                await self._fill_up_to(limit, generation)
             return self._take(limit)
         finally:
             self._receiving = False
@@ -561,12 +573,14 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """
         count = check_size(count, "count")
         self._begin_receiving()
+        generation = self._generation
         try:
             await self._look()
+            self._check_same(generation, "receive")
             while len(self._read_buffer) < count:
                 if self._peer_finished:
                     self._refuse_rest(f"the peer finished after {len(self._read_buffer)} of {count} bytes")
-                await self._fill_up_to(count)
+                await self._fill_up_to(count, generation)
             return self._take(count)
         finally:
             self._end_receiving()
@@ -597,15 +611,16 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         generation = self._generation
         try:
             await trio.lowlevel.checkpoint()
-            while self._attempt is not None and self._generation == generation:
+            while self._attempt is not None and self._generation is generation:
                 await self._park()
+            self._check_same(generation, "receive")
             while not (self._unseen and self._read_buffer):
                 if self._peer_finished:
                     return self._tell_finish() != b""
                 if self._room() <= 0:
                     message = f"the read buffer is full: {self._read_buffer_size} bytes"
                     raise SocketError(ErrorKind.LIMIT_EXCEEDED, message)
-                await self._fill(None)
+                await self._fill(None, generation)
             self._unseen = False
             return True
         finally:
@@ -627,7 +642,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
         self._waited = False
-        buffer = self._read_buffer
+        buffer, generation = self._read_buffer, self._generation
         try:
             # _look(), spelled out: this is the path of every line that is there already.
             self._answers -= 1
@@ -635,6 +650,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 await trio.lowlevel.checkpoint_if_cancelled()
             else:
                 await trio.lowlevel.checkpoint()
+                self._check_same(generation, "receive")
                 self._refill_answers()
             while True:
                 piece = buffer.take_through(delimiter, max_bytes)
@@ -653,7 +669,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                     if iterating:
                         raise StopAsyncIteration
                     return end
-                await self._fill_up_to(max_bytes)
+                await self._fill_up_to(max_bytes, generation)
         finally:
             self._receiving = False
             if self._lot is not None:
@@ -687,13 +703,13 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         self._answers = ANSWERS
         self._answers_until = self._now() + ANSWERS_PERIOD
 
-    async def _fill_up_to(self, wanted: int) -> None:
+    async def _fill_up_to(self, wanted: int, generation: Generation) -> None:
         """As ``_fill``, reading on up to ``wanted`` bytes even where the buffer's own bound is lower."""
         buffer = self._read_buffer
         room = max(self._room(), wanted - buffer.held)
         if room <= 0:
             raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"the transaction holds {buffer.held} bytes")
-        await self._fill(min(room, BLOCK_SIZE))
+        await self._fill(min(room, BLOCK_SIZE), generation)
         self._refill_answers()
 
     def _tell_finish(self) -> bytes:
@@ -727,7 +743,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
 
         While looking up or connecting it is queued, and sent once CONNECTED; while CLOSING it is queued behind what is
         still to be sent, and if there is nothing, refused.  If there will be no connection, because
-        the attempt failed or was dropped, neither it nor anything else of that queue is ever sent.
+        the attempt failed or was dropped, neither it nor anything else of that queue is ever sent; the failure, or the
+        orderly end that dropped the attempt, tells so by its SocketError.
 
         Raises:
           trio.WouldBlock: ``write_buffer_size`` bytes are queued already; nothing was taken.
@@ -820,7 +837,8 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """Wait until there is room in the queue, then ``write(data)``, whole.
 
         Returned: it is queued, and is sent whole and in order unless the connection fails or you end it early.  While
-        looking up or connecting it waits for nothing but room.
+        looking up or connecting it waits for nothing but room; an orderly end drops the attempt and the queue with it,
+        and raises that.
 
         Raises:
           SocketError, trio.ClosedResourceError, TypeError: as ``write``.
@@ -877,15 +895,14 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """
         if self._parent is not None:
             self._in_scope()
-        generation, connected = self._generation, self._link is not None
-        waited = connected or self._attempt is not None
+        generation = self._generation
+        waited = self._link is not None or self._attempt is not None
         await trio.lowlevel.checkpoint()
-        while self._attempt is not None and self._generation == generation:
+        while (self._attempt is not None or self._queue) and self._generation is generation:
             await self._wait_changed()
-        connected = connected or self._link is not None
-        while self._queue and self._generation == generation:
-            await self._wait_changed()
-        if self._generation != generation or (self._link is None and (self._unsent or not connected)):
+        # Its bytes may be sent though another attempt has begun meanwhile.
+        if not waited or generation.unsent or not generation.connected:
+            self._check_same(generation, "wait for bytes to be written")
             self._refuse("wait for bytes to be written", waited=waited)
 
     @trio.lowlevel.enable_ki_protection
@@ -901,8 +918,9 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         """
         self._begin_sending()
         try:
-            waited = self._machine.state is CONNECTED
+            generation, waited = self._generation, self._machine.state is CONNECTED
             await trio.lowlevel.checkpoint()
+            self._check_same(generation, "finish sending")
             if self._send_finished and self._machine.state is CONNECTED:
                 return
             while True:
@@ -912,11 +930,12 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
                 if not self._queue:
                     break
                 await self._wait_changed()
-            await self._finish_sending(link)
+                self._check_same(generation, "finish sending")
+            await self._finish_sending(link, generation)
         finally:
             self._sending = False
 
-    async def _finish_sending(self, link: Link) -> None:
+    async def _finish_sending(self, link: Link, generation: Generation) -> None:
         self._send_finished = True  # before anything can wait: no write may come in between
         try:
             await link.finish_sending()
@@ -926,6 +945,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message) from exc
         except ENDS as exc:
             self._link_failed(link, exc, Input.WRITE_FAILED)
+            self._check_same(generation, "finish sending")
             self._refuse("finish sending")
 
     def _begin_sending(self) -> None:
@@ -941,7 +961,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         generation, waited = self._generation, self._takes_bytes()
         await trio.lowlevel.checkpoint()
         while True:
-            if self._generation != generation or not self._takes_bytes() or self._send_finished:
+            if self._generation is not generation or not self._takes_bytes() or self._send_finished:
                 self._refuse_sending("send", waited=waited)
             if len(self._queue) < self._write_buffer_size and (early or self._attempt is None):
                 return
@@ -1014,7 +1034,7 @@ def _open_descriptor(descriptor: int, state: SocketState) -> tuple[socket.socket
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise OSError(errno.EOPNOTSUPP, "it listens")
         if state is CONNECTED:
-            return sock, sock.getpeername()
+            return sock, _peer_of(sock)
         if _is_connected(sock):
             raise OSError(errno.EISCONN, "it is connected")
         if (sock.getsockname()[1] == 0) != (state is SocketState.UNCONNECTED):
@@ -1023,6 +1043,21 @@ def _open_descriptor(descriptor: int, state: SocketState) -> tuple[socket.socket
     except OSError as exc:
         sock.detach()
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
+
+
+def _peer_of(sock: socket.socket) -> Sockaddr | None:
+    """The peer; None if it has reset the connection already, which the first read will find.  Raises: OSError."""
+    try:
+        return cast("Sockaddr", sock.getpeername())
+    except OSError:
+        if not hasattr(select, "poll"):  # Windows
+            raise
+        poll = select.poll()
+        poll.register(sock, 0)
+        # A failure waits to be read, so there was a connection.  SO_ERROR would say so too, and forget it.
+        if any(happened & select.POLLERR for _, happened in poll.poll(0)):
+            return None
+        raise
 
 
 def _is_connected(sock: socket.socket) -> bool:
