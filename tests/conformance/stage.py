@@ -51,7 +51,6 @@ UNREACHABLE = ("192.0.2.", "198.51.100.", "203.0.113.")
 IDLE = 0.002
 """How long trio's loop must have had nothing to do, in real seconds, before its clock jumps."""
 
-
 LONGEST_RUN = 25
 """Of a program, in real seconds."""
 

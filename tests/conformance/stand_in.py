@@ -48,13 +48,18 @@ def use(stage: Stage) -> None:
     _stage = stage
 
 
+def _refused(exc: Exception) -> None:
+    """Record that trioqt raises."""
+    kind = f".{exc.kind.name}" if isinstance(exc, trioqt.SocketError) else ""
+    _stage.warned(type(exc).__name__ + kind)
+
+
 def _or(failed: Any, act: Callable[[], Any]) -> Any:
-    """What ``act`` gives; ``failed`` if trioqt raises, and that is recorded."""
+    """What ``act`` gives; ``failed`` if trioqt raises."""
     try:
         return act()
     except REFUSED as exc:
-        kind = f".{exc.kind.name}" if isinstance(exc, trioqt.SocketError) else ""
-        _stage.warned(type(exc).__name__ + kind)
+        _refused(exc)
         return failed
 
 
@@ -620,7 +625,7 @@ class QAbstractSocket(QIODevice):
             except trioqt.SocketError as exc:
                 if exc.kind is trioqt.ErrorKind.OPERATION:
                     self._attempt, self._ended = before
-                    _or(None, functools.partial(_raise, exc))
+                    _refused(exc)
             except trio.ClosedResourceError:
                 pass  # another call ended it
             finally:
@@ -636,7 +641,8 @@ class QAbstractSocket(QIODevice):
             try:
                 await self._sock.bind(where[0].address, where[1], trioqt.BindMode(mode.value))
             except REFUSED as exc:
-                return bool(_or(False, functools.partial(_raise, exc)))
+                _refused(exc)
+                return False
             return True
 
         return _stage.wait(bind)
@@ -676,7 +682,8 @@ class QAbstractSocket(QIODevice):
                 try:
                     return await wait() is not False
                 except REFUSED as exc:
-                    return bool(_or(False, functools.partial(_raise, exc)))
+                    _refused(exc)
+                    return False
             return False
 
         return _stage.wait(bounded)
@@ -727,10 +734,6 @@ def _new_socket(parent: trio.Nursery | None, read_buffer_size: int = 0) -> trioq
 def _so_long(milliseconds: int) -> trio.CancelScope:
     """Qt's -1 is no limit, and its 0 sees what is there already."""
     return trio.move_on_after(math.inf if milliseconds < 0 else max(milliseconds, 1) / 1000)
-
-
-def _raise(exc: BaseException) -> Any:
-    raise exc
 
 
 # ---- servers -----------------------------------------------------------------------------------
@@ -823,7 +826,8 @@ class QTcpServer(QObject):
             try:
                 await self._server.listen(QHostAddress(address).address, port, backlog=self._backlog)
             except REFUSED as exc:
-                return bool(_or(False, functools.partial(_raise, exc)))
+                _refused(exc)
+                return False
             return True
 
         return _stage.wait(listen)
@@ -880,7 +884,8 @@ class QTcpServer(QObject):
                 try:
                     await self._server.wait_for_new_connection()
                 except REFUSED as exc:
-                    return bool(_or(False, functools.partial(_raise, exc)))
+                    _refused(exc)
+                    return False
                 return True
             return False
 

@@ -621,17 +621,19 @@ class AbstractSocket(EventSource):
             raise trio.ClosedResourceError(f"cannot {attempted}: the connection was ended here")
         if not in_scope:
             raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} outside of the socket's `async with` block")
-        state = self._machine.state.name.lower().replace("_", " ")
-        raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} while {state}")
+        raise SocketError(ErrorKind.OPERATION, self._wrong_state(attempted))
 
     def _check_same(self, generation: Generation, attempted: str) -> None:
         """Raise if another attempt or connection has begun since the call did.  Raises: trio.ClosedResourceError."""
         if self._generation is not generation:
             raise trio.ClosedResourceError(f"cannot {attempted}: the connection was ended here")
 
+    def _wrong_state(self, attempted: str) -> str:
+        return f"cannot {attempted} while {self._machine.state.name.lower().replace('_', ' ')}"
+
     def _refuse_aloud(self, attempted: str, told: Input) -> NoReturn:
         """The same for a call that is wrong in this state and, as in Qt, tells so too."""
-        message = f"cannot {attempted} while {self._machine.state.name.lower().replace('_', ' ')}"
+        message = self._wrong_state(attempted)
         self._set_error(ErrorKind.OPERATION, message)
         self._machine.feed(told, self._tell)
         raise SocketError(ErrorKind.OPERATION, message)

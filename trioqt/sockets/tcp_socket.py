@@ -741,10 +741,10 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
         arrived, as when one block brought many lines, short answers are collected, and go out together: with the answer
         to the last of them, when 16 KiB are there, or at the latest when other tasks get their turn.
 
-        While looking up or connecting it is queued, and sent once CONNECTED; while CLOSING it is queued behind what is
-        still to be sent, and if there is nothing, refused.  If there will be no connection, because
+        While looking up or connecting it is queued, and sent once CONNECTED.  If there will be no connection, because
         the attempt failed or was dropped, neither it nor anything else of that queue is ever sent; the failure, or the
-        orderly end that dropped the attempt, tells so by its SocketError.
+        orderly end that dropped the attempt, tells so by its SocketError.  While CLOSING it is queued behind what is
+        still to be sent, and refused if there is nothing.
 
         Raises:
           trio.WouldBlock: ``write_buffer_size`` bytes are queued already; nothing was taken.
