@@ -10,7 +10,7 @@ import trio
 import trioqt.testing
 from tests.testing.test_signal_spy import Source
 from trioqt.testing import Crash, Probe, SignalSpy, VirtualNetwork, cancel_everywhere
-from trioqt.testing.faults import Trouble
+from trioqt.testing.network.faults import Trouble
 
 
 async def quiescing(probe: Probe) -> None:
@@ -133,15 +133,15 @@ def test_a_spy_can_be_cancelled_everywhere() -> None:
 
 # Where each coroutine of `trioqt.testing` is walked: who adds one adds its scenario.
 WALKED = {
-    "SignalSpy.__aenter__": "test_cancelling.py",
-    "SignalSpy.__aexit__": "test_cancelling.py",
+    "SignalSpy.__aenter__": "test_every_coroutine.py",
+    "SignalSpy.__aexit__": "test_every_coroutine.py",
     "SignalSpy.wait_for": "test_signal_spy.py",
-    "Trouble.__aenter__": "test_cancelling.py",
-    "Trouble.__aexit__": "test_cancelling.py",
-    "VirtualNetwork.__aenter__": "test_cancelling.py",
-    "VirtualNetwork.__aexit__": "test_cancelling.py",
-    "VirtualNetwork.quiesce": "test_cancelling.py",
-    "VirtualNetwork.run_on": "test_cancelling.py",
+    "Trouble.__aenter__": "test_every_coroutine.py",
+    "Trouble.__aexit__": "test_every_coroutine.py",
+    "VirtualNetwork.__aenter__": "test_every_coroutine.py",
+    "VirtualNetwork.__aexit__": "test_every_coroutine.py",
+    "VirtualNetwork.quiesce": "test_every_coroutine.py",
+    "VirtualNetwork.run_on": "test_every_coroutine.py",
 }
 
 

@@ -23,10 +23,10 @@ import pytest
 import trio
 import trio.testing
 
-from tests.testing_tool import naive_code as naive
-from tests.testing_tool.bounded_pipe import pipe_pair
+from tests.testing.cancelling import naive_code as naive
+from tests.testing.cancelling.bounded_pipe import pipe_pair
 from trioqt.testing import Probe, cancel_everywhere
-from trioqt.testing.cancel_everywhere import Report
+from trioqt.testing.cancelling.cancel_everywhere import Report
 
 Scenario = Callable[[Probe], Awaitable[None]]
 
@@ -312,7 +312,7 @@ def test_places_are_after_steps_io_and_timers() -> None:
     line = source_line("leaky_connect", "receive_some")
     assert str(kinds["timer"]) == (
         "leaky_connect cancelled when the clock had woken _run_handler,"
-        f" at tests/testing_tool/naive_code.py:{line} in leaky_connect"
+        f" at tests/testing/cancelling/naive_code.py:{line} in leaky_connect"
     )
 
 
@@ -455,7 +455,8 @@ def test_a_hang_says_who_stands_where() -> None:
 
     [first, second] = report.failures[-1].problems
     assert str(first) == (
-        f"hang: not over after 3600 virtual seconds: wait at tests/testing_tool/naive_code.py:{line} in stubborn_wait"
+        "hang: not over after 3600 virtual seconds: "
+        f"wait at tests/testing/cancelling/naive_code.py:{line} in stubborn_wait"
     )
     assert str(second) == "hang: and not over after a cancellation"
 
@@ -483,7 +484,9 @@ def test_a_run_that_blocks_the_thread_is_killed() -> None:
     assert report.skipped == report.places - report.cancelled - report.finished > 0
     [problem] = report.failures[0].problems
     assert problem.kind == "hang"
-    assert problem.text.startswith("not over after 0.2 real seconds, at tests/testing_tool/test_cancel_everywhere.py:")
+    assert problem.text.startswith(
+        "not over after 0.2 real seconds, at tests/testing/cancelling/test_cancel_everywhere.py:"
+    )
     assert problem.text.endswith(" in spin")
 
 

@@ -14,8 +14,8 @@ import trio
 import trio.testing
 
 from trioqt.testing import VirtualNetwork, simulate
-from trioqt.testing.fault_plan import FaultPlan, Planned
-from trioqt.testing.faults import (
+from trioqt.testing.network.fault_plan import FaultPlan, Planned
+from trioqt.testing.network.faults import (
     Crash,
     Degraded,
     DescriptorsExhausted,

@@ -14,7 +14,7 @@ import trio.testing
 
 from trioqt import AcceptError, ErrorKind, TcpServer, TcpSocket
 from trioqt.testing import VirtualNetwork
-from trioqt.testing.faults import (
+from trioqt.testing.network.faults import (
     KINDS,
     Crash,
     Degraded,

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, Phase, find, given, settings, strategies as 
 from hypothesis.errors import NoSuchExample
 
 from trioqt.testing import VirtualNetwork
-from trioqt.testing.fabric import Conditions
-from trioqt.testing.fault_plan import FaultPlan, Planned
-from trioqt.testing.faults import (
+from trioqt.testing.network.fabric import Conditions
+from trioqt.testing.network.fault_plan import FaultPlan, Planned
+from trioqt.testing.network.faults import (
     KINDS,
     Crash,
     Degraded,
@@ -29,7 +29,7 @@ from trioqt.testing.faults import (
     Pause,
     ResetConnections,
 )
-from trioqt.testing.strategies import conditions, fault_plans, faults, seeds
+from trioqt.testing.network.strategies import conditions, fault_plans, faults, seeds
 
 HOSTS = ("alice", "bob", "server")
 DURATION = 10.0

@@ -19,7 +19,7 @@ import trustme
 
 from trioqt import TcpServer, TcpSocket
 from trioqt.testing import VirtualNetwork
-from trioqt.testing.fabric import Conditions
+from trioqt.testing.network.fabric import Conditions
 
 StreamT = TypeVar("StreamT", bound=trio.abc.Stream)
 Maker = Callable[[], Awaitable[tuple[StreamT, StreamT]]]

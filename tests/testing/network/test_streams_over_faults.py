@@ -17,7 +17,7 @@ import trio
 import trio_websocket
 
 from trioqt.testing import VirtualNetwork
-from trioqt.testing.faults import DescriptorsExhausted, NameServerDown
+from trioqt.testing.network.faults import DescriptorsExhausted, NameServerDown
 
 PORT = 4000
 

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from trioqt.testing import VirtualNetwork
-from trioqt.testing.faults import Crash
+from trioqt.testing.network.faults import Crash
 
 Clock = trio.testing.MockClock
 

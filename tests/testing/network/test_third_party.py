@@ -37,8 +37,8 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from trioqt import TcpServer, TcpSocket
 from trioqt.testing import VirtualNetwork
-from trioqt.testing.determinism import pinned_scheduler
-from trioqt.testing.fabric import Conditions
+from trioqt.testing.network.fabric import Conditions
+from trioqt.testing.simulation.determinism import pinned_scheduler
 
 LATENCY = 0.25
 LOOK_UP = 0.125

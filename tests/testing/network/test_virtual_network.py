@@ -18,8 +18,8 @@ import trio.testing
 
 from trioqt.core.addresses import HostAddress
 from trioqt.testing import NameServerDown, VirtualNetwork
-from trioqt.testing.fabric import Conditions
-from trioqt.testing.trace import TraceEvent
+from trioqt.testing.network.fabric import Conditions
+from trioqt.testing.network.trace import TraceEvent
 
 Clock = trio.testing.MockClock
 

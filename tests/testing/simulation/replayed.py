@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 import trio
 
-from trioqt.testing.fault_plan import FaultPlan, Planned
-from trioqt.testing.faults import Latency
-from trioqt.testing.virtual_network import VirtualNetwork
+from trioqt.testing.network.fault_plan import FaultPlan, Planned
+from trioqt.testing.network.faults import Latency
+from trioqt.testing.network.virtual_network import VirtualNetwork
 
 NAMES = [f"name-{number}" for number in range(30)]
 

@@ -15,8 +15,9 @@ import trio
 import trio._core._run
 import trio.testing
 
-from trioqt.testing import Probe, cancel_everywhere, determinism
-from trioqt.testing.determinism import (
+from trioqt.testing import Probe, cancel_everywhere
+from trioqt.testing.simulation import determinism
+from trioqt.testing.simulation.determinism import (
     autojump_hook,
     birth_number,
     missing_guard_names,
@@ -29,7 +30,7 @@ from trioqt.testing.determinism import (
 # Twelve tasks take turns; what they print is the order.  The list of garbage shifts the heap, as another history would.
 PROGRAM = """
 import sys, trio
-from trioqt.testing.determinism import pinned_scheduler
+from trioqt.testing.simulation.determinism import pinned_scheduler
 
 garbage = [object() for _ in range(int(sys.argv[1]))]
 

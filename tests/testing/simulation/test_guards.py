@@ -20,9 +20,9 @@ import pytest
 import trio
 import trio.testing
 
-from trioqt.testing import determinism
-from trioqt.testing.determinism import missing_guard_names
-from trioqt.testing.guards import (
+from trioqt.testing.simulation import determinism
+from trioqt.testing.simulation.determinism import missing_guard_names
+from trioqt.testing.simulation.guards import (
     BudgetExceeded,
     Deadlock,
     Guards,
@@ -234,7 +234,7 @@ def test_a_fixture_can_guard_a_test(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         """
 import pytest, trio
-from trioqt.testing.guards import guards
+from trioqt.testing.simulation.guards import guards
 
 @pytest.fixture
 async def guarded(autojump_clock):

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.testing import replayed
+from tests.testing.simulation import replayed
 from trioqt.testing.__main__ import main as command_line
-from trioqt.testing.replay import assert_replays
-from trioqt.testing.targets import Target
-from trioqt.testing.virtual_network import VirtualNetwork
+from trioqt.testing.network.virtual_network import VirtualNetwork
+from trioqt.testing.simulation.replay import assert_replays
+from trioqt.testing.simulation.targets import Target
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -62,7 +62,7 @@ def test_the_first_event_that_differs_is_named() -> None:
     lines = difference(replayed.in_the_order_of_a_set)
 
     found = re.fullmatch(
-        r"seed 0 of tests\.testing\.replayed:in_the_order_of_a_set does not replay in another process:"
+        r"seed 0 of tests\.testing\.simulation\.replayed:in_the_order_of_a_set does not replay in another process:"
         r" event (\d+) differs",
         lines[0],
     )
@@ -106,7 +106,8 @@ def test_a_failure_in_the_other_process_only_is_told_with_its_traceback(monkeypa
 
     lines = difference(replayed.failing_elsewhere)
 
-    assert lines[0] == "seed 0 of tests.testing.replayed:failing_elsewhere does not replay: in another process it fails"
+    name = "tests.testing.simulation.replayed:failing_elsewhere"
+    assert lines[0] == f"seed 0 of {name} does not replay: in another process it fails"
     assert "KeyError: 'only here'" in lines
 
 
@@ -166,7 +167,7 @@ SCRIPT = """
 import sys
 import attrs, trio
 import beside
-from trioqt.testing.replay import assert_replays
+from trioqt.testing.simulation.replay import assert_replays
 
 @attrs.frozen
 class Word:
@@ -210,14 +211,15 @@ def test_a_module_that_was_started_by_name_can_too(script: Path) -> None:
 def test_the_line_at_the_end_of_a_failure_works(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is printed, in another process: the same failure, at the same time."""
     program = (
-        "from tests.testing.replayed import failing\nfrom trioqt.testing.simulation import simulate\n"
+        "from tests.testing.simulation.replayed import failing\nfrom trioqt.testing import simulate\n"
         "simulate(failing, seed=7, latency=0.05)"
     )
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     first = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     again = first.stderr.strip().split("\n")[-1]
 
-    assert again == "again: python -m trioqt.testing replay tests.testing.replayed:failing --seed 7 --latency 0.05"
+    target = "tests.testing.simulation.replayed:failing"
+    assert again == f"again: python -m trioqt.testing replay {target} --seed 7 --latency 0.05"
     command = [sys.executable, *again.removeprefix("again: python ").split()]
     second = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert second.returncode == 1
@@ -227,7 +229,8 @@ def test_the_line_at_the_end_of_a_failure_works(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_run_that_does_not_fail_says_what_it_came_to(capsys: pytest.CaptureFixture[str]) -> None:
     """So two of them can be compared by eye."""
-    words = "replay tests.testing.replayed:in_order --seed 7 --args (2,) --network tests.testing.replayed:slow_network"
+    programs = "tests.testing.simulation.replayed"
+    words = f"replay {programs}:in_order --seed 7 --args (2,) --network {programs}:slow_network"
 
     command_line(words.split())
     command_line([*words.split(), "--faults", '{"version": 1, "faults": []}'])
@@ -247,8 +250,8 @@ def test_a_run_that_does_not_fail_says_what_it_came_to(capsys: pytest.CaptureFix
         ("trioqt.testing.no_such_module:main", "there is no module trioqt.testing.no_such_module"),
         ("trioqt.testing.replay.deeper:main", "there is no module trioqt.testing.replay.deeper"),
         ("no_such_file.py:main", "there is no file no_such_file.py"),
-        ("tests.testing.replayed:no_such_function", "replayed.py has no no_such_function"),
-        ("tests.testing.replayed:NAMES", "tests.testing.replayed:NAMES is no function"),
+        ("tests.testing.simulation.replayed:no_such_function", "replayed.py has no no_such_function"),
+        ("tests.testing.simulation.replayed:NAMES", "tests.testing.simulation.replayed:NAMES is no function"),
     ],
 )
 def test_a_target_that_is_not_there_is_an_error_of_usage(
@@ -268,5 +271,5 @@ def test_a_target_reads_back_as_it_is_written(script: Path, monkeypatch: pytest.
     file = Target("", str(script), "main")
     monkeypatch.chdir(script.parent)
 
-    assert (str(module), Target.parse(str(module))) == ("tests.testing.replayed:in_order", module)
+    assert (str(module), Target.parse(str(module))) == ("tests.testing.simulation.replayed:in_order", module)
     assert (str(file), Target.parse("script.py:main")) == ("script.py:main", file)

@@ -17,12 +17,12 @@ import trio
 import trio._core._run
 import trio.testing
 
-from tests.testing import replayed
-from trioqt.testing.fault_plan import FaultPlan, Planned
-from trioqt.testing.faults import Fault, Loss, Partition
-from trioqt.testing.guards import BudgetExceeded, Deadlock, RealNetworkUsed
-from trioqt.testing.simulation import simulate
-from trioqt.testing.virtual_network import VirtualNetwork
+from tests.testing.simulation import replayed
+from trioqt.testing.network.fault_plan import FaultPlan, Planned
+from trioqt.testing.network.faults import Fault, Loss, Partition
+from trioqt.testing.network.virtual_network import VirtualNetwork
+from trioqt.testing.simulation.guards import BudgetExceeded, Deadlock, RealNetworkUsed
+from trioqt.testing.simulation.simulate import simulate
 
 
 @pytest.fixture(autouse=True)
@@ -198,7 +198,7 @@ def test_the_note_tells_everything_as_it_was_when_the_exception_was_raised() -> 
     assert tasks[0].startswith("crash ")
     assert tasks[0].endswith(" in crash: await trio.sleep_forever()")
     assert tasks[1].split() == ["└─", "sleep_forever", "in", "sleep_forever"]
-    assert lines[-1].startswith("again: pytest tests/testing/test_simulation.py::")
+    assert lines[-1].startswith("again: pytest tests/testing/simulation/test_simulate.py::")
     assert [line for line in lines if not line.startswith("  ")] == [
         *lines[:2],
         "sockets:",
@@ -418,16 +418,16 @@ def test_within_a_test_the_command_is_that_test(
             "--seed 0 --latency 0.05 --virtual-time inf --steps 500 --patience 2 --real-network",
         ),
         ((), {"faults": PLAN}, f"--seed 0 --faults {shlex.quote(PLAN.to_json().replace(chr(10), ' '))}"),
-        ((), {"network": replayed.slow_network}, "--seed 0 --network tests.testing.replayed:slow_network"),
+        ((), {"network": replayed.slow_network}, "--seed 0 --network tests.testing.simulation.replayed:slow_network"),
     ],
 )
 def test_elsewhere_the_command_has_the_function_by_its_name(
     args: tuple[Any, ...], options: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And whatever is not the default; tests/testing/test_replay.py types one in."""
+    """And whatever is not the default; tests/testing/simulation/test_replay.py types one in."""
     command = again(monkeypatch, None, fails, *args, **options)
 
-    assert command == f"again: python -m trioqt.testing replay tests.testing.test_simulation:fails {words}"
+    assert command == f"again: python -m trioqt.testing replay tests.testing.simulation.test_simulate:fails {words}"
 
 
 class Mine(Fault):

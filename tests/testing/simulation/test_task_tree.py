@@ -7,7 +7,7 @@ import re
 import trio
 import trio.testing
 
-from trioqt.testing.task_tree import all_tasks, main_tasks, task_tree
+from trioqt.testing.simulation.task_tree import all_tasks, main_tasks, task_tree
 
 
 async def sleeper() -> None:
@@ -39,7 +39,7 @@ def test_each_task_is_below_the_one_that_has_its_nursery_and_says_where_it_stand
     assert heads == ["main", "├─ pair", "│  ├─ sleeper", "│  └─ sleep_forever", "└─ the last"]
     assert lines[1].endswith(" in pair: async with trio.open_nursery() as nursery:")
     assert lines[2].endswith(" in sleeper: await trio.sleep_forever()")
-    assert "tests/testing/test_task_tree.py:" in lines[2]
+    assert "tests/testing/simulation/test_task_tree.py:" in lines[2]
     assert lines[3].endswith("  in sleep_forever")
 
 

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from tests.testing import twenty_hosts
-from trioqt.testing.replay import assert_replays
-from trioqt.testing.simulation import Settings, Simulation
+from tests.testing.simulation import twenty_hosts
+from trioqt.testing.simulation.replay import assert_replays
+from trioqt.testing.simulation.simulate import Settings, Simulation
 
 # Beside this one; `nox -s soak` wants nine.
 PROCESSES = int(os.environ.get("TRIOQT_SOAK", "2"))

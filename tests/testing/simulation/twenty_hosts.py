@@ -12,9 +12,9 @@ import trio
 
 from trioqt import SocketError, TcpServer, TcpSocket
 from trioqt.testing import VirtualNetwork
-from trioqt.testing.fabric import Conditions
-from trioqt.testing.fault_plan import FaultPlan, Planned
-from trioqt.testing.faults import Crash, Fault, Loss, NameServerDown, Partition, Pause, ResetConnections
+from trioqt.testing.network.fabric import Conditions
+from trioqt.testing.network.fault_plan import FaultPlan, Planned
+from trioqt.testing.network.faults import Crash, Fault, Loss, NameServerDown, Partition, Pause, ResetConnections
 
 SERVERS = [f"server-{number}" for number in range(5)]
 CLIENTS = [f"client-{number}" for number in range(15)]

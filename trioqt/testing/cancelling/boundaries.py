@@ -17,8 +17,8 @@ import attrs
 import trio
 import trio.testing
 
-from trioqt.testing.cancel_report import Boundary, Kind, Line
-from trioqt.testing.watchdog import is_machinery
+from trioqt.testing.cancelling.report import Boundary, Kind, Line
+from trioqt.testing.simulation.watchdog import is_machinery
 
 __all__ = ["Points", "Subject", "Walker", "where_stands"]
 

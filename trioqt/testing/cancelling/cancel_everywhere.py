@@ -19,11 +19,12 @@ import attrs
 import trio
 import trio.testing
 
-from trioqt.testing.boundaries import Points, Subject, Walker, short_name, where_stands
-from trioqt.testing.cancel_report import Boundary, Failure, Problem, ProblemKind, Report, short_path, steady
-from trioqt.testing.determinism import missing_private_names, pinned_scheduler
-from trioqt.testing.leaks import LeakCheck, open_descriptors
-from trioqt.testing.watchdog import Watchdog, is_machinery
+from trioqt.testing.cancelling.boundaries import Points, Subject, Walker, short_name, where_stands
+from trioqt.testing.cancelling.leaks import LeakCheck, open_descriptors
+from trioqt.testing.cancelling.report import Boundary, Failure, Problem, ProblemKind, Report, steady
+from trioqt.testing.simulation.determinism import missing_private_names, pinned_scheduler
+from trioqt.testing.simulation.places import place
+from trioqt.testing.simulation.watchdog import Watchdog, is_machinery
 
 __all__ = ["Boundary", "Failure", "Probe", "Problem", "Report", "cancel_everywhere"]
 
@@ -370,5 +371,5 @@ def _escaped(exc: BaseException) -> list[Problem]:
     at = ""
     for frame in traceback.extract_tb(exc.__traceback__):
         if not is_machinery(frame.filename):
-            at = f", at {short_path(frame.filename)}:{frame.lineno} in {frame.name}"
+            at = f", at {place(frame.filename, frame.lineno or 0, frame.name)}"
     return [Problem("escaped", steady(f"{type(exc).__name__}({exc})") + at)]

@@ -21,8 +21,8 @@ from typing import Self
 
 import attrs
 
-from trioqt.testing.cancel_report import Problem, steady
-from trioqt.testing.virtual_socket import VirtualSocket, left_open
+from trioqt.testing.cancelling.report import Problem, steady
+from trioqt.testing.network.socket import VirtualSocket, left_open
 
 __all__ = ["LeakCheck", "open_descriptors"]
 

@@ -5,12 +5,13 @@ Nothing here knows trio; the same walk gives an equal report, letter for letter,
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from typing import Any, Literal
 
 import attrs
+
+from trioqt.testing.simulation.places import place
 
 __all__ = ["Boundary", "Failure", "Kind", "Line", "Problem", "ProblemKind", "Report"]
 
@@ -39,7 +40,7 @@ class Line:
     function: str
 
     def __str__(self) -> str:
-        return f"{short_path(self.file)}:{self.line} in {self.function}"
+        return place(self.file, self.line, self.function)
 
 
 @attrs.frozen
@@ -185,9 +186,3 @@ class Report:
 def steady(text: str) -> str:
     """``text`` without what differs from run to run, for two walks must give the same report."""
     return _ACCIDENTS.sub("*", text)
-
-
-def short_path(path: str) -> str:
-    """``path`` as one types it from here, or whole if it is elsewhere."""
-    prefix = os.getcwd() + os.sep
-    return path.removeprefix(prefix)

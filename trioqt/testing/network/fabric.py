@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from trioqt.testing.trace import Trace
+from trioqt.testing.network.trace import Trace
 
 __all__ = ["Conditions", "Fabric", "Packet", "Path", "Station", "Timer"]
 

@@ -9,8 +9,8 @@ from typing import Any, Final, Self
 
 import attrs
 
-from trioqt.testing.fabric import Fabric, Timer
-from trioqt.testing.faults import KINDS, Fault, Trouble
+from trioqt.testing.network.fabric import Fabric, Timer
+from trioqt.testing.network.faults import KINDS, Fault, Trouble
 
 __all__ = ["FaultPlan", "Planned"]
 

@@ -11,18 +11,13 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import attrs
 
-from trioqt.testing.fabric import Address, Fabric, Packet, Path
+from trioqt.testing.network.fabric import Address, Fabric, Packet, Path
 
-if TYPE_CHECKING:
-    from trioqt.testing.supervisor import Program
-    from trioqt.testing.virtual_socket import VirtualSocket
-    from trioqt.testing.virtual_tcp import TcpEnd
-
-__all__ = ["Binding", "Host", "PortTable", "Waker", "World", "fail", "is_multicast"]
+__all__ = ["Binding", "End", "Holder", "Host", "PortTable", "Program", "Waker", "World", "fail", "is_multicast"]
 
 # Linux: net.ipv4.ip_local_port_range.  Linux draws at random; counting up is as good, and reads better in a trace.
 EPHEMERAL_PORTS = range(32768, 61000)
@@ -47,6 +42,61 @@ class World(Protocol):
 
     def new_path(self, source: Host, target: Host) -> Path:
         """The way from one to the other."""
+
+
+class Program(Protocol):
+    """What runs on a host, and dies with it."""
+
+    def crash(self) -> None:
+        """The host is down."""
+
+    def restart(self) -> None:
+        """The host is up again."""
+
+
+class Holder(Protocol):
+    """A socket, as its host sees it."""
+
+    @property
+    def sort(self) -> str:
+        """tcp, tcp6, udp, udp6 or unix."""
+
+    @property
+    def end(self) -> Any:
+        """What is below it."""
+
+    def row(self) -> tuple[str, str, str, int, int]:
+        """For netstat: | state | local | remote | bytes unread | bytes unacknowledged |."""
+
+    def vanish(self) -> None:
+        """The host has crashed."""
+
+    def leave_open(self) -> None:
+        """The network ends."""
+
+
+class End(Protocol):
+    """One end of a TCP connection, as its host sees it."""
+
+    local: Address
+    remote: Address
+    state: str
+    expires: float
+
+    def receive(self, packet: Packet) -> None:
+        """A packet for it."""
+
+    def queued(self) -> tuple[int, int]:
+        """Bytes that have arrived and are unread, bytes that are not acknowledged."""
+
+    def is_gone(self) -> bool:
+        """Does it hold its port no more?"""
+
+    def forget(self) -> None:
+        """Out of the host's tables."""
+
+    def vanish(self) -> None:
+        """The host has crashed."""
 
 
 class Waker(Protocol):
@@ -212,10 +262,10 @@ class Host:
     def _reset(self) -> None:
         self.tcp: PortTable = PortTable()
         self.udp: PortTable = PortTable()
-        self.connections: dict[tuple[Address, Address], TcpEnd] = {}
-        self.lingering: deque[TcpEnd] = deque()
-        self.unix: dict[str | bytes, VirtualSocket] = {}
-        self.sockets: dict[int, VirtualSocket] = {}
+        self.connections: dict[tuple[Address, Address], End] = {}
+        self.lingering: deque[End] = deque()
+        self.unix: dict[str | bytes, Holder] = {}
+        self.sockets: dict[int, Holder] = {}
         """Those that programs hold, by descriptor."""
         self.groups: dict[str, dict[int, Any]] = {}
         """Multicast: who listens to which group."""

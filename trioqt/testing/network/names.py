@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import trio
 
-from trioqt.testing.virtual_host import Host
-
-if TYPE_CHECKING:
-    from trioqt.testing.virtual_network import VirtualNetwork
+from trioqt.testing.network.host import Host
 
 __all__ = ["Names", "is_address", "is_numeric"]
 
@@ -27,10 +25,26 @@ QUESTIONS = 2
 PATIENCE = 5.0
 
 
+class Register(Protocol):
+    """Where names and addresses are looked up, and from where somebody asks."""
+
+    def current_host(self) -> Host:
+        """The host on which the calling code runs."""
+
+    def has_names(self, host: str) -> bool:
+        """Does a name server answer this host?"""
+
+    def find(self, address: str) -> Host | None:
+        """Who has this address."""
+
+    def everybody(self) -> Iterable[Host]:
+        """All hosts."""
+
+
 class Names(trio.abc.HostnameResolver):
     """Every host knows ``localhost``; all else a name server knows, which takes its time and can fail."""
 
-    def __init__(self, net: VirtualNetwork, latency: float) -> None:
+    def __init__(self, net: Register, latency: float) -> None:
         self._net = net
         self.latency = latency
         self.added: dict[str, tuple[str, ...]] = {}
@@ -89,7 +103,7 @@ class Names(trio.abc.HostnameResolver):
         await self._ask(name, here)
         if name in self.added:
             return self.added[name]
-        return next((host.addresses for host in self._net.hosts.values() if host.name.lower() == name), ())
+        return next((host.addresses for host in self._net.everybody() if host.name.lower() == name), ())
 
     async def _ask(self, name: str, here: Host | None = None) -> None:
         here = here or self._net.current_host()

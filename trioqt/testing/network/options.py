@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from trioqt.testing.virtual_host import Binding, fail
+from trioqt.testing.network.host import Binding, fail
 
 __all__ = ["Options"]
 

@@ -24,13 +24,13 @@ import outcome
 import trio
 
 from trioqt.links.base import Bytes
-from trioqt.testing.fabric import Address
-from trioqt.testing.virtual_host import Binding, Host, fail, is_multicast
-from trioqt.testing.virtual_names import is_numeric
-from trioqt.testing.virtual_options import Options, number
-from trioqt.testing.virtual_tcp import TcpEnd, TcpListener
-from trioqt.testing.virtual_udp import UdpEnd
-from trioqt.testing.virtual_unix import UnixEnd, UnixListener, UnixName, spelled
+from trioqt.testing.network.fabric import Address
+from trioqt.testing.network.host import Binding, Host, fail, is_multicast
+from trioqt.testing.network.names import is_numeric
+from trioqt.testing.network.options import Options, number
+from trioqt.testing.network.tcp import TcpEnd, TcpListener
+from trioqt.testing.network.udp import UdpEnd
+from trioqt.testing.network.unix import UnixEnd, UnixListener, UnixName, spelled
 
 __all__ = ["VirtualSocket", "left_open", "shown"]
 
@@ -155,6 +155,16 @@ class VirtualSocket(trio.socket.SocketType):
     @property
     def proto(self) -> int:
         return self._proto
+
+    @property
+    def sort(self) -> str:
+        """tcp, tcp6, udp, udp6 or unix."""
+        return self._options.sort
+
+    @property
+    def end(self) -> Any:
+        """What is below it."""
+        return self._end
 
     @property
     def did_shutdown_SHUT_WR(self) -> bool:
@@ -604,10 +614,10 @@ class VirtualSocket(trio.socket.SocketType):
         holder = self._host.unix.get(name)
         if holder is None:
             fail(errno.ENOENT if isinstance(name, str) else errno.ECONNREFUSED)
-        if not isinstance(holder._end, UnixListener):
+        if not isinstance(holder.end, UnixListener):
             fail(errno.ECONNREFUSED)
         end = UnixEnd(self._unix_name, self._options)
-        holder._end.connect(end)
+        holder.end.connect(end)
         end.socket = self
         self._end = end
 

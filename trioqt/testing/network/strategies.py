@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Sequence
 
 from hypothesis import strategies as st
 
-from trioqt.testing.fabric import Conditions
-from trioqt.testing.fault_plan import FaultPlan, Planned
-from trioqt.testing.faults import (
+from trioqt.testing.network.fabric import Conditions
+from trioqt.testing.network.fault_plan import FaultPlan, Planned
+from trioqt.testing.network.faults import (
     KINDS,
     Crash,
     Degraded,

@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from trioqt.testing.virtual_host import Host
+from trioqt.testing.network.host import Host
 
 __all__ = ["Program", "crash_programs", "restart_programs"]
 

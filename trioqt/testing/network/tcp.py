@@ -15,8 +15,8 @@ from typing import Final, Protocol
 
 from trioqt.core.buffers import ReadBuffer
 from trioqt.links.base import Bytes
-from trioqt.testing.fabric import Address, Packet, Path, Timer
-from trioqt.testing.virtual_host import Binding, Host, Waker, fail
+from trioqt.testing.network.fabric import Address, Packet, Path, Timer
+from trioqt.testing.network.host import Binding, Host, Waker, fail
 
 __all__ = ["Settings", "TcpEnd", "TcpListener"]
 

@@ -6,9 +6,9 @@ import errno
 import socket
 from collections import deque
 
-from trioqt.testing.fabric import Address, Packet
-from trioqt.testing.virtual_host import Binding, Host, Waker, fail, is_multicast
-from trioqt.testing.virtual_options import Options, number
+from trioqt.testing.network.fabric import Address, Packet
+from trioqt.testing.network.host import Binding, Host, Waker, fail, is_multicast
+from trioqt.testing.network.options import Options, number
 
 __all__ = ["UdpEnd"]
 

@@ -11,8 +11,8 @@ from collections import deque
 
 from trioqt.core.buffers import ReadBuffer
 from trioqt.links.base import Bytes
-from trioqt.testing.virtual_host import Host, Waker, fail
-from trioqt.testing.virtual_options import Options
+from trioqt.testing.network.host import Host, Waker, fail
+from trioqt.testing.network.options import Options
 
 __all__ = ["UnixEnd", "UnixListener", "UnixName", "spelled"]
 

@@ -19,9 +19,9 @@ import trio
 import trio.testing
 
 from trioqt.core.addresses import AddressLike, HostAddress, host_address
-from trioqt.testing.fabric import Conditions, Fabric, Path
-from trioqt.testing.fault_plan import Course, FaultPlan
-from trioqt.testing.faults import (
+from trioqt.testing.network.fabric import Conditions, Fabric, Path
+from trioqt.testing.network.fault_plan import Course, FaultPlan
+from trioqt.testing.network.faults import (
     Crash,
     Fault,
     Hold,
@@ -32,11 +32,11 @@ from trioqt.testing.faults import (
     ResetConnections,
     Trouble,
 )
-from trioqt.testing.supervisor import Program, crash_programs, restart_programs
-from trioqt.testing.trace import TRACE_LIMIT, Trace, TraceEvent
-from trioqt.testing.virtual_host import Host
-from trioqt.testing.virtual_names import Names, is_address
-from trioqt.testing.virtual_socket import VirtualSocket, shown
+from trioqt.testing.network.host import Host
+from trioqt.testing.network.names import Names, is_address
+from trioqt.testing.network.socket import VirtualSocket, shown
+from trioqt.testing.network.supervisor import Program, crash_programs, restart_programs
+from trioqt.testing.network.trace import TRACE_LIMIT, Trace, TraceEvent
 
 __all__ = ["VirtualNetwork"]
 
@@ -410,9 +410,9 @@ class VirtualNetwork:
         for host in self.hosts.values():
             known = set()
             for sock in host.sockets.values():
-                known.add(id(sock._end))
+                known.add(id(sock.end))
                 state, local, remote, unread, unsent = sock.row()
-                rows.append((host.name, sock._options.sort, state, local, remote, str(unread), str(unsent)))
+                rows.append((host.name, sock.sort, state, local, remote, str(unread), str(unsent)))
             for end in list(host.connections.values()):
                 if id(end) not in known and not end.is_gone():
                     unread, unsent = end.queued()

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import trio
 
 from trioqt.core.addresses import HostAddress
-from trioqt.testing.simulation import simulate
-from trioqt.testing.virtual_network import VirtualNetwork
+from trioqt.testing.network.virtual_network import VirtualNetwork
+from trioqt.testing.simulation.simulate import simulate
 
 __all__ = ["KERNEL", "KernelNetwork", "PARAMETER", "both_networks"]
 

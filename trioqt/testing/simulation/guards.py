@@ -22,8 +22,8 @@ import attrs
 import trio
 import trio.testing
 
-from trioqt.testing.determinism import autojump_hook, throw_into
-from trioqt.testing.task_tree import all_tasks, children_of, main_tasks, task_tree
+from trioqt.testing.simulation.determinism import autojump_hook, throw_into
+from trioqt.testing.simulation.task_tree import all_tasks, children_of, main_tasks, task_tree
 
 __all__ = [
     "BudgetExceeded",

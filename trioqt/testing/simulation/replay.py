@@ -20,18 +20,18 @@ from itertools import zip_longest
 
 import attrs
 
-from trioqt.testing.fault_plan import FaultPlan
-from trioqt.testing.guards import PATIENCE, STEPS, VIRTUAL_TIME
-from trioqt.testing.simulation import Settings, Simulation
-from trioqt.testing.targets import Target
-from trioqt.testing.virtual_network import VirtualNetwork
+from trioqt.testing.network.fault_plan import FaultPlan
+from trioqt.testing.network.virtual_network import VirtualNetwork
+from trioqt.testing.simulation.guards import PATIENCE, STEPS, VIRTUAL_TIME
+from trioqt.testing.simulation.simulate import Settings, Simulation
+from trioqt.testing.simulation.targets import Target
 
 __all__ = ["assert_replays"]
 
 _CONTEXT = 5
 
 # What the child runs.  Not `-m`: the package imports this module, and Python would warn that it runs twice.
-_CHILD = "import sys; from trioqt.testing.replay import record; record(*sys.argv[1:])"
+_CHILD = "import sys; from trioqt.testing.simulation.replay import record; record(*sys.argv[1:])"
 
 
 def assert_replays(

@@ -22,12 +22,12 @@ import attrs
 import trio
 import trio.testing
 
-from trioqt.testing.determinism import nursery_hook, pinned_scheduler
-from trioqt.testing.fault_plan import FaultPlan
-from trioqt.testing.guards import PATIENCE, STEPS, VIRTUAL_TIME, Guards, guards
-from trioqt.testing.targets import Target
-from trioqt.testing.task_tree import task_tree
-from trioqt.testing.virtual_network import VirtualNetwork
+from trioqt.testing.network.fault_plan import FaultPlan
+from trioqt.testing.network.virtual_network import VirtualNetwork
+from trioqt.testing.simulation.determinism import nursery_hook, pinned_scheduler
+from trioqt.testing.simulation.guards import PATIENCE, STEPS, VIRTUAL_TIME, Guards, guards
+from trioqt.testing.simulation.targets import Target
+from trioqt.testing.simulation.task_tree import task_tree
 
 __all__ = ["Finished", "Settings", "Simulation", "repeat_command", "simulate"]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from trioqt.testing.cancel_report import short_path
+from trioqt.testing.simulation.places import short_path
 
 __all__ = ["Target"]
 

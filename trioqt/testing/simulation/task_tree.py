@@ -14,14 +14,14 @@ from collections.abc import Iterator
 
 import trio
 
-from trioqt.testing.cancel_report import short_path
-from trioqt.testing.determinism import birth_number
+from trioqt.testing.simulation.determinism import birth_number
+from trioqt.testing.simulation.places import place
 
 __all__ = ["all_tasks", "children_of", "main_tasks", "task_tree"]
 
 Task = trio.lowlevel.Task
 
-_THIS_PACKAGE = os.path.dirname(__file__) + os.sep
+_THIS_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _TRIO = os.path.dirname(trio.__file__) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
@@ -94,7 +94,7 @@ def _where(task: Task, raised: BaseException | None) -> str:
     if line is not None:
         file, number, function = line
         source = linecache.getline(file, number).strip()
-        return f"{short_path(file)}:{number} in {function}" + (f": {source}" if source else "")
+        return place(file, number, function) + (f": {source}" if source else "")
     for frame, _ in task.iter_await_frames():
         return f"in {frame.f_code.co_qualname}"
     return "ending"

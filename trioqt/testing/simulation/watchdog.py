@@ -23,7 +23,7 @@ from typing import Self, TypeVar
 
 import trio
 
-from trioqt.testing.cancel_report import short_path
+from trioqt.testing.simulation.places import place
 
 __all__ = ["Aborted", "Watchdog", "is_machinery"]
 
@@ -35,14 +35,15 @@ _AGAIN = 0.01
 _TRIO = os.path.dirname(trio.__file__) + os.sep
 
 
-def _files(*names: str) -> set[str]:
-    return {os.path.join(os.path.dirname(__file__), f"{name}.py") for name in names}
+def _files(room: str, *names: str) -> set[str]:
+    testing = os.path.dirname(os.path.dirname(__file__))
+    return {os.path.join(testing, room, f"{name}.py") for name in names}
 
 
-_TOOL = _files("boundaries", "cancel_everywhere", "watchdog")
+_TOOL = _files("cancelling", "boundaries", "cancel_everywhere") | _files("simulation", "watchdog")
 # A simulated network stands for the kernel, which has no lines.
-_TOOL |= _files("fabric", "virtual_names", "virtual_network", "virtual_socket")
-_INSTRUMENTS = _files("boundaries", "fabric")
+_TOOL |= _files("network", "fabric", "names", "virtual_network", "socket")
+_INSTRUMENTS = _files("cancelling", "boundaries") | _files("network", "fabric")
 
 
 class Aborted(BaseException):
@@ -183,6 +184,6 @@ def is_machinery(filename: str) -> bool:
 def _first_foreign_line(frame: FrameType | None) -> str:
     while frame is not None and frame.f_code is not Watchdog.call.__code__:
         if not is_machinery(frame.f_code.co_filename):
-            return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
+            return place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
         frame = frame.f_back
     return ""
