@@ -28,7 +28,8 @@ from trioqt.core.events import (
     StateChanged,
 )
 from trioqt.core.options import BindMode, OptionSpec, SocketOption, SocketType, bind_options, option_for
-from trioqt.core.states import Input, SocketState, StateMachine, Told
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import NativeSocket, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import look_up

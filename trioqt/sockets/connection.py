@@ -21,7 +21,8 @@ from trioqt.core.addresses import HostAddress, from_sockaddr
 from trioqt.core.buffers import ReadBuffer, WriteBuffer
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import BytesWritten, ReadyRead
-from trioqt.core.states import Input, SocketState
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
 from trioqt.links.stream import StreamLink
 from trioqt.sockets.abstract_socket import AbstractSocket, Generation

@@ -25,7 +25,8 @@ import trio
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import AcceptError, ConnectionFinished, NewConnection
-from trioqt.core.states import Input, SocketState, StateMachine, Told
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import look_up

@@ -19,7 +19,8 @@ from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockad
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import BytesWritten
 from trioqt.core.options import SocketType
-from trioqt.core.states import Input, SocketState
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import Input
 from trioqt.links.base import Link, Sockaddr
 from trioqt.links.bind import bind_socket
 from trioqt.links.connect import AttemptsFailed, Target, connect, link_over, look_up, race
