@@ -5,18 +5,16 @@ This module knows nothing of bytes.  Everything here that changes a state feeds 
 
 from __future__ import annotations
 
-import operator
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import NoReturn, Self
 
 import attrs
 import trio
 
-from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, parse_address
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import (
     Connected,
@@ -33,45 +31,16 @@ from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import NativeSocket, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import look_up
+from trioqt.sockets.arguments import Host, check_host, check_port
 from trioqt.sockets.subscription import EventSource
 
-__all__ = ["AbstractSocket", "Failure", "Generation", "check_host", "check_port", "check_size"]
-
-Host = HostAddress | str | IPv4Address | IPv6Address
+__all__ = ["AbstractSocket", "Bound", "Failure", "Generation"]
 
 # Events without a value of their own are built once.
 EVENTS: dict[Told, Event] = {state: StateChanged(state) for state in SocketState}
 EVENTS.update({kind: kind() for kind in (HostFound, Connected, ReadChannelFinished, Disconnected)})
 
 UNCONNECTED, CONNECTED = SocketState.UNCONNECTED, SocketState.CONNECTED
-
-
-def check_host(host: Host) -> HostAddress | str:
-    """An address, or a name still to be looked up.  Raises: TypeError."""
-    if isinstance(host, HostAddress):
-        return host
-    if isinstance(host, (IPv4Address, IPv6Address)):
-        return HostAddress(str(host))
-    if not isinstance(host, str):
-        raise TypeError(f"a host is a name or an address, not {type(host).__name__}")
-    address = parse_address(host.strip())  # as Qt does
-    return host if address is None else address
-
-
-def check_port(port: int) -> int:
-    """Raises: TypeError, ValueError."""
-    port = operator.index(port)
-    if not 0 <= port <= 65535:
-        raise ValueError(f"a port is 0 to 65535, not {port}")
-    return port
-
-
-def check_size(size: int, name: str, *, least: int = 0) -> int:
-    """Raises: TypeError, ValueError."""
-    size = operator.index(size)
-    if size < least:
-        raise ValueError(f"{name} must be at least {least}, not {size}")
-    return size
 
 
 @attrs.define

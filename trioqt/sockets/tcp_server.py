@@ -12,7 +12,6 @@ import errno
 import logging
 import math
 import operator
-import socket
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,8 +29,9 @@ from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import look_up
-from trioqt.links.native import KernelSocket, NativeListener
-from trioqt.sockets.abstract_socket import Host, check_host, check_port, check_size
+from trioqt.links.native import NativeListener
+from trioqt.sockets.arguments import Host, check_host, check_port, check_size
+from trioqt.sockets.descriptors import open_listener
 from trioqt.sockets.subscription import EventSource
 from trioqt.sockets.tcp_socket import TcpSocket
 
@@ -263,7 +263,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         descriptor = operator.index(descriptor)
         self._check_can_listen()
         try:
-            sock = _open_listener(descriptor)
+            sock = open_listener(descriptor)
         except SocketError as error:
             self._error, self._error_string = error.kind, error.message
             raise
@@ -717,22 +717,3 @@ def _peer_vanished(exc: BaseException) -> bool:
 
 def _tell_nobody(thing: Told) -> None:
     """A server's states are told by ``is_listening``."""
-
-
-def _open_listener(descriptor: int) -> KernelSocket:
-    """The listening socket that ``descriptor`` is.  Raises: SocketError; the descriptor stays open."""
-    attempted = f"cannot listen on descriptor {descriptor}"
-    try:
-        sock = socket.socket(fileno=descriptor)
-    except (OSError, ValueError) as exc:
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    try:
-        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
-            raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
-        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError(errno.EINVAL, "it does not listen")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits it
-    except OSError as exc:
-        sock.detach()
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    return KernelSocket.adopt(sock)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import errno
 import math
 import operator
-import select
 import socket
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any, NoReturn, Self, cast
+from typing import Any, NoReturn, Self
 
 import trio
 
@@ -21,13 +20,15 @@ from trioqt.core.events import BytesWritten
 from trioqt.core.options import SocketType
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
-from trioqt.links.base import Link, Sockaddr
+from trioqt.links.base import Link
 from trioqt.links.bind import bind_socket
 from trioqt.links.connect import AttemptsFailed, Target, connect, link_over, look_up, race
 from trioqt.links.native import KernelSocket, NativeLink
 from trioqt.links.stream import StreamLink
-from trioqt.sockets.abstract_socket import Bound, Failure, Generation, Host, check_host, check_port, check_size
+from trioqt.sockets.abstract_socket import Bound, Failure, Generation
+from trioqt.sockets.arguments import Host, check_char, check_host, check_port, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, Connection
+from trioqt.sockets.descriptors import open_connection
 
 __all__ = ["TcpSocket"]
 
@@ -263,7 +264,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
             if descriptor == self.socket_descriptor() != -1:
                 message = f"descriptor {descriptor} is this socket's own"
                 raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
-            sock, peer = _open_descriptor(descriptor, state)
+            sock, peer = open_connection(descriptor, state)
         except SocketError as error:
             self._set_error(error.kind, error.message)
             raise
@@ -367,7 +368,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
           trio.ClosedResourceError: The socket is closed.
         Qt: ungetChar().
         """
-        char = _one_byte(char)
+        char = check_char(char)
         self._check_readable("unget")
         if self._read_buffer.in_transaction:
             raise SocketError(ErrorKind.OPERATION, "cannot unget in a transaction")
@@ -807,7 +808,7 @@ class TcpSocket(Connection, trio.abc.HalfCloseableStream):
 
     def put_char(self, char: bytes) -> None:
         """``write`` one byte.  Raises: as ``write``; ValueError.  Qt: putChar()."""
-        self.write(_one_byte(char))
+        self.write(check_char(char))
 
     @trio.lowlevel.enable_ki_protection
     def flush(self) -> bool:
@@ -999,15 +1000,6 @@ def _view(data: bytes | bytearray | memoryview) -> memoryview:
     return memoryview(view.tobytes())
 
 
-def _one_byte(char: bytes) -> bytes:
-    """Raises: TypeError, ValueError."""
-    if not isinstance(char, (bytes, bytearray)):
-        raise TypeError(f"a char is one byte, not {type(char).__name__}")
-    if len(char) != 1:
-        raise ValueError(f"a char is one byte, not {len(char)}")
-    return bytes(char)
-
-
 def _reachable(target: Target, family: int, dual_stack: bool) -> Target:
     """The target as a socket of ``family`` has to be told it.  Raises: OSError if it cannot get there."""
     if target.family == family:
@@ -1015,55 +1007,3 @@ def _reachable(target: Target, family: int, dual_stack: bool) -> Target:
     if dual_stack and family == socket.AF_INET6:
         return Target(family, (f"::ffff:{target.address[0]}", target.address[1], 0, 0))
     raise OSError(errno.ECONNREFUSED, "not reachable from the address that was bound")  # Qt's kind for it
-
-
-def _open_descriptor(descriptor: int, state: SocketState) -> tuple[socket.socket, Sockaddr | None]:
-    """The TCP socket in ``state`` that ``descriptor`` is, and its peer.
-
-    Raises: SocketError; the descriptor stays open.
-    """
-    attempted = f"cannot adopt descriptor {descriptor}"
-    try:
-        sock = socket.socket(fileno=descriptor)
-    except (OSError, ValueError) as exc:
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    try:
-        if sock.fileno() != descriptor:  # Python cuts a large number down to a C int
-            raise OSError(errno.EBADF, "there is none of that number")
-        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
-            raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError(errno.EOPNOTSUPP, "it listens")
-        if state is CONNECTED:
-            return sock, _peer_of(sock)
-        if _is_connected(sock):
-            raise OSError(errno.EISCONN, "it is connected")
-        if (sock.getsockname()[1] == 0) != (state is SocketState.UNCONNECTED):
-            raise OSError(errno.EINVAL, "it is not bound" if state is SocketState.BOUND else "it is bound")
-        return sock, None
-    except OSError as exc:
-        sock.detach()
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-
-
-def _peer_of(sock: socket.socket) -> Sockaddr | None:
-    """The peer; None if it has reset the connection already, which the first read will find.  Raises: OSError."""
-    try:
-        return cast("Sockaddr", sock.getpeername())
-    except OSError:
-        if not hasattr(select, "poll"):  # Windows
-            raise
-        poll = select.poll()
-        poll.register(sock, 0)
-        # A failure waits to be read, so there was a connection.  SO_ERROR would say so too, and forget it.
-        if any(happened & select.POLLERR for _, happened in poll.poll(0)):
-            return None
-        raise
-
-
-def _is_connected(sock: socket.socket) -> bool:
-    try:
-        sock.getpeername()
-    except OSError:
-        return False
-    return True
