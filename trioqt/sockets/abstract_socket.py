@@ -32,6 +32,7 @@ from trioqt.links.base import NativeSocket, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import look_up
 from trioqt.sockets.arguments import Host, check_host, check_port
+from trioqt.sockets.native_options import read_option, set_option, unsupported
 from trioqt.sockets.subscription import EventSource
 
 __all__ = ["AbstractSocket", "Bound", "Failure", "Generation"]
@@ -329,9 +330,9 @@ class AbstractSocket(EventSource):
         if self._closed or not self._in_scope():
             self._check_open(f"set {option.name}")
         if spec is None or spec.read_only or (native is None and self._machine.state is CONNECTED):
-            raise self._unsupported(option)
+            raise unsupported(option)
         if native is not None:
-            self._set_option(native, option, number)
+            set_option(native, option, number, self._peer())
         self._options = {**(self._options or {}), option: number}
 
     def socket_option(self, option: SocketOption) -> int:
@@ -346,52 +347,18 @@ class AbstractSocket(EventSource):
             raise TypeError(f"an option is a SocketOption, not {type(option).__name__}")
         native = self._native()
         if native is not None:
-            spec = self._option_spec(native, option)
-            try:
-                return spec.from_system(native.getsockopt(spec.level, spec.number))
-            except OSError as exc:
-                raise self._option_error(f"cannot read {option.name}", exc) from exc
+            return read_option(native, option, self._peer())
         if self._machine.state is CONNECTED:
-            raise self._unsupported(option)
+            raise unsupported(option)
         try:
             return (self._options or {})[option]
         except KeyError:
             self._refuse(f"read {option.name}")
 
-    def _set_option(
-        self,
-        native: NativeSocket | trio.socket.SocketType,
-        option: SocketOption,
-        value: int,
-        peer: Sockaddr | None = None,
-    ) -> None:
-        spec = self._option_spec(native, option, peer)
-        try:
-            native.setsockopt(spec.level, spec.number, spec.to_system(value))
-        except OSError as exc:
-            raise self._option_error(f"cannot set {option.name} to {value}", exc) from exc
-
-    def _option_spec(
-        self, native: NativeSocket | trio.socket.SocketType, option: SocketOption, peer: Sockaddr | None = None
-    ) -> OptionSpec:
-        peer = peer or self._peer()
-        mapped = peer is not None and str(peer[0]).startswith("::ffff:") and "." in peer[0]
-        spec = option_for(option, socket.AF_INET if mapped else native.family)
-        if spec is None:
-            raise self._unsupported(option)
-        return spec
-
-    def _unsupported(self, option: SocketOption) -> SocketError:
-        message = f"{option.name} cannot be set or read on this socket"
-        return SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
-
-    def _option_error(self, attempted: str, exc: OSError) -> SocketError:
-        return SocketError(kind_of(exc), f"{attempted}: {reason_of(exc)}", errno=exc.errno)
-
     def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
         """Set on a new socket, for ``peer``, what was asked for before there was one."""
         for option, value in {SocketOption.LOW_DELAY: 1, **(self._options or {})}.items():
-            self._set_option(sock, option, value, peer)
+            set_option(sock, option, value, peer)
 
     # -- a local address --------------------------------------------------------------------
 

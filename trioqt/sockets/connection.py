@@ -26,6 +26,7 @@ from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
 from trioqt.links.stream import StreamLink
 from trioqt.sockets.abstract_socket import AbstractSocket, Generation
+from trioqt.sockets.native_options import set_option
 
 __all__ = ["BLOCK_SIZE", "Connection"]
 
@@ -149,7 +150,7 @@ class Connection(AbstractSocket):
         native = link.native()
         if self._options and native is not None:
             for option, value in self._options.items():
-                self._set_option(native, option, value)
+                set_option(native, option, value, None)
         self._adopt(link, Input.ADOPTED)
 
     def _forget(self) -> None:
