@@ -7,7 +7,6 @@ synchronous step: to a handler's task while ``serve`` runs, else to the pending 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import errno
 import logging
 import math
@@ -23,7 +22,7 @@ import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
-from trioqt.core.events import AcceptError, ConnectionFinished, NewConnection
+from trioqt.core.events import AcceptError, NewConnection
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
@@ -32,6 +31,7 @@ from trioqt.links.connect import look_up
 from trioqt.links.native import NativeListener
 from trioqt.sockets.arguments import Host, check_host, check_port, check_size
 from trioqt.sockets.descriptors import open_listener
+from trioqt.sockets.serving import Service
 from trioqt.sockets.subscription import EventSource
 from trioqt.sockets.tcp_socket import TcpSocket
 
@@ -153,7 +153,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         self._full = False  # as many are pending as may be, and none has been taken since
         self._paused = False
         self._taking = False  # a task is in accept() or serve()
-        self._service: _Service[SocketT] | None = None  # while serve() takes connections
+        self._service: Service[SocketT] | None = None  # while serve() takes connections
         self._serve_scope: trio.CancelScope | None = None  # of serve() and its handlers
         self._next_log = -math.inf
         self._nursery: trio.Nursery | None = None  # of the server's block
@@ -449,7 +449,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         stopped = self._begin_taking("serve")
         try:
             async with trio.open_nursery() as handlers:
-                service = _Service(self, handler, isolate, handlers)
+                service = Service(self, handler, isolate, handlers)
                 self._serve_scope = handlers.cancel_scope
                 self._service = service
                 try:
@@ -621,67 +621,6 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         return next((listener.native().fileno() for listener in self._listeners), -1)
 
 
-class _Service(Generic[SocketT]):
-    """One call of ``serve``: what each connection gets."""
-
-    def __init__(
-        self,
-        server: TcpServer[SocketT],
-        handler: Callable[[SocketT], Awaitable[object]],
-        isolate: bool,
-        nursery: trio.Nursery,
-    ) -> None:
-        self._server = server
-        self._handler = handler
-        self._isolate = isolate
-        self._nursery = nursery
-        # A handler sees the context variables of whoever serves, not those of the accept task.
-        self._context = contextvars.copy_context()
-        self._name = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', repr(handler))}"
-
-    def start(self, sock: SocketT) -> None:
-        """Give ``sock`` its task."""
-        self._context.run(self._start, sock)
-
-    def _start(self, sock: SocketT) -> None:
-        self._nursery.start_soon(self._handle, sock, name=self._name)
-
-    async def _handle(self, sock: SocketT) -> None:
-        # Every open connection holds this frame, so what is seldom needed is elsewhere.
-        peer = sock._peer()
-        try:
-            async with sock:
-                await self._handler(sock)
-        except BaseException as exc:
-            if not self._ended(peer, exc):
-                raise
-        else:
-            self._ended(peer, None)
-
-    def _ended(self, peer: Sockaddr | None, error: BaseException | None) -> bool:
-        """A handler has ended: tell; was that an end, and not a bug or a cancellation that must go out?"""
-        if self._server._subscriptions:
-            address, port = (HostAddress.NULL, 0) if peer is None else (from_sockaddr(peer), peer[1])
-            self._server._post(ConnectionFinished(address, port, error))
-        if error is None:
-            return True
-        if isinstance(error, Exception):
-            return self._stays_here(error)
-        if isinstance(error, BaseExceptionGroup):
-            # A handler with a nursery of its own may end by cancellation and by other things at once.
-            others, goes_out = error.split(Exception)
-            if others is not None and goes_out is not None and self._stays_here(others):
-                raise goes_out from None
-        return False
-
-    def _stays_here(self, error: Exception) -> bool:
-        if _peer_vanished(error):
-            return True
-        if self._isolate:
-            logger.error("a handler failed", exc_info=error)
-        return self._isolate
-
-
 class _Connections(AsyncIterator[SocketT], Generic[SocketT]):
     """Accepts until the server stops listening.  An iterator object, so a cancelled step does not end it."""
 
@@ -700,19 +639,6 @@ class _Connections(AsyncIterator[SocketT], Generic[SocketT]):
 async def _until_acceptable(listener: ListenerLink) -> None:
     with contextlib.suppress(trio.ClosedResourceError):  # it stopped listening, which the loop sees
         await listener.wait_acceptable()
-
-
-def _peer_vanished(exc: BaseException) -> bool:
-    """Is this how a handler ends whose peer is gone, or whose connection was ended under it?"""
-    if isinstance(exc, ExceptionGroup):
-        return all(_peer_vanished(inner) for inner in exc.exceptions)
-    if isinstance(exc, SocketError):
-        return exc.kind is not ErrorKind.OPERATION
-    if isinstance(exc, trio.BrokenResourceError):
-        # A stream over the socket: trio's TLS tells so that its client left without a goodbye, or in the handshake.
-        # Without a network error as its cause it is a broken channel, and a bug.
-        return isinstance(exc.__cause__, OSError) and getattr(exc.__cause__, "kind", None) is not ErrorKind.OPERATION
-    return isinstance(exc, trio.ClosedResourceError)
 
 
 def _tell_nobody(thing: Told) -> None:
