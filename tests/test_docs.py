@@ -37,7 +37,15 @@ from trioqt import (
     TcpSocket,
 )
 from trioqt.links import connect
-from trioqt.sockets import abstract_socket, connection, subscription, tcp_server, tcp_socket
+from trioqt.sockets import (
+    abstract_socket,
+    connection,
+    pending_connections,
+    serving,
+    subscription,
+    tcp_server,
+    tcp_socket,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
@@ -102,7 +110,7 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 
 def test_the_code_that_the_architecture_walks_through_exists() -> None:
     """``Connection._fill`` and its like are still called so."""
-    modules = [abstract_socket, connection, subscription, tcp_server, tcp_socket, connect]
+    modules = [abstract_socket, connection, serving, subscription, tcp_server, tcp_socket, connect]
     others = ["links.native", "links.stream", "core.states", "core.buffers"]
     others += ["testing.virtual_network", "testing.virtual_socket", "testing.virtual_tcp", "testing.fabric"]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
@@ -208,7 +216,7 @@ DEFAULTS: dict[str, object] = {
     "facts in a subscription": subscription.FACT_LIMIT,
     "nudges in a subscription": "1 of each kind",
     "`TcpServer(max_connections)`": default_of(TcpServer, "max_connections"),
-    "`max_pending_connections()`": tcp_server.MAX_PENDING_CONNECTIONS,
+    "`max_pending_connections()`": pending_connections.MAX_PENDING_CONNECTIONS,
     "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
     "`receive_some()` that is not told how much": tcp_socket.RECEIVE_SIZE,
     "short answers that `write` collects": tcp_socket.CORK_SIZE,
