@@ -42,6 +42,9 @@ from trioqt.sockets import (
     connection,
     pending_connections,
     serving,
+    stream_device,
+    stream_reader,
+    stream_writer,
     subscription,
     tcp_server,
     tcp_socket,
@@ -110,7 +113,8 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 
 def test_the_code_that_the_architecture_walks_through_exists() -> None:
     """``Connection._fill`` and its like are still called so."""
-    modules = [abstract_socket, connection, serving, subscription, tcp_server, tcp_socket, connect]
+    modules = [abstract_socket, connection, serving, stream_device, stream_reader, stream_writer, subscription]
+    modules += [tcp_server, tcp_socket, connect]
     others = ["links.native", "links.stream", "core.states", "core.buffers"]
     others += ["testing.virtual_network", "testing.virtual_socket", "testing.virtual_tcp", "testing.fabric"]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
@@ -218,10 +222,10 @@ DEFAULTS: dict[str, object] = {
     "`TcpServer(max_connections)`": default_of(TcpServer, "max_connections"),
     "`max_pending_connections()`": pending_connections.MAX_PENDING_CONNECTIONS,
     "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
-    "`receive_some()` that is not told how much": tcp_socket.RECEIVE_SIZE,
-    "short answers that `write` collects": tcp_socket.CORK_SIZE,
+    "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
+    "short answers that `write` collects": stream_writer.CORK_SIZE,
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
-    "answers from the buffer before other tasks get their turn": tcp_socket.ANSWERS,
+    "answers from the buffer before other tasks get their turn": stream_reader.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
