@@ -6,6 +6,10 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from sphinx.pycode import ModuleAnalyzer
+
+from trioqt import TcpServer, TcpSocket
+
 sys.path.insert(0, str(Path(__file__).parent))  # for from_code.py
 
 project = "trioqt"
@@ -63,8 +67,32 @@ def set_heads_apart(lines: list[str]) -> None:
     lines[:] = result
 
 
+def put_in_order(cls: type) -> None:
+    """What ``cls`` inherits from other classes of ours comes after its own, each in the order of its source.
+
+    autodoc knows the order of the class's own module only, and would list the rest by the alphabet.
+    """
+    order = order_in(cls)
+    for base in cls.__mro__[1:]:
+        if base.__module__.startswith("trioqt."):
+            theirs = order_in(base)
+            for name in sorted(theirs, key=lambda name: theirs[name]):
+                owner, _, member = name.partition(".")
+                if owner == base.__name__:
+                    order.setdefault(f"{cls.__name__}.{member}", len(order))
+
+
+def order_in(cls: type) -> dict[str, int]:
+    analyzer = ModuleAnalyzer.for_module(cls.__module__)
+    analyzer.analyze()
+    return analyzer.tagorder
+
+
 def setup(app):  # type: ignore[no-untyped-def]
     def process(app, what, name, obj, options, lines):  # type: ignore[no-untyped-def]
         set_heads_apart(lines)
+
+    for cls in (TcpSocket, TcpServer):
+        put_in_order(cls)
 
     app.connect("autodoc-process-docstring", process, priority=100)  # before napoleon, which has 500

@@ -22,7 +22,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from trioqt.core import errors, events
 from trioqt.core.errors import ERRNO_KINDS, ErrorKind
-from trioqt.core.states import TRANSITIONS, Input, SocketState, Told
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import TRANSITIONS, Input, Told
 
 PACKAGE = Path(errors.__file__).parents[1]
 

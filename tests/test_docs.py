@@ -37,7 +37,18 @@ from trioqt import (
     TcpSocket,
 )
 from trioqt.links import connect
-from trioqt.sockets import abstract_socket, connection, subscription, tcp_server, tcp_socket
+from trioqt.sockets import (
+    abstract_socket,
+    connection,
+    pending_connections,
+    serving,
+    stream_device,
+    stream_reader,
+    stream_writer,
+    subscription,
+    tcp_server,
+    tcp_socket,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
@@ -102,7 +113,8 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 
 def test_the_code_that_the_architecture_walks_through_exists() -> None:
     """``Connection._fill`` and its like are still called so."""
-    modules = [abstract_socket, connection, subscription, tcp_server, tcp_socket, connect]
+    modules = [abstract_socket, connection, serving, stream_device, stream_reader, stream_writer, subscription]
+    modules += [tcp_server, tcp_socket, connect]
     others = ["links.native", "links.stream", "core.states", "core.buffers"]
     others += [f"testing.network.{name}" for name in ("virtual_network", "socket", "tcp", "fabric")]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
@@ -208,12 +220,12 @@ DEFAULTS: dict[str, object] = {
     "facts in a subscription": subscription.FACT_LIMIT,
     "nudges in a subscription": "1 of each kind",
     "`TcpServer(max_connections)`": default_of(TcpServer, "max_connections"),
-    "`max_pending_connections()`": tcp_server.MAX_PENDING_CONNECTIONS,
+    "`max_pending_connections()`": pending_connections.MAX_PENDING_CONNECTIONS,
     "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
-    "`receive_some()` that is not told how much": tcp_socket.RECEIVE_SIZE,
-    "short answers that `write` collects": tcp_socket.CORK_SIZE,
+    "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
+    "short answers that `write` collects": stream_writer.CORK_SIZE,
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
-    "answers from the buffer before other tasks get their turn": tcp_socket.ANSWERS,
+    "answers from the buffer before other tasks get their turn": stream_reader.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,

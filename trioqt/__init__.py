@@ -22,7 +22,7 @@ from trioqt.core.events import (
     StateChanged,
 )
 from trioqt.core.options import BindMode, SocketOption, SocketType
-from trioqt.core.states import SocketState
+from trioqt.core.socket_state import SocketState
 from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from tests.cli.commands import on_terminal, run_trioqt
 from trioqt.cli import commands
 from trioqt.core.events import Encrypted
-from trioqt.core.states import TRANSITIONS, Input, SocketState
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import TRANSITIONS, Input
 
 FORMATS = ["table", "mermaid", "dot"]
 

@@ -29,7 +29,7 @@ from trioqt.core.events import (
     ReadyRead,
     StateChanged,
 )
-from trioqt.core.states import SocketState
+from trioqt.core.socket_state import SocketState
 
 PEER = HostAddress("192.0.2.1")
 

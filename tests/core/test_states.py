@@ -11,7 +11,8 @@ import pytest
 import trioqt
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import Connected, Disconnected, ErrorOccurred, HostFound, ReadChannelFinished
-from trioqt.core.states import TRANSITIONS, Input, SocketState, StateMachine, Told
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import TRANSITIONS, Input, StateMachine, Told
 
 UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, LISTENING, CLOSING = SocketState
 

@@ -13,7 +13,7 @@ import trio
 
 from trioqt.core.errors import SocketError
 from trioqt.core.events import Connected, Disconnected, ErrorOccurred, Event, ReadChannelFinished
-from trioqt.core.states import SocketState
+from trioqt.core.socket_state import SocketState
 from trioqt.sockets.tcp_socket import TcpSocket
 
 __all__ = ["BrokenPromiseError", "Client", "Surroundings"]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import click
 
 from trioqt.cli.terminal import print_table
-from trioqt.core.states import TRANSITIONS, Input, SocketState, StateMachine
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import TRANSITIONS, Input, StateMachine
 
 __all__ = ["FORMATS"]
 

@@ -6,15 +6,11 @@ NUDGES say "look again"; while one waits unread in a subscription, a later one o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
 
 from trioqt.core.addresses import HostAddress
 from trioqt.core.errors import ErrorKind
-
-if TYPE_CHECKING:  # the table in states.py names the events, so it imports this module
-    from trioqt.core.states import SocketState
+from trioqt.core.socket_state import SocketState
 
 __all__ = [
     "AcceptError",

@@ -26,27 +26,9 @@ from trioqt.core.events import (
     HostFound,
     ReadChannelFinished,
 )
+from trioqt.core.socket_state import SocketState
 
-__all__ = ["TRANSITIONS", "Input", "SocketState", "StateMachine", "Told"]
-
-
-class SocketState(enum.Enum):
-    """The seven states of a socket.  Qt: QAbstractSocket::SocketState (same numbers)."""
-
-    UNCONNECTED = 0
-    """No connection, and none being made."""
-    HOST_LOOKUP = 1
-    """``connect_to_host`` is looking up the name."""
-    CONNECTING = 2
-    """``connect_to_host`` is trying the addresses."""
-    CONNECTED = 3
-    """Bytes can be sent and received.  Still so when only the peer has finished (``half_open=True``)."""
-    BOUND = 4
-    """A local address is taken, nothing more."""
-    LISTENING = 5
-    """A server accepts connections."""
-    CLOSING = 6
-    """What is queued is being sent; then the connection ends."""
+__all__ = ["TRANSITIONS", "Input", "StateMachine", "Told"]
 
 
 class Input(enum.Enum):

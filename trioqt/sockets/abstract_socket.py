@@ -5,18 +5,16 @@ This module knows nothing of bytes.  Everything here that changes a state feeds 
 
 from __future__ import annotations
 
-import operator
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import NoReturn, Self
 
 import attrs
 import trio
 
-from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, parse_address
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import (
     Connected,
@@ -28,49 +26,22 @@ from trioqt.core.events import (
     StateChanged,
 )
 from trioqt.core.options import BindMode, OptionSpec, SocketOption, SocketType, bind_options, option_for
-from trioqt.core.states import Input, SocketState, StateMachine, Told
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import NativeSocket, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import look_up
+from trioqt.sockets.arguments import Host, check_host, check_port
+from trioqt.sockets.native_options import read_option, set_option, unsupported
 from trioqt.sockets.subscription import EventSource
 
-__all__ = ["AbstractSocket", "Failure", "Generation", "check_host", "check_port", "check_size"]
-
-Host = HostAddress | str | IPv4Address | IPv6Address
+__all__ = ["AbstractSocket", "Bound", "Failure", "Generation"]
 
 # Events without a value of their own are built once.
 EVENTS: dict[Told, Event] = {state: StateChanged(state) for state in SocketState}
 EVENTS.update({kind: kind() for kind in (HostFound, Connected, ReadChannelFinished, Disconnected)})
 
 UNCONNECTED, CONNECTED = SocketState.UNCONNECTED, SocketState.CONNECTED
-
-
-def check_host(host: Host) -> HostAddress | str:
-    """An address, or a name still to be looked up.  Raises: TypeError."""
-    if isinstance(host, HostAddress):
-        return host
-    if isinstance(host, (IPv4Address, IPv6Address)):
-        return HostAddress(str(host))
-    if not isinstance(host, str):
-        raise TypeError(f"a host is a name or an address, not {type(host).__name__}")
-    address = parse_address(host.strip())  # as Qt does
-    return host if address is None else address
-
-
-def check_port(port: int) -> int:
-    """Raises: TypeError, ValueError."""
-    port = operator.index(port)
-    if not 0 <= port <= 65535:
-        raise ValueError(f"a port is 0 to 65535, not {port}")
-    return port
-
-
-def check_size(size: int, name: str, *, least: int = 0) -> int:
-    """Raises: TypeError, ValueError."""
-    size = operator.index(size)
-    if size < least:
-        raise ValueError(f"{name} must be at least {least}, not {size}")
-    return size
 
 
 @attrs.define
@@ -359,9 +330,9 @@ class AbstractSocket(EventSource):
         if self._closed or not self._in_scope():
             self._check_open(f"set {option.name}")
         if spec is None or spec.read_only or (native is None and self._machine.state is CONNECTED):
-            raise self._unsupported(option)
+            raise unsupported(option)
         if native is not None:
-            self._set_option(native, option, number)
+            set_option(native, option, number, self._peer())
         self._options = {**(self._options or {}), option: number}
 
     def socket_option(self, option: SocketOption) -> int:
@@ -376,52 +347,18 @@ class AbstractSocket(EventSource):
             raise TypeError(f"an option is a SocketOption, not {type(option).__name__}")
         native = self._native()
         if native is not None:
-            spec = self._option_spec(native, option)
-            try:
-                return spec.from_system(native.getsockopt(spec.level, spec.number))
-            except OSError as exc:
-                raise self._option_error(f"cannot read {option.name}", exc) from exc
+            return read_option(native, option, self._peer())
         if self._machine.state is CONNECTED:
-            raise self._unsupported(option)
+            raise unsupported(option)
         try:
             return (self._options or {})[option]
         except KeyError:
             self._refuse(f"read {option.name}")
 
-    def _set_option(
-        self,
-        native: NativeSocket | trio.socket.SocketType,
-        option: SocketOption,
-        value: int,
-        peer: Sockaddr | None = None,
-    ) -> None:
-        spec = self._option_spec(native, option, peer)
-        try:
-            native.setsockopt(spec.level, spec.number, spec.to_system(value))
-        except OSError as exc:
-            raise self._option_error(f"cannot set {option.name} to {value}", exc) from exc
-
-    def _option_spec(
-        self, native: NativeSocket | trio.socket.SocketType, option: SocketOption, peer: Sockaddr | None = None
-    ) -> OptionSpec:
-        peer = peer or self._peer()
-        mapped = peer is not None and str(peer[0]).startswith("::ffff:") and "." in peer[0]
-        spec = option_for(option, socket.AF_INET if mapped else native.family)
-        if spec is None:
-            raise self._unsupported(option)
-        return spec
-
-    def _unsupported(self, option: SocketOption) -> SocketError:
-        message = f"{option.name} cannot be set or read on this socket"
-        return SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
-
-    def _option_error(self, attempted: str, exc: OSError) -> SocketError:
-        return SocketError(kind_of(exc), f"{attempted}: {reason_of(exc)}", errno=exc.errno)
-
     def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
         """Set on a new socket, for ``peer``, what was asked for before there was one."""
         for option, value in {SocketOption.LOW_DELAY: 1, **(self._options or {})}.items():
-            self._set_option(sock, option, value, peer)
+            set_option(sock, option, value, peer)
 
     # -- a local address --------------------------------------------------------------------
 

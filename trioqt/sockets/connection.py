@@ -1,7 +1,7 @@
-"""One connection's bytes: who reads, who sends, how it ends.
+"""One connection's bytes: who reads, who sends, how it is lost or dropped.
 
-The engine under the verbs of ``TcpSocket``.  It owns the link, the two buffers and the two tasks that a connection
-may have, and it feeds the table when something happens to the connection.
+The engine under the verbs of ``StreamDevice``, which also ends it in order.  It owns the link, the two buffers and the
+two tasks that a connection may have, and it feeds the table when something happens to the connection.
 
 Who reads is one rule: a caller that waits on the link reads, and the watcher stands by meanwhile; while the watcher
 waits on the link, a caller waits for what it brings.  Who sends: ``write`` tries the link at once, the drainer sends
@@ -11,20 +11,20 @@ what that did not take.  Neither task exists unless it must.
 from __future__ import annotations
 
 import contextlib
-import errno
-import socket
 from typing import Protocol
 
 import trio
 
 from trioqt.core.addresses import HostAddress, from_sockaddr
 from trioqt.core.buffers import ReadBuffer, WriteBuffer
-from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
+from trioqt.core.errors import ErrorKind, kind_of, reason_of
 from trioqt.core.events import BytesWritten, ReadyRead
-from trioqt.core.states import Input, SocketState
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
 from trioqt.links.stream import StreamLink
 from trioqt.sockets.abstract_socket import AbstractSocket, Generation
+from trioqt.sockets.native_options import set_option
 
 __all__ = ["BLOCK_SIZE", "Connection"]
 
@@ -38,6 +38,9 @@ BLOCKS_AT_ONCE = 16
 
 # How long a close waits for the end of a peer that sent bytes we did not read, in seconds.
 LINGER = 1.0
+
+# What a wait on a link can end with.
+ENDS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 READY_READ = ReadyRead()
 CONNECTED, CLOSING = SocketState.CONNECTED, SocketState.CLOSING
@@ -148,7 +151,7 @@ class Connection(AbstractSocket):
         native = link.native()
         if self._options and native is not None:
             for option, value in self._options.items():
-                self._set_option(native, option, value)
+                set_option(native, option, value, None)
         self._adopt(link, Input.ADOPTED)
 
     def _forget(self) -> None:
@@ -205,18 +208,6 @@ class Connection(AbstractSocket):
             if len(data) < room:
                 return
 
-    def _pull_all(self, link: Link) -> None:
-        """Take what the system holds, past the buffer's bound; but a peer that sends on cannot keep us here."""
-        before, most = -1, self._system_holds(link) + len(self._read_buffer)
-        while before < len(self._read_buffer) < most and self._link is link:
-            before = len(self._read_buffer)
-            self._pull(most, bounded=False)
-
-    def _system_holds(self, link: Link) -> int:
-        """How many bytes the system can hold at most for us to read."""
-        native = link.native()
-        return BLOCK_SIZE if native is None else native.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-
     def _absorb(self, data: bytes) -> None:
         """What a link gave goes into the buffer; ``b""`` is the peer's end."""
         if data:
@@ -271,7 +262,7 @@ class Connection(AbstractSocket):
         self._waited = True
         try:
             data = await self._receive(link, max_bytes)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+        except ENDS as exc:
             self._link_failed(link, exc, Input.READ_FAILED)
         else:
             if data is not None:
@@ -354,7 +345,7 @@ class Connection(AbstractSocket):
                         self._watcher_waits = False
                     # The room may have changed meanwhile, so this takes what there is under the rules of any sync verb.
                     self._pull(len(self._read_buffer) + 1)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+        except ENDS as exc:
             self._link_failed(link, exc, Input.READ_FAILED)
         except BaseException:
             # The parent nursery is cancelled, and the socket closed once it has ended: who listens must hear of it now,
@@ -396,7 +387,7 @@ class Connection(AbstractSocket):
                     finally:
                         if self._link is link:
                             self._end_link(Input.FLUSHED)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+        except ENDS as exc:
             # A watcher that waits finds the same in the same turn; reading comes first then, as in Qt.
             self._link_failed(link, exc, Input.READ_FAILED if self._watcher_waits else Input.WRITE_FAILED)
         except BaseException:
@@ -433,7 +424,7 @@ class Connection(AbstractSocket):
                 self._watcher_waits = True
                 try:
                     data = await self._receive(link, BLOCK_SIZE)
-                except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                except ENDS:
                     return
                 finally:
                     self._watcher_waits = False
@@ -582,152 +573,6 @@ class Connection(AbstractSocket):
         self._drop_queue()
         self._machine.feed(happened, self._tell)
         self._unbind()
-
-    async def _disconnect(self, flush_timeout: float, *, keep: bool = False, drop: bool = False) -> bool:
-        """End the connection in order.  See ``TcpSocket.disconnect_from_host``.
-
-        Args:
-          flush_timeout: How long the peer may take nothing.
-          keep: What the system holds is to be read after the end.
-          drop: Nothing is to be read any more, not even what the buffer holds.
-
-        Returns: Was there a connection to end?
-        Raises: SocketError: Bytes were queued for a connection that is not made now.
-        """
-        promised = 0
-        try:
-            await trio.lowlevel.checkpoint()
-            self._take_offered()
-            link = self._link
-            if self._attempt is not None:
-                promised = len(self._queue)
-                self._drop_attempt(Input.DISCONNECT)
-                self._changed()
-            elif self._bound is not None:
-                self._machine.feed(Input.DISCONNECT, self._tell)
-                if not self._bound.is_spare():
-                    self._machine.feed(Input.FLUSHED, self._tell)
-                self._unbind()
-            elif link is not None:
-                if self._machine.state is CONNECTED:
-                    await self._end_in_order(link, flush_timeout, keep, drop)
-                if self._machine.state is CLOSING and self._link is link:  # another task, or half_open=False, is at it
-                    await self._flush(link, flush_timeout)
-                    with trio.move_on_after(flush_timeout) as scope:
-                        while self._machine.state is CLOSING and self._link is link:
-                            await self._wait_changed()
-                    if scope.cancelled_caught and self._link is link:
-                        self._goodbye_failed(flush_timeout)
-        except BaseException:
-            self.abort()
-            raise
-        if promised:
-            message = f"{promised} bytes were queued for a connection that was not made"
-            raise SocketError(ErrorKind.UNFINISHED_SOCKET_OPERATION, message)
-        return link is not None
-
-    def _check_sent(self, *, again: bool) -> None:
-        """Raise the failure that cost queued bytes.
-
-        Args:
-          again: Even if a call has raised it already.
-        """
-        if self._generation.unsent and self._failure is not None and (again or not self._failure.told):
-            self._raise_failure()
-
-    async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool, drop: bool) -> None:
-        # What arrived before this end can still be read, in our buffer or in the system's.
-        waiting = self._receiving and not self._parked  # then the system is not asked here
-        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
-        if keep and self._link is link:
-            self._pull_all(link)
-        if self._link is not link or self._machine.state is not CONNECTED:
-            return  # and the pull found that it had ended, or has begun to
-        # Then the kernel may hold more, or more is under way; and closing would reset the connection, which may cost
-        # the peer the last thing we said.
-        unread = len(self._read_buffer) > 0
-        if drop:
-            self._read_buffer.clear()
-        self._waited = True  # who is in a receive_... now began it rightly
-        self._ended_by = trio.lowlevel.current_task()
-        self._machine.feed(Input.DISCONNECT, self._tell)
-        self._update_direct()
-        self._update_watcher()
-        self._changed()
-        await self._flush(link, flush_timeout)
-        if self._receiving and not self._parked:
-            # A task waits on the link, and would be the one to hear of bytes that nobody has read.  In the first turn
-            # the system is asked for it, in the second it has taken them.
-            await trio.lowlevel.checkpoint()
-            await trio.lowlevel.checkpoint()
-        if self._link is not link:
-            return
-        unread = self._take_left(link, keep and waiting) or unread or len(self._read_buffer) > 0
-        if unread and not self._peer_finished:
-            await self._linger(link)
-        with trio.move_on_after(flush_timeout) as scope:
-            try:
-                await link.say_goodbye()
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # over TLS the goodbye may fail; everything queued had been sent
-        if self._link is link:
-            if scope.cancelled_caught:
-                self._goodbye_failed(flush_timeout)
-            else:
-                self._end_link(Input.FLUSHED)
-
-    def _goodbye_failed(self, timeout: float) -> None:
-        """The stream below took everything and then did not end: what it may hold back, as TLS does, is lost."""
-        reason = f"the stream did not end within {timeout:g} s, not all may have been sent"
-        exc = TimeoutError(errno.ETIMEDOUT, reason)
-        self._set_failure(kind_of(exc), f"the connection was lost: {reason}", exc)
-        self._end_link(Input.WRITE_FAILED, reset=True)
-        self._generation.unsent = True
-
-    def _take_left(self, link: Link, keep: bool) -> bool:
-        """Has something come that nobody has read?  It is kept for after the end, or else a part of it is gone."""
-        if self._receiving and not self._parked:
-            return False
-        most, came = self._system_holds(link), 0
-        try:
-            while came < most and (data := link.try_receive(BLOCK_SIZE)) is not None:
-                came += len(data)
-                if not keep:
-                    break
-                self._absorb(data)
-                if not data:
-                    break
-        except OSError:
-            return False  # a reset: lingering is of no use, and everything queued had been sent
-        return came > 0
-
-    async def _flush(self, link: Link, flush_timeout: float) -> None:
-        """Wait until the queue is sent or the connection has ended; fail if the peer takes nothing for so long."""
-        with trio.move_on_after(flush_timeout) as scope:
-            if flush_timeout == self._flush_timeout:
-                self._flush_scope = scope
-            while self._queue and self._link is link:
-                await self._wait_changed()
-        self._flush_scope = None
-        if scope.cancelled_caught and self._link is link:
-            reason = f"the peer took nothing for {flush_timeout:g} s, {len(self._queue)} bytes were not sent"
-            self._fail(TimeoutError(errno.ETIMEDOUT, reason), Input.WRITE_FAILED)
-
-    async def _linger(self, link: Link) -> None:
-        """Finish sending, then wait for the peer's end, dropping what it sends, for at most ``LINGER`` seconds."""
-        if link.native() is None:
-            return  # closing a stream in order is the stream's own business
-        try:
-            with trio.move_on_after(LINGER):
-                if not self._send_finished:
-                    await link.finish_sending()
-                while not self._peer_finished and self._link is link:
-                    if self._watcher_waits or (self._receiving and not self._parked):
-                        await self._wait_changed()
-                    elif not await self._receive(link, BLOCK_SIZE):
-                        return
-        except (OSError, trio.ClosedResourceError):
-            pass  # it ended otherwise, and everything queued had been sent
 
     # -- what it says of itself -------------------------------------------------------------
 

@@ -1,21 +1,19 @@
 """A listening socket whose connections have owners.
 
 One task per listening socket accepts, only while there is room, and hands each connection over in the same
-synchronous step: to a handler's task while ``serve`` runs, else to the pending queue.
+synchronous step: to a handler's task while ``serve`` runs (``serving.py``), else to the pending queue
+(``pending_connections.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import errno
 import logging
 import math
 import operator
-import socket
 import weakref
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
@@ -24,14 +22,17 @@ import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
-from trioqt.core.events import AcceptError, ConnectionFinished, NewConnection
-from trioqt.core.states import Input, SocketState, StateMachine, Told
+from trioqt.core.events import AcceptError, NewConnection
+from trioqt.core.socket_state import SocketState
+from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import look_up
-from trioqt.links.native import KernelSocket, NativeListener
-from trioqt.sockets.abstract_socket import Host, check_host, check_port, check_size
-from trioqt.sockets.subscription import EventSource
+from trioqt.links.native import NativeListener
+from trioqt.sockets.arguments import Host, check_host, check_port, check_size
+from trioqt.sockets.descriptors import open_listener
+from trioqt.sockets.pending_connections import PendingConnections
+from trioqt.sockets.serving import Service
 from trioqt.sockets.tcp_socket import TcpSocket
 
 __all__ = ["TcpServer"]
@@ -39,9 +40,6 @@ __all__ = ["TcpServer"]
 SocketT = TypeVar("SocketT", bound=TcpSocket)
 
 logger: logging.Logger = logging.getLogger("trioqt.server")
-
-# Qt: "The default is 30."
-MAX_PENDING_CONNECTIONS = 30
 
 # The queue of the kernel.  What trio asks for: as many as the system lets us have (Linux cuts it to
 # net.core.somaxconn, 4096).
@@ -69,7 +67,7 @@ ENDED_BEFORE_ACCEPT: frozenset[int] = frozenset(
 NEW_CONNECTION = NewConnection()
 
 
-class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
+class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     """Listens for TCP connections.  Qt: QTcpServer.
 
     It is a ``trio.abc.Listener`` (``accept``, ``aclose``).  Use ``serve`` rather than ``trio.serve_listeners``: that
@@ -97,30 +95,22 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
     __slots__ = (
         "__weakref__",
         "_address",
-        "_closed",
         "_connections",
         "_ended",
         "_entries",
         "_error",
         "_error_string",
         "_factory",
-        "_full",
         "_listeners",
-        "_lot",
         "_machine",
         "_manager",
         "_max_connections",
-        "_max_pending",
         "_nursery",
         "_opener",
-        "_paused",
         "_next_log",
-        "_pending",
         "_port",
         "_serve_scope",
         "_service",
-        "_stopped",
-        "_taking",
     )
 
     @overload
@@ -137,30 +127,22 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         super().__init__()
         self._factory: Callable[[], Any] = TcpSocket if socket_factory is None else socket_factory
         self._max_connections = max_connections
-        self._max_pending = MAX_PENDING_CONNECTIONS
         self._machine = StateMachine()
         self._error: ErrorKind | None = None
         self._error_string = ""
         self._listeners: dict[ListenerLink, trio.CancelScope] = {}  # each with the scope of its accept task
-        self._stopped: trio.Event | None = None  # set when this listen() ends; None: it never listened
         self._address = HostAddress.NULL
         self._port = 0
         self._connections: dict[SocketT, None] = {}  # accepted and not ended, in the order they came
         # Those that have ended: one may be connected elsewhere, or still be listened to, and ends with our block too.
         self._ended: weakref.WeakSet[SocketT] = weakref.WeakSet()
-        self._pending: deque[SocketT] = deque()
-        self._full = False  # as many are pending as may be, and none has been taken since
-        self._paused = False
-        self._taking = False  # a task is in accept() or serve()
-        self._service: _Service[SocketT] | None = None  # while serve() takes connections
+        self._service: Service[SocketT] | None = None  # while serve() takes connections
         self._serve_scope: trio.CancelScope | None = None  # of serve() and its handlers
         self._next_log = -math.inf
         self._nursery: trio.Nursery | None = None  # of the server's block
         self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._opener: trio.lowlevel.Task | None = None  # who opened the nursery, and must close it
         self._entries = 0  # of the opener
-        self._closed = False
-        self._lot = trio.lowlevel.ParkingLot()
 
     # -- the scope --------------------------------------------------------------------------
 
@@ -262,7 +244,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         descriptor = operator.index(descriptor)
         self._check_can_listen()
         try:
-            sock = _open_listener(descriptor)
+            sock = open_listener(descriptor)
         except SocketError as error:
             self._error, self._error_string = error.kind, error.message
             raise
@@ -389,10 +371,6 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._subscriptions:
             self._post(NEW_CONNECTION)
 
-    def _note_full(self) -> None:
-        if self._pending and len(self._pending) >= self._max_pending:
-            self._full = True
-
     def _forget(self, sock: Any) -> None:
         """A connection has ended: its slot is free."""
         del self._connections[sock]
@@ -448,7 +426,7 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         stopped = self._begin_taking("serve")
         try:
             async with trio.open_nursery() as handlers:
-                service = _Service(self, handler, isolate, handlers)
+                service = Service(self, handler, isolate, handlers)
                 self._serve_scope = handlers.cancel_scope
                 self._service = service
                 try:
@@ -464,55 +442,6 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
             self._taking = False
             self._lot.unpark_all()
 
-    # -- taking pending connections ---------------------------------------------------------
-
-    @trio.lowlevel.enable_ki_protection
-    async def accept(self) -> SocketT:
-        """Wait for a connection and take it.
-
-        Raises:
-          SocketError: OPERATION if the server does not listen.
-          trio.ClosedResourceError: It did, and has stopped.
-          trio.BusyResourceError: Another task accepts or serves.
-        Cancelled: no connection was taken.
-        Qt: waitForNewConnection + nextPendingConnection.
-        """
-        stopped = self._begin_taking("accept")
-        try:
-            await trio.lowlevel.checkpoint()
-            await self._until_pending(stopped, "accept")
-            return self._take()
-        finally:
-            self._taking = False
-
-    def __aiter__(self) -> AsyncIterator[SocketT]:
-        return _Connections(self)
-
-    async def wait_for_new_connection(self) -> None:
-        """Wait until a connection is pending; returns at once if one is.
-
-        Raises: SocketError, trio.ClosedResourceError: as ``accept``.
-        Cancelled: nothing has happened.
-        Qt: waitForNewConnection().  There, it waits for a further one.
-        """
-        attempted = "wait for a connection"
-        stopped = self._check_listening(attempted)
-        await trio.lowlevel.checkpoint()
-        await self._until_pending(stopped, attempted)
-
-    def has_pending_connections(self) -> bool:
-        """Is there a connection that nobody has taken?  Qt: hasPendingConnections()."""
-        return bool(self._pending)
-
-    def next_pending_connection(self) -> SocketT | None:
-        """The oldest accepted connection nobody took, or None.
-
-        It works at once, in its server's scope; entering it sets when it ends, never later than the server's block.
-        Its peer may be gone already.
-        Qt: nextPendingConnection().
-        """
-        return self._take() if self._pending else None
-
     def add_pending_connection(self, sock: SocketT) -> None:
         """Put ``sock`` with the pending ones, or give it to ``serve``.  The limits are not asked.
 
@@ -524,62 +453,6 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._closed:
             raise trio.ClosedResourceError("cannot add a connection: the server is closed")
         self._give(sock)
-
-    def max_pending_connections(self) -> int:
-        """How many connections may wait to be taken; 30 unless changed.  Qt: maxPendingConnections()."""
-        return self._max_pending
-
-    def set_max_pending_connections(self, count: int) -> None:
-        """Change it; 0 accepts none.
-
-        Once as many are pending as may be, accepting rests until one is taken or ``resume_accepting`` is called; a
-        higher limit alone does not end that rest.
-
-        Qt: setMaxPendingConnections().  There, 0 switches accepting off for good, and a negative count is as 0.
-        """
-        self._max_pending = check_size(count, "count")
-        self._note_full()
-        self._lot.unpark_all()
-
-    def pause_accepting(self) -> None:
-        """Accept no more until ``resume_accepting``, or until it has stopped listening and listens anew.
-
-        It goes on listening.
-        Qt: pauseAccepting().  There, taking a connection resumes too, and it crashes if the server does not listen.
-        """
-        self._paused = True
-
-    def resume_accepting(self) -> None:
-        """Accept again, as far as the limits allow.  Qt: resumeAccepting()."""
-        self._paused = self._full = False
-        self._lot.unpark_all()
-
-    def _take(self) -> SocketT:
-        sock = self._pending.popleft()
-        self._full = False
-        self._lot.unpark_all()
-        return sock
-
-    async def _until_pending(self, stopped: trio.Event, attempted: str) -> None:
-        while not self._pending and not stopped.is_set():
-            await self._lot.park()
-        if stopped.is_set():  # also if it listens again by now
-            raise trio.ClosedResourceError(f"cannot {attempted}: the server has stopped listening")
-
-    def _begin_taking(self, attempted: str) -> trio.Event:
-        stopped = self._check_listening(attempted)
-        if self._taking:
-            raise trio.BusyResourceError("another task accepts or serves on this server")
-        self._taking = True
-        return stopped
-
-    def _check_listening(self, attempted: str) -> trio.Event:
-        """The event that will tell the end of this listening."""
-        if self._closed or (self._stopped is not None and self._stopped.is_set()):
-            raise trio.ClosedResourceError(f"cannot {attempted}: the server has stopped listening")
-        if self._stopped is None:
-            raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} while not listening")
-        return self._stopped
 
     # -- what it says of itself -------------------------------------------------------------
 
@@ -620,118 +493,10 @@ class TcpServer(EventSource, trio.abc.Listener[SocketT], Generic[SocketT]):
         return next((listener.native().fileno() for listener in self._listeners), -1)
 
 
-class _Service(Generic[SocketT]):
-    """One call of ``serve``: what each connection gets."""
-
-    def __init__(
-        self,
-        server: TcpServer[SocketT],
-        handler: Callable[[SocketT], Awaitable[object]],
-        isolate: bool,
-        nursery: trio.Nursery,
-    ) -> None:
-        self._server = server
-        self._handler = handler
-        self._isolate = isolate
-        self._nursery = nursery
-        # A handler sees the context variables of whoever serves, not those of the accept task.
-        self._context = contextvars.copy_context()
-        self._name = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', repr(handler))}"
-
-    def start(self, sock: SocketT) -> None:
-        """Give ``sock`` its task."""
-        self._context.run(self._start, sock)
-
-    def _start(self, sock: SocketT) -> None:
-        self._nursery.start_soon(self._handle, sock, name=self._name)
-
-    async def _handle(self, sock: SocketT) -> None:
-        # Every open connection holds this frame, so what is seldom needed is elsewhere.
-        peer = sock._peer()
-        try:
-            async with sock:
-                await self._handler(sock)
-        except BaseException as exc:
-            if not self._ended(peer, exc):
-                raise
-        else:
-            self._ended(peer, None)
-
-    def _ended(self, peer: Sockaddr | None, error: BaseException | None) -> bool:
-        """A handler has ended: tell; was that an end, and not a bug or a cancellation that must go out?"""
-        if self._server._subscriptions:
-            address, port = (HostAddress.NULL, 0) if peer is None else (from_sockaddr(peer), peer[1])
-            self._server._post(ConnectionFinished(address, port, error))
-        if error is None:
-            return True
-        if isinstance(error, Exception):
-            return self._stays_here(error)
-        if isinstance(error, BaseExceptionGroup):
-            # A handler with a nursery of its own may end by cancellation and by other things at once.
-            others, goes_out = error.split(Exception)
-            if others is not None and goes_out is not None and self._stays_here(others):
-                raise goes_out from None
-        return False
-
-    def _stays_here(self, error: Exception) -> bool:
-        if _peer_vanished(error):
-            return True
-        if self._isolate:
-            logger.error("a handler failed", exc_info=error)
-        return self._isolate
-
-
-class _Connections(AsyncIterator[SocketT], Generic[SocketT]):
-    """Accepts until the server stops listening.  An iterator object, so a cancelled step does not end it."""
-
-    __slots__ = ("_server",)
-
-    def __init__(self, server: TcpServer[SocketT]) -> None:
-        self._server = server
-
-    async def __anext__(self) -> SocketT:
-        try:
-            return await self._server.accept()
-        except trio.ClosedResourceError:
-            raise StopAsyncIteration from None
-
-
 async def _until_acceptable(listener: ListenerLink) -> None:
     with contextlib.suppress(trio.ClosedResourceError):  # it stopped listening, which the loop sees
         await listener.wait_acceptable()
 
 
-def _peer_vanished(exc: BaseException) -> bool:
-    """Is this how a handler ends whose peer is gone, or whose connection was ended under it?"""
-    if isinstance(exc, ExceptionGroup):
-        return all(_peer_vanished(inner) for inner in exc.exceptions)
-    if isinstance(exc, SocketError):
-        return exc.kind is not ErrorKind.OPERATION
-    if isinstance(exc, trio.BrokenResourceError):
-        # A stream over the socket: trio's TLS tells so that its client left without a goodbye, or in the handshake.
-        # Without a network error as its cause it is a broken channel, and a bug.
-        return isinstance(exc.__cause__, OSError) and getattr(exc.__cause__, "kind", None) is not ErrorKind.OPERATION
-    return isinstance(exc, trio.ClosedResourceError)
-
-
 def _tell_nobody(thing: Told) -> None:
     """A server's states are told by ``is_listening``."""
-
-
-def _open_listener(descriptor: int) -> KernelSocket:
-    """The listening socket that ``descriptor`` is.  Raises: SocketError; the descriptor stays open."""
-    attempted = f"cannot listen on descriptor {descriptor}"
-    try:
-        sock = socket.socket(fileno=descriptor)
-    except (OSError, ValueError) as exc:
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    try:
-        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
-            raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
-        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError(errno.EINVAL, "it does not listen")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits it
-    except OSError as exc:
-        sock.detach()
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    return KernelSocket.adopt(sock)

@@ -1,0 +1,52 @@
+"""How an option is set on a socket of the system, or read from it, and what is told if it cannot be."""
+
+from __future__ import annotations
+
+import socket
+
+import trio
+
+from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
+from trioqt.core.options import OptionSpec, SocketOption, option_for
+from trioqt.links.base import NativeSocket, Sockaddr
+
+__all__ = ["read_option", "set_option", "unsupported"]
+
+# What trio or a link has.
+System = NativeSocket | trio.socket.SocketType
+
+
+def set_option(sock: System, option: SocketOption, value: int, peer: Sockaddr | None) -> None:
+    """Set ``option`` on ``sock``, which is connected to ``peer``, or will be.  Raises: SocketError."""
+    spec = _spec(sock, option, peer)
+    try:
+        sock.setsockopt(spec.level, spec.number, spec.to_system(value))
+    except OSError as exc:
+        raise _error(f"cannot set {option.name} to {value}", exc) from exc
+
+
+def read_option(sock: System, option: SocketOption, peer: Sockaddr | None) -> int:
+    """The value that ``option`` has.  Raises: SocketError."""
+    spec = _spec(sock, option, peer)
+    try:
+        return spec.from_system(sock.getsockopt(spec.level, spec.number))
+    except OSError as exc:
+        raise _error(f"cannot read {option.name}", exc) from exc
+
+
+def unsupported(option: SocketOption) -> SocketError:
+    """This socket, or this platform, has no such option."""
+    message = f"{option.name} cannot be set or read on this socket"
+    return SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
+
+
+def _spec(sock: System, option: SocketOption, peer: Sockaddr | None) -> OptionSpec:
+    mapped = peer is not None and str(peer[0]).startswith("::ffff:") and "." in peer[0]
+    spec = option_for(option, socket.AF_INET if mapped else sock.family)
+    if spec is None:
+        raise unsupported(option)
+    return spec
+
+
+def _error(attempted: str, exc: OSError) -> SocketError:
+    return SocketError(kind_of(exc), f"{attempted}: {reason_of(exc)}", errno=exc.errno)
