@@ -12,9 +12,10 @@ from typing import Any
 import attrs
 
 from tests.conformance import trioqt_backend
-from tests.conformance.comparison import RULES, Comparison, compare
+from tests.conformance.comparison import Comparison, compare
 from tests.conformance.deviations import DEVIATIONS
 from tests.conformance.pyside6_backend import SCENARIO_FILES, SHARED_FILES
+from tests.conformance.rules import RULES
 from tests.conformance.trace import Entry, Scenario
 
 __all__ = [
