@@ -10,15 +10,16 @@ from typing import Any
 from tests.conformance.trace import Trace
 
 
-def new_server(
-    t: Trace, name: str = "server", *, address: Any = None, cls: type[Any] | None = None, listen: bool = True
-) -> Any:
+def new_server(t: Trace, name: str = "server", *, cls: type[Any] | None = None) -> Any:
+    """A server, watched, that does not listen yet."""
+    return t.watch((cls or t.backend.network.QTcpServer)(), name)
+
+
+def listening(t: Trace, name: str = "server", *, address: Any = None) -> Any:
     """A server, watched, that listens: on 127.0.0.1 unless told otherwise."""
-    network = t.backend.network
-    server = t.watch((cls or network.QTcpServer)(), name)
-    if listen:
-        t.call(server, "listen", network.QHostAddress("127.0.0.1") if address is None else address, 0)
-        t.port(server.serverPort(), "SERVER")
+    server = new_server(t, name)
+    t.call(server, "listen", t.backend.network.QHostAddress("127.0.0.1") if address is None else address, 0)
+    t.port(server.serverPort(), "SERVER")
     return server
 
 

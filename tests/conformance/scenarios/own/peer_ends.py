@@ -4,7 +4,7 @@ import time
 
 from PySide6.QtNetwork import QHostAddress
 
-from tests.conformance.scenarios.beginnings import new_server, until_available, until_count
+from tests.conformance.scenarios.beginnings import listening, until_available, until_count
 from tests.conformance.trace import Trace, scenario
 
 LOOPBACK = QHostAddress("127.0.0.1")
@@ -111,7 +111,7 @@ def tcp_data_and_reset_at_once(t: Trace) -> None:
 
 @scenario("a Qt client and a Qt server: one side disconnects, ten rounds", "tcp")
 def tcp_sudden_disconnect_ten_rounds(t: Trace) -> None:
-    server = new_server(t)
+    server = listening(t)
     t.active = False
     errors: set[str] = set()
     ended = 0

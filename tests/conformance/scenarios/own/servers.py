@@ -6,7 +6,7 @@ from typing import Any
 
 from PySide6.QtNetwork import QHostAddress, QTcpServer, QTcpSocket
 
-from tests.conformance.scenarios.beginnings import describe, new_server, raw_client, take, until_available, until_count
+from tests.conformance.scenarios.beginnings import describe, listening, raw_client, take, until_available, until_count
 from tests.conformance.trace import Trace, scenario
 
 LOOPBACK = QHostAddress("127.0.0.1")
@@ -74,7 +74,7 @@ def server_pending_limit_values(t: Trace) -> None:
 
 @scenario("four clients at once: all accepted in one turn, in order", "server")
 def server_accept_four_at_once(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     for number in range(1, 5):
         raw_client(t, s, f"CLIENT_{number}")
     until_count(t, "server", "new_connection", 4)
@@ -87,7 +87,7 @@ def server_accept_four_at_once(t: Trace) -> None:
 
 @scenario("a dual-stack server: how an IPv4 and an IPv6 client look", "server")
 def server_dual_stack_clients(t: Trace) -> None:
-    s = new_server(t, address=ANY)
+    s = listening(t, address=ANY)
     for name, host in (("by_ipv4", "127.0.0.1"), ("by_ipv6", "::1")):
         raw_client(t, s, host=host)
         t.until(lambda: s.hasPendingConnections())
@@ -98,7 +98,7 @@ def server_dual_stack_clients(t: Trace) -> None:
 
 @scenario("bytes both ways between an accepted socket and a raw client", "server")
 def server_bytes_both_ways(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
     a = take(t, s, "accepted")
@@ -114,7 +114,7 @@ def server_bytes_both_ways(t: Trace) -> None:
 
 @scenario("wait_for_new_connection accepts all that wait, the signals inside it", "server")
 def server_wait_accepts_all(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     for number in range(1, 4):
         raw_client(t, s, f"CLIENT_{number}")
     t.call(s, "waitForNewConnection", 1000)
@@ -126,7 +126,7 @@ def server_wait_accepts_all(t: Trace) -> None:
 
 @scenario("wait_for_new_connection accepts up to the limit", "server")
 def server_wait_accepts_to_the_limit(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.call(s, "setMaxPendingConnections", 2)
     for number in range(1, 4):
         raw_client(t, s, f"CLIENT_{number}")
@@ -164,7 +164,7 @@ def server_override_adds(t: Trace) -> None:
 
 @scenario("the loop runs inside the new_connection slot while another client comes", "server")
 def server_loop_in_new_connection_slot(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     first = [True]
 
     def slot() -> None:
@@ -185,7 +185,7 @@ def server_loop_in_new_connection_slot(t: Trace) -> None:
 
 @scenario("one request, one answer, and the server disconnects: all of it in slots", "server")
 def server_answers_and_disconnects(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
 
     def answer(a: Any) -> None:
         if t.call(a, "canReadLine"):
@@ -208,7 +208,7 @@ def server_answers_and_disconnects(t: Trace) -> None:
 
 @scenario("bytes that came before new_connection: ready_read comes after its slot", "server")
 def server_bytes_before_new_connection(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
 
     def slot() -> None:
         a = take(t, s, "accepted")
@@ -225,7 +225,7 @@ def server_bytes_before_new_connection(t: Trace) -> None:
 
 @scenario("a client connects and closes, five times: one new_connection each", "server")
 def server_five_short_clients(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     for number in range(1, 6):
         raw_client(t, s).close()
         until_count(t, "server", "new_connection", number)
@@ -237,7 +237,7 @@ def server_five_short_clients(t: Trace) -> None:
 
 @scenario("peek in the ready_read slot of an accepted socket sees all there is", "server")
 def server_peek_in_ready_read_slot(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
     a = take(t, s, "accepted")
@@ -251,7 +251,7 @@ def server_peek_in_ready_read_slot(t: Trace) -> None:
 
 @scenario("the limit is lowered below what waits already", "server")
 def server_limit_below_what_waits(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     for number in range(1, 4):
         raw_client(t, s, f"CLIENT_{number}")
     until_count(t, "server", "new_connection", 3)
@@ -268,7 +268,7 @@ def server_limit_below_what_waits(t: Trace) -> None:
 
 @scenario("pause twice and resume once; resume when not paused", "server")
 def server_pause_twice(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.call(s, "resumeAccepting")
     t.call(s, "pauseAccepting")
     t.call(s, "pauseAccepting")
@@ -282,7 +282,7 @@ def server_pause_twice(t: Trace) -> None:
 
 @scenario("pause in the new_connection slot: those that wait at that moment", "server")
 def server_pause_in_slot(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.on(s, "newConnection", lambda: t.call(s, "pauseAccepting"))
     for number in range(1, 4):
         raw_client(t, s, f"CLIENT_{number}")
@@ -293,7 +293,7 @@ def server_pause_in_slot(t: Trace) -> None:
 
 @scenario("paused, closed and listening again: does it accept?", "server")
 def server_paused_then_listening_anew(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.call(s, "pauseAccepting")
     t.call(s, "close")
     t.call(s, "listen", LOOPBACK, 0)
@@ -305,7 +305,7 @@ def server_paused_then_listening_anew(t: Trace) -> None:
 
 @scenario("an accepted socket is aborted: what the client sees; the server goes on", "server")
 def server_abort_accepted(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
     a = take(t, s, "accepted")
@@ -319,7 +319,7 @@ def server_abort_accepted(t: Trace) -> None:
 
 @scenario("waits on an accepted socket", "server")
 def server_waits_on_accepted(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.call(s, "waitForNewConnection", 1000)
     a = take(t, s, "accepted")
@@ -336,7 +336,7 @@ def server_waits_on_accepted(t: Trace) -> None:
 
 @scenario("the server closes its accepted Qt client's connection: both ends' signals", "server")
 def server_ends_qt_client(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     c = t.tcp()
     t.call(c, "connectToHost", LOOPBACK, s.serverPort())
     t.until_state(c, "ConnectedState")
@@ -352,7 +352,7 @@ def server_ends_qt_client(t: Trace) -> None:
 
 @scenario("a Qt client is refused after the server closed", "server")
 def server_refuses_after_close(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     port = s.serverPort()
     t.call(s, "close")
     c = t.tcp()
@@ -363,7 +363,7 @@ def server_refuses_after_close(t: Trace) -> None:
 
 @scenario("a socket that was taken ends by itself: the server still listens, nothing pends", "server")
 def server_client_leaves(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
     a = take(t, s, "accepted")

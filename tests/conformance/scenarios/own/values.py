@@ -2,7 +2,7 @@
 
 from PySide6.QtNetwork import QHostAddress
 
-from tests.conformance.scenarios.beginnings import new_server, take, until_available, until_count
+from tests.conformance.scenarios.beginnings import listening, take, until_available, until_count
 from tests.conformance.trace import Trace, scenario
 
 LOOPBACK = QHostAddress("127.0.0.1")
@@ -76,7 +76,7 @@ def tcp_fresh_transactions(t: Trace) -> None:
 
 @scenario("connected by waits alone; once the loop runs, one bytes_written and one ready_read", "tcp")
 def tcp_write_before_any_loop(t: Trace) -> None:
-    server = new_server(t)
+    server = listening(t)
     c = t.tcp()
     t.call(c, "connectToHost", LOOPBACK, server.serverPort())
     t.call(c, "waitForConnected", 1000)

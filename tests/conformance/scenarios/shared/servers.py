@@ -8,7 +8,7 @@ from typing import Any
 import shiboken6
 from PySide6.QtNetwork import QHostAddress, QNetworkProxy, QTcpServer, QTcpSocket
 
-from tests.conformance.scenarios.beginnings import describe, new_server, raw_client, raw_clients, take
+from tests.conformance.scenarios.beginnings import describe, listening, new_server, raw_client, raw_clients, take
 from tests.conformance.trace import Trace, scenario
 
 ProxyType = QNetworkProxy.ProxyType
@@ -18,7 +18,7 @@ ANY = QHostAddress(QHostAddress.SpecialAddress.Any)
 
 @scenario("a fresh QTcpServer: every getter", "server")
 def server_construct(t: Trace) -> None:
-    s = new_server(t, listen=False)
+    s = new_server(t)
     describe(t, s)
     t.query(s, "listenBacklogSize", "proxy")
     t.call(s, "nextPendingConnection")
@@ -64,15 +64,15 @@ def server_listen_addresses(t: Trace) -> None:
 
 @scenario("listen while listening", "server")
 def server_listen_twice(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.call(s, "listen", LH, 0)
     describe(t, s)
 
 
 @scenario("listen on a used port (another server / a raw socket)", "server")
 def server_listen_used_port(t: Trace) -> None:
-    a = new_server(t, "first")
-    b = new_server(t, "second", listen=False)
+    a = listening(t, "first")
+    b = new_server(t, "second")
     t.call(b, "listen", LH, a.serverPort())
     describe(t, b)
     t.call(b, "listen", LH, 0)
@@ -81,7 +81,7 @@ def server_listen_used_port(t: Trace) -> None:
 
 @scenario("listen on a foreign address", "server")
 def server_listen_foreign(t: Trace) -> None:
-    s = new_server(t, listen=False)
+    s = new_server(t)
     t.call(s, "listen", QHostAddress("1.2.3.4"), 0)
     describe(t, s)
     t.note("retry on loopback")
@@ -91,7 +91,7 @@ def server_listen_foreign(t: Trace) -> None:
 
 @scenario("listen on a specific port again right after close with live connections (TIME_WAIT)", "server")
 def server_relisten_same_port(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     p = s.serverPort()
     c = raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
@@ -106,7 +106,7 @@ def server_relisten_same_port(t: Trace) -> None:
 
 @scenario("accepting one connection in the loop: signals, accepted socket", "server")
 def server_accept_one(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     describe(t, s)
     raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
@@ -120,7 +120,7 @@ def server_accept_one(t: Trace) -> None:
 
 @scenario("limit of 2 pending connections, 4 clients", "server")
 def server_max_pending(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.call(s, "setMaxPendingConnections", 2)
     raw_clients(t, s, 4)
     t.spin(100)
@@ -139,7 +139,7 @@ def server_max_pending(t: Trace) -> None:
 @scenario("limit of 0 and of -1 pending connections", "server")
 def server_max_pending_zero(t: Trace) -> None:
     for n in (0, -1):
-        s = new_server(t, f"server_{abs(n)}", listen=False)
+        s = new_server(t, f"server_{abs(n)}")
         t.call(s, "setMaxPendingConnections", n)
         t.call(s, "listen", LH, 0)
         t.port(s.serverPort(), "SERVER")
@@ -155,7 +155,7 @@ def server_max_pending_zero(t: Trace) -> None:
 
 @scenario("raising the limit while full: are the waiting ones accepted at once?", "server")
 def server_max_pending_raise(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.call(s, "setMaxPendingConnections", 1)
     raw_clients(t, s, 3)
     t.spin(100)
@@ -168,7 +168,7 @@ def server_max_pending_raise(t: Trace) -> None:
 
 @scenario("limit reached, then taken inside the new_connection slot: all four come through", "server")
 def server_max_pending_slot(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.call(s, "setMaxPendingConnections", 1)
     n = [0]
 
@@ -183,7 +183,7 @@ def server_max_pending_slot(t: Trace) -> None:
 
 @scenario("pause_accepting / resume_accepting", "server")
 def server_pause_resume(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.call(s, "pauseAccepting")
     raw_clients(t, s, 2)
     t.spin(100)
@@ -195,7 +195,7 @@ def server_pause_resume(t: Trace) -> None:
 
 @scenario("wait_for_new_connection while paused; next_pending_connection while paused", "server")
 def server_pause_wait(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
     t.call(s, "pauseAccepting")
@@ -212,7 +212,7 @@ def server_pause_wait(t: Trace) -> None:
 
 @scenario("pause_accepting when not listening", "server", crashy=True)
 def server_pause_not_listening(t: Trace) -> None:
-    s = new_server(t, listen=False)
+    s = new_server(t)
     t.call(s, "pauseAccepting")
     t.call(s, "resumeAccepting")
     t.query(s, "isListening")
@@ -220,7 +220,7 @@ def server_pause_not_listening(t: Trace) -> None:
 
 @scenario("wait_for_new_connection: timeout, success, pending already, not listening", "server")
 def server_wait(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.call(s, "waitForNewConnection", 60)
     t.query(s, "serverError", "errorString", "isListening")
     raw_client(t, s)
@@ -236,7 +236,7 @@ def server_wait(t: Trace) -> None:
 
 @scenario("close with pending connections: what the clients see", "server")
 def server_close_pending(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     cs = raw_clients(t, s, 2)
     t.until(lambda: t.count("server", "new_connection") == 2)
     kept = take(t, s, "kept")
@@ -251,7 +251,7 @@ def server_close_pending(t: Trace) -> None:
 
 @scenario("close with clients still in the kernel queue", "server")
 def server_close_kernel_queue(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     s.pauseAccepting()
     c = raw_client(t, s)
     t.call(s, "close")
@@ -265,7 +265,7 @@ def server_close_kernel_queue(t: Trace) -> None:
 
 @scenario("close inside the new_connection slot", "server")
 def server_close_in_slot(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     t.on(s, "newConnection", lambda: t.call(s, "close"))
     raw_clients(t, s, 3)
     t.spin(100)
@@ -274,7 +274,7 @@ def server_close_in_slot(t: Trace) -> None:
 
 @scenario("accepted sockets live on after the server is closed", "server")
 def server_close_accepted_live(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
     a = take(t, s, "accepted")
@@ -288,7 +288,7 @@ def server_close_accepted_live(t: Trace) -> None:
 @scenario("destroying the server destroys the accepted sockets (children)", "server")
 def server_destroy(t: Trace) -> None:
 
-    s = new_server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
     a = take(t, s, "accepted")
@@ -302,7 +302,7 @@ def server_destroy(t: Trace) -> None:
 
 @scenario("data sent and connection closed before next_pending_connection is called", "server")
 def server_pending_already_closed(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     r = raw_client(t, s)
     r.sendall(b"in advance")
     t.until(lambda: s.hasPendingConnections())
@@ -318,7 +318,7 @@ def server_pending_already_closed(t: Trace) -> None:
 
 @scenario("client connects and closes before the loop turns", "server")
 def server_client_gone(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     r = raw_client(t, s)
     r.close()
     t.spin(60)
@@ -332,7 +332,7 @@ def server_client_gone(t: Trace) -> None:
 
 @scenario("client connects and resets before the loop turns", "server")
 def server_client_reset(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.rst(r)
     t.spin(60)
@@ -347,7 +347,7 @@ def server_client_reset(t: Trace) -> None:
 @scenario("set_socket_descriptor: listening descriptor", "server")
 def server_set_descriptor(t: Trace) -> None:
     lst, _p = t.raw_listener()
-    s = new_server(t, listen=False)
+    s = new_server(t)
     t.call(s, "setSocketDescriptor", lst.detach(), show=["LISTENING_FD"])
     describe(t, s)
     raw_client(t, s)
@@ -356,22 +356,22 @@ def server_set_descriptor(t: Trace) -> None:
 
 @scenario("set_socket_descriptor: invalid, not listening, already listening", "server")
 def server_set_descriptor_invalid(t: Trace) -> None:
-    s = new_server(t, "closed_fd", listen=False)
+    s = new_server(t, "closed_fd")
     r, w = os.pipe()
     os.close(r)
     os.close(w)
     t.call(s, "setSocketDescriptor", r, show=["CLOSED_FD"])
     describe(t, s)
-    s = new_server(t, "minus_one", listen=False)
+    s = new_server(t, "minus_one")
     t.call(s, "setSocketDescriptor", -1)
     t.query(s, "serverError", "isListening")
     x = socket.socket()
-    s = new_server(t, "unbound", listen=False)
+    s = new_server(t, "unbound")
     unbound = x.detach()
     t.give_back(unbound)
     t.call(s, "setSocketDescriptor", unbound, show=["UNBOUND_FD"])
     describe(t, s)
-    s = new_server(t, "busy")
+    s = listening(t, "busy")
     lst, _p = t.raw_listener(symbol="OTHER")
     t.call(s, "setSocketDescriptor", lst.fileno(), show=["LISTENING_FD"])
     describe(t, s)
@@ -396,7 +396,7 @@ class Override(QTcpServer):
 
 @scenario("incoming_connection overridden, descriptor closed", "server")
 def server_incoming_override_drop(t: Trace) -> None:
-    s = new_server(t, cls=Override, listen=False)
+    s = new_server(t, cls=Override)
     s.trace = t
     s.mode = "drop"
     t.call(s, "listen", LH, 0)
@@ -408,7 +408,7 @@ def server_incoming_override_drop(t: Trace) -> None:
 
 @scenario("override that does not add: does the limit of pending connections count?", "server")
 def server_incoming_override_limit(t: Trace) -> None:
-    s = new_server(t, cls=Override, listen=False)
+    s = new_server(t, cls=Override)
     s.trace = t
     t.call(s, "setMaxPendingConnections", 1)
     t.call(s, "listen", LH, 0)
@@ -418,7 +418,7 @@ def server_incoming_override_limit(t: Trace) -> None:
 
 @scenario("add_pending_connection from outside on a server that does not listen", "server", crashy=True)
 def server_add_pending_outside(t: Trace) -> None:
-    s = new_server(t, listen=False)
+    s = new_server(t)
     c = QTcpSocket()
     t.keep.append(c)
     t.names[id(c)] = "mine"
@@ -430,7 +430,7 @@ def server_add_pending_outside(t: Trace) -> None:
 
 @scenario("add_pending_connection past the limit", "server")
 def server_add_pending_over_limit(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     s.setMaxPendingConnections(1)
     for i in range(3):
         c = QTcpSocket()
@@ -447,7 +447,7 @@ def server_add_pending_over_limit(t: Trace) -> None:
 
 @scenario("accept fails for want of descriptors: accept_error, and the server pauses", "server")
 def server_accept_error(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
     raw_client(t, s)
     fds = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -472,7 +472,7 @@ def server_accept_error(t: Trace) -> None:
 
 @scenario("listen backlog size", "server")
 def server_backlog(t: Trace) -> None:
-    s = new_server(t, listen=False)
+    s = new_server(t)
     t.query(s, "listenBacklogSize")
     t.call(s, "setListenBacklogSize", 0)
     t.query(s, "listenBacklogSize")
@@ -493,7 +493,7 @@ def server_backlog(t: Trace) -> None:
 
 @scenario("echo: Qt client and Qt server in one loop, full life, all signals interleaved", "server")
 def server_client_echo(t: Trace) -> None:
-    s = new_server(t)
+    s = listening(t)
 
     def slot() -> None:
         a = take(t, s, "accepted")
