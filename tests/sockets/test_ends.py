@@ -5,16 +5,14 @@ from __future__ import annotations
 import errno
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.networks import Network, RawPeer
+from tests.networks import Network
 from tests.sockets.arrivals import bytes_arrived, fill, finish_arrived, reset_arrived, tcp_state, until
+from tests.sockets.pairs import connection
 from trioqt import (
     BytesWritten,
     Connected,
@@ -32,32 +30,6 @@ from trioqt import (
 )
 
 CLOSING, UNCONNECTED = StateChanged(SocketState.CLOSING), StateChanged(SocketState.UNCONNECTED)
-
-
-@attrs.frozen
-class Connection:
-    """A socket of ours and the scripted peer at its other end."""
-
-    sock: TcpSocket
-    peer: RawPeer
-
-    async def arrive(self, data: bytes) -> None:
-        """``data`` is sent by the peer, and is with the kernel on our side when this returns."""
-        await self.peer.send(data)
-        await bytes_arrived(self.sock, len(data))
-
-
-@asynccontextmanager
-async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
-    """A connected socket that nobody watches; aborted at the end of the block."""
-    async with trio.open_nursery() as nursery:
-        sock, peer = await network.connected(nursery, **options)
-        try:
-            yield Connection(sock, peer)
-        finally:
-            sock.abort()
-            peer.close()
-            nursery.cancel_scope.cancel()
 
 
 async def all_of(events: AsyncIterator[Event], sock: TcpSocket) -> list[Event]:

@@ -4,44 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.networks import Network, RawPeer, Virtual
+from tests.networks import Network, Virtual
 from tests.sockets.arrivals import bytes_arrived, finish_arrived, reset_arrived, unread_bytes, until
+from tests.sockets.pairs import connection
 from trioqt import ErrorKind, SocketError, SocketOption, SocketState, TcpSocket
-
-
-@attrs.frozen
-class Connection:
-    """A socket of ours and the scripted peer at its other end."""
-
-    sock: TcpSocket
-    peer: RawPeer
-
-    async def arrive(self, data: bytes) -> None:
-        """``data`` is sent by the peer, and is with the kernel on our side when this returns."""
-        there = unread_bytes(self.sock.socket_descriptor())
-        await self.peer.send(data)
-        await bytes_arrived(self.sock, there + len(data))
-
-
-@asynccontextmanager
-async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
-    """A connected socket that nobody watches; aborted at the end of the block."""
-    async with trio.open_nursery() as nursery:
-        sock, peer = await network.connected(nursery, **options)
-        try:
-            yield Connection(sock, peer)
-        finally:
-            sock.abort()
-            peer.close()
-            nursery.cancel_scope.cancel()
-
 
 # ---- what has arrived is seen without waiting --------------------------------------------------
 

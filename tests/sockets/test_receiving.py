@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback, Network, RawPeer
-from tests.sockets.arrivals import bytes_arrived, finish_arrived, reset_arrived, unread_bytes
+from tests.networks import Loopback, Network
+from tests.sockets.arrivals import finish_arrived, reset_arrived, unread_bytes
+from tests.sockets.pairs import connection
 from trioqt import ErrorKind, SocketError, SocketState, TcpSocket
 
 Call = Callable[[TcpSocket], Awaitable[object]]
@@ -33,33 +33,6 @@ WAITS: dict[str, Call] = {
 every_wait = pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 # Those that take what is in the buffer without asking for their turn each time.
 FROM_BUFFER = ("receive_line", "receive_until", "receive_exactly", "lines")
-
-
-@attrs.frozen
-class Connection:
-    """A socket of ours and the scripted peer at its other end."""
-
-    sock: TcpSocket
-    peer: RawPeer
-
-    async def arrive(self, data: bytes) -> None:
-        """``data`` is sent by the peer, and is with the kernel on our side when this returns."""
-        there = unread_bytes(self.sock.socket_descriptor())
-        await self.peer.send(data)
-        await bytes_arrived(self.sock, there + len(data))
-
-
-@asynccontextmanager
-async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
-    """A connected socket that nobody watches; aborted at the end of the block."""
-    async with trio.open_nursery() as nursery:
-        sock, peer = await network.connected(nursery, **options)
-        try:
-            yield Connection(sock, peer)
-        finally:
-            sock.abort()
-            peer.close()
-            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import array
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
 from tests.networks import Network, RawPeer
 from tests.sockets.arrivals import fill
+from tests.sockets.pairs import Connection, connection
 from trioqt import BytesWritten, ErrorKind, SocketError, SocketState, TcpSocket
 
 Call = Callable[[TcpSocket], Awaitable[object]]
@@ -28,27 +27,6 @@ SENDS: dict[str, Call] = {
 }
 # fmt: on
 every_send = pytest.mark.parametrize("send", SENDS.values(), ids=SENDS)
-
-
-@attrs.frozen
-class Connection:
-    """A socket of ours and the scripted peer at its other end."""
-
-    sock: TcpSocket
-    peer: RawPeer
-
-
-@asynccontextmanager
-async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
-    """A connected socket that nobody watches; aborted at the end of the block."""
-    async with trio.open_nursery() as nursery:
-        sock, peer = await network.connected(nursery, **options)
-        try:
-            yield Connection(sock, peer)
-        finally:
-            sock.abort()
-            peer.close()
-            nursery.cancel_scope.cancel()
 
 
 async def refusal(call: Callable[[], Awaitable[object]]) -> tuple[ErrorKind, str]:
