@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from tests.networks import Network, Virtual
-from tests.sockets.arrivals import bytes_arrived, finish_arrived, reset_arrived, unread_bytes, until
+from tests.sockets.arrivals import bytes_arrived, unread_bytes, until
 from tests.sockets.pairs import connection
 from trioqt import ErrorKind, SocketError, SocketOption, SocketState, TcpSocket
 
@@ -439,8 +439,7 @@ async def test_bytes_in_front_of_the_peers_end_can_be_read(network: Network) -> 
     """The end is found behind the bytes, and takes nothing away."""
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words")
-        pair.peer.finish()
-        await finish_arrived(pair.sock)
+        await pair.finish()
 
         got = [pair.sock.read(3), pair.sock.read(100), pair.sock.read(100), pair.sock.read(100)]
 
@@ -452,8 +451,7 @@ async def test_bytes_in_front_of_a_reset_can_be_read(network: Network) -> None:
     """The reset came before anybody had read; sync verbs tell it by state() and error(), and give all bytes."""
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words")
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
 
         got = [pair.sock.read(3), pair.sock.read(100), pair.sock.read(100), pair.sock.read(100)]
 
@@ -466,8 +464,7 @@ async def test_bytes_in_front_of_a_failed_write_can_be_read(network: Network) ->
     """The write finds the reset first; everything that had arrived is saved, more than the bound if need be."""
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words\nand more")
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
 
         with pytest.raises(SocketError) as lost:
             pair.sock.write(b"x")
@@ -484,8 +481,7 @@ async def test_bytes_that_had_arrived_can_be_read_after_disconnecting(network: N
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words")
         pair.sock.peek(buffered)
-        pair.peer.finish()
-        await finish_arrived(pair.sock)
+        await pair.finish()
 
         await pair.sock.disconnect_from_host()
 
@@ -529,8 +525,7 @@ async def test_a_transaction_outlives_the_connection(network: Network) -> None:
         await pair.arrive(b"abcdef")
         pair.sock.start_transaction()
         pair.sock.read(3)
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
         pair.sock.bytes_available()
         state = pair.sock.state()
 

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from tests.networks import Loopback, Network
-from tests.sockets.arrivals import finish_arrived, reset_arrived, unread_bytes
+from tests.sockets.arrivals import unread_bytes
 from tests.sockets.pairs import connection
 from trioqt import ErrorKind, SocketError, SocketState, TcpSocket
 
@@ -428,8 +428,7 @@ async def test_ready_read_of_a_lost_connection(network: Network) -> None:
     """Bytes in front of the reset first; then the failure, every time."""
     async with connection(network) as pair:
         await pair.arrive(b"abc")
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
 
         ready = await pair.sock.wait_for_ready_read()
         refused = [await refusal(pair.sock.wait_for_ready_read) for _ in range(2)]
@@ -693,8 +692,7 @@ async def test_receiving_on_a_closed_socket(network: Network, wait: Call, peer_f
     async with connection(network) as pair:
         await pair.arrive(b"abc")
         if peer_finished:
-            pair.peer.finish()
-            await finish_arrived(pair.sock)
+            await pair.finish()
             await pair.sock.receive_exactly(3)
             await pair.sock.receive_some()
         else:
@@ -721,8 +719,7 @@ async def test_receiving_on_an_aborted_socket(network: Network, wait: Call) -> N
 async def test_a_failure_is_raised_by_every_receiving_call(network: Network, wait: Call) -> None:
     """With the system's error as its cause, and the same each time; a new exception, so tracebacks do not pile up."""
     async with connection(network) as pair:
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
 
         errors = []
         for _ in range(2):

@@ -674,6 +674,12 @@ def tasks() -> int:
     return trio.lowlevel.current_statistics().tasks_living
 
 
+async def note(counts: list[int], before: int) -> None:
+    """Once all wait: how many tasks there are more than before."""
+    await trio.testing.wait_all_tasks_blocked()
+    counts.append(tasks() - before)
+
+
 async def test_a_socket_that_nobody_watches_has_no_task(network: Network) -> None:
     """Connected in a nursery, entered as a block, or accepted: idle or used, none of them costs a task."""
     async with TcpServer() as server:
@@ -699,24 +705,19 @@ async def test_a_socket_that_nobody_watches_has_no_task(network: Network) -> Non
 
 async def test_the_watching_task_lives_as_long_as_somebody_watches(network: Network) -> None:
     """One task, however many listen; none before, none after, and none after the end."""
-    counts = []
-
-    async def note() -> None:
-        await trio.testing.wait_all_tasks_blocked()
-        counts.append(tasks() - before)
-
+    counts: list[int] = []
     async with connection(network) as pair:
         await trio.testing.wait_all_tasks_blocked()
         before = tasks()
         async with pair.sock.events():
-            await note()
+            await note(counts, before)
             async with pair.sock.events():
-                await note()
-            await note()
-        await note()
+                await note(counts, before)
+            await note(counts, before)
+        await note(counts, before)
         async with pair.sock.events():
             await pair.reset()
-            await note()
+            await note(counts, before)
 
     assert counts == [1, 1, 1, 0, 0]
 
@@ -740,24 +741,19 @@ async def test_a_socket_that_ends_with_its_peer_has_one_task_until_then(network:
 
 async def test_the_sending_task_lives_as_long_as_bytes_are_queued(network: Network) -> None:
     """What the system takes at once needs none; the last queued byte ends it, and so does an abort."""
-    counts = []
-
-    async def note() -> None:
-        await trio.testing.wait_all_tasks_blocked()
-        counts.append(tasks() - before)
-
+    counts: list[int] = []
     async with connection(network) as pair:
         await trio.testing.wait_all_tasks_blocked()
         before = tasks()
         pair.sock.write(b"abc")
-        await note()
+        await note(counts, before)
         accepted = 3 + await fill(pair.sock)
-        await note()
+        await note(counts, before)
         await pair.peer.receive(accepted)
-        await note()
+        await note(counts, before)
         await fill(pair.sock)
-        await note()
+        await note(counts, before)
         pair.sock.abort()
-        await note()
+        await note(counts, before)
 
     assert counts == [0, 1, 0, 1, 0]
