@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from tests.networks import Loopback, Network, RawPeer
+from tests.sockets.echoing import echo
 from trioqt import (
     ConnectionFinished,
     ErrorKind,
@@ -27,12 +28,6 @@ from trioqt import (
 )
 
 Handler = Callable[[TcpSocket], Awaitable[object]]
-
-
-async def echo(sock: TcpSocket) -> None:
-    """Everything back."""
-    async for chunk in sock:
-        await sock.send_all(chunk)
 
 
 async def start(
