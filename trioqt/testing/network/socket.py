@@ -28,7 +28,8 @@ from trioqt.testing.network.fabric import Address
 from trioqt.testing.network.host import Binding, Host, fail, is_multicast
 from trioqt.testing.network.names import is_numeric
 from trioqt.testing.network.options import Options, number
-from trioqt.testing.network.tcp import TcpEnd, TcpListener
+from trioqt.testing.network.tcp import TcpEnd
+from trioqt.testing.network.tcp_listener import TcpListener
 from trioqt.testing.network.udp import UdpEnd
 from trioqt.testing.network.unix import UnixEnd, UnixListener, UnixName, spelled
 
@@ -138,7 +139,7 @@ class VirtualSocket(trio.socket.SocketType):
         self._end: Any = Fresh(family)
         if type_ == socket.SOCK_DGRAM:
             self._end = UdpEnd(host, family, self._options)
-            self._end.socket = self
+            self._end.waker = self
         self._descriptor = host.fabric.next_descriptor()
         host.sockets[self._descriptor] = self
 
@@ -480,7 +481,7 @@ class VirtualSocket(trio.socket.SocketType):
             self._host.tcp.listen(self._binding)
             listener = TcpListener(self._host, self._binding, self._options, backlog)
             self._binding.owner = listener
-        listener.socket = self
+        listener.waker = self
         self._end = listener
         self._note_listener("listen")
         self.wake_reader()
@@ -511,7 +512,7 @@ class VirtualSocket(trio.socket.SocketType):
     def _adopt(self, end: Any, options: Options) -> None:
         self._end = end
         self._options = options
-        end.socket = self
+        end.waker = self
         if isinstance(end, TcpEnd):
             end.listener = None
             end.settings = options
@@ -579,7 +580,7 @@ class VirtualSocket(trio.socket.SocketType):
         self._binding.owner = end
         self._binding.address = local[0]
         self._end = end
-        end.socket = self
+        end.waker = self
         self._outcome_told = False
         end.connect()
         return False
@@ -618,7 +619,7 @@ class VirtualSocket(trio.socket.SocketType):
             fail(errno.ECONNREFUSED)
         end = UnixEnd(self._unix_name, self._options)
         holder.end.connect(end)
-        end.socket = self
+        end.waker = self
         self._end = end
 
     # ---- stream bytes --------------------------------------------------------------------------
