@@ -159,13 +159,14 @@ class TcpEnd(StreamEnd):
         Linux calls a socket writable only when a third of its buffer is free, so there a send can succeed while a task
         still waits for room.  Here both are one condition.
         """
-        if self.error or self.sending_ended or self.is_over:
-            return True
-        if self.state not in ("ESTABLISHED", "CLOSE_WAIT"):
-            return False
         if self._acks:
             self._take_due_acks()
-        return self._sending.room(self.settings) > 0
+        return self._takes()
+
+    def _takes(self) -> bool:
+        if self.error or self.sending_ended or self.is_over:
+            return True
+        return self.state in ("ESTABLISHED", "CLOSE_WAIT") and self._sending.room(self.settings) > 0
 
     def is_connected(self) -> bool:
         """Does the kernel still know a peer?"""
@@ -339,21 +340,29 @@ class TcpEnd(StreamEnd):
         self._plan_ack()
 
     def _take_due_acks(self) -> None:
+        """A thousand may be due at once, so it is a loop, and nothing in it asks what else is due."""
         now = self.host.fabric.now()
         acks = self._acks
         while acks and acks[0][0] <= now:
             _, ack, edge = acks.popleft()
-            self.take_ack(ack, edge)
+            self._advance(ack, edge)
+        self._tell_writer()
 
     def take_ack(self, ack: int, edge: int) -> None:
         """The peer has everything before ``ack``, and room as far as ``edge``."""
+        self._advance(ack, edge)
+        self._tell_writer()
+
+    def _advance(self, ack: int, edge: int) -> None:
         if self._sending.acknowledged(ack, edge):
             self._progress()
             if self._sending.is_fin_acked():
                 self._feed("fin acked")
         if self._sending.unsent:
             self._send_unsent()
-        if self.waker is not None and self.waker.has_writer() and self.is_writable():
+
+    def _tell_writer(self) -> None:
+        if self.waker is not None and self.waker.has_writer() and self._takes():
             self.waker.wake_writer()
 
     def _reset(self) -> None:
