@@ -12,7 +12,8 @@ import pytest
 import trio
 import trio.testing
 
-from trioqt.testing import VirtualNetwork
+from trioqt.testing import NameServerDown, VirtualNetwork
+from trioqt.testing.network.tcp import TcpEnd
 
 Clock = trio.testing.MockClock
 
@@ -119,6 +120,51 @@ def row_of(net: VirtualNetwork, host: str) -> list[str]:
     """The one socket that this host has."""
     [row] = [line.split() for line in net.netstat().splitlines() if line.startswith(host)]
     return row
+
+
+# ---- nothing, again and again ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [0.1, 0.3, 0.7, 1.1, 2.3, 5.9])
+async def test_a_keep_alive_asks_once_in_its_time_whatever_the_hour(
+    net: VirtualNetwork, ends: Ends, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, start: float
+) -> None:
+    """While a fault lasts elsewhere.  Twice two seconds can be a little less than four, and what was missing was waited
+    for, in vain, since it was too little to move the clock: the run never went on.
+    """
+    looks: list[float] = []
+    is_gone = TcpEnd.is_gone
+
+    def look(end: TcpEnd) -> bool:
+        looks.append(trio.current_time())
+        assert len(looks) < 100
+        return is_gone(end)
+
+    net.begin(NameServerDown())
+    await trio.sleep(start)
+    ends.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
+    ends.client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    begun = trio.current_time()
+    monkeypatch.setattr(TcpEnd, "is_gone", look)
+    await trio.sleep(21)
+
+    assert [round(when - begun, 3) for when in looks] == [float(when) for when in range(2, 21, 2)]
+
+
+async def test_an_empty_send_behind_a_full_buffer_sends_nothing(
+    ends: Ends, autojump_clock: Clock, nursery: trio.Nursery
+) -> None:
+    """It counted as a byte that never came, and what was sent after it never arrived."""
+    ends.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100_000)  # more than the server has room for
+    total = await ends.client.send(bytes(100_000))
+    sent = await ends.client.send(b"")
+    received = 0
+    with trio.fail_after(60):
+        nursery.start_soon(trio.SocketStream(ends.client).send_all, b"more")
+        while received < total + 4:
+            received += len(await ends.server.recv(1000))
+
+    assert (total, sent, received) == (100_000, 0, total + 4)
 
 
 # ---- many at once ------------------------------------------------------------------------------

@@ -394,9 +394,10 @@ class TcpEnd(StreamEnd):
             fail(errno.EAGAIN)
         piece = first_bytes(data, room)
         size = len(piece)
+        if not size:
+            return 0
         if self._sending.goes_at_once(size):
-            if size:
-                self._transmit("DATA", piece)
+            self._transmit("DATA", piece)
         else:
             self._sending.queue(piece)
             self._send_unsent()
@@ -404,7 +405,7 @@ class TcpEnd(StreamEnd):
 
     def _send_unsent(self) -> None:
         sending = self._sending
-        while (data := sending.next_piece()) is not None:
+        while data := sending.next_piece():
             self._transmit("DATA", data)
         if sending.unsent:
             self._plan_ack()

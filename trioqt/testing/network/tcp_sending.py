@@ -56,11 +56,11 @@ class Sending:
         self.unsent.append(piece)
         self.unsent_size += len(piece)
 
-    def next_piece(self) -> bytes | None:
-        """Take what the next segment carries; None if nothing waits, or the peer has no room."""
+    def next_piece(self) -> bytes:
+        """Take what the next segment carries; ``b""`` if nothing waits, or the peer has no room."""
         window = min(self.edge - self.sent, SEGMENT_SIZE)
         if not self.unsent or window <= 0:
-            return None
+            return b""
         data = self.unsent.popleft()
         if len(data) > window:
             self.unsent.appendleft(data[window:])

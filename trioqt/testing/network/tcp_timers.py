@@ -136,14 +136,23 @@ class KeepAlive:
                 watched.ask()  # the answer is a reset
             else:
                 self._probes = 0
-                self._probe_in(idle - silent % idle)
+                self._probe_in(until_next(silent, idle))
         elif not self._probes and not is_multiple(silent, idle):
-            self._probe_in(idle - silent % idle)  # the last probe was answered, before this trouble
+            self._probe_in(until_next(silent, idle))  # the last probe was answered, before this trouble
         elif self._probes >= count:
             watched.give_up_peer()
         else:
             self._probes += 1
             self._probe_in(interval)
+
+
+def until_next(time: float, period: float) -> float:
+    """The rest of the period; of one that is over to a microsecond, the next one too.
+
+    A pause that is too short to move the clock would be set again and again at the same time.
+    """
+    rest = period - time % period
+    return rest if rest > 1e-6 else rest + period
 
 
 def is_multiple(time: float, period: float) -> bool:
