@@ -278,12 +278,9 @@ class VirtualSocket(Messages):
     def try_accept(self) -> tuple[VirtualSocket, Any]:
         """Raises: BlockingIOError if no connection waits; OSError."""
         listener = self.end
-        if listener is CRASHED:
-            # Not ENETDOWN: servers take that for the end of a connection that was never accepted (accept(2)), and would
-            # try again at once, for ever.
-            fail(errno.EINVAL)
+        if isinstance(listener, Closed):
+            listener.accept()
         if not isinstance(listener, StreamListener):
-            self._check_open()
             fail(errno.EOPNOTSUPP if isinstance(listener, UdpEnd) else errno.EINVAL)
         if listener.is_shut:
             fail(errno.EINVAL)
@@ -340,8 +337,9 @@ class VirtualSocket(Messages):
 
     def _start_connecting(self, address: Any) -> bool:
         """True: it is done already; False: wait until it is writable.  Raises: OSError."""
-        self._check_open()
         end = self.end
+        if isinstance(end, Closed):
+            end.connect()  # fails
         if isinstance(end, UdpEnd):
             end.connect(self._peer_address(address))
             return True
@@ -473,15 +471,13 @@ class VirtualSocket(Messages):
     def vanish(self) -> None:
         """Its host has crashed."""
         self.end = CRASHED
-        self._waiting.wake_reader()
-        self._waiting.wake_writer()
+        self._waiting.tell_dead()
 
     def leave_open(self) -> None:
         """The network ends, and nobody has closed it: told when the program lets go of it, as by Python's own."""
         self.end = LEFT_OPEN
         left_open.add(self)
-        self._waiting.wake_reader()
-        self._waiting.wake_writer()
+        self._waiting.tell_dead()
 
     def __del__(self) -> None:
         if getattr(self, "end", CLOSED) is LEFT_OPEN:

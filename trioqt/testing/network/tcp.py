@@ -558,8 +558,8 @@ class TcpEnd(StreamEnd):
         self._die(errno.ECONNRESET)
 
     def vanish(self) -> None:
-        """The host has crashed: nobody is told."""
-        self.error = errno.ENETDOWN
+        """The host has crashed: nobody is told, and what becomes of who waits here its socket knows."""
+        self.waker = None
         self.forget()
 
     def _send_reset(self, victim: TcpEnd | None) -> None:

@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 import outcome
 import trio
 
-__all__ = ["Waiting", "try_and_wait"]
+__all__ = ["Waiting", "is_system_task", "try_and_wait"]
 
 T = TypeVar("T")
 
@@ -71,6 +71,13 @@ class Waiting:
             task, self._writer = self._writer, None
             trio.lowlevel.reschedule(task)
 
+    def tell_dead(self) -> None:
+        """There is no host any more, or no network: who waits looks again, but a system task waits on."""
+        if self._reader is not None and not is_system_task(self._reader):
+            self.wake_reader()
+        if self._writer is not None and not is_system_task(self._writer):
+            self.wake_writer()
+
     def end(self, exc: BaseException) -> None:
         """Both waits end with an exception."""
         for task in (self._reader, self._writer):
@@ -101,3 +108,16 @@ async def try_and_wait(wait: Callable[[], Awaitable[None]], call: Callable[..., 
             return call(*args)
         except BlockingIOError:
             pass
+
+
+def is_system_task(task: trio.lowlevel.Task) -> bool:
+    """Is it, or is it in a nursery of, a task that no nursery of the program's holds?
+
+    What such a task raises ends the run with TrioInternalError, so only its end may be told to it.
+    """
+    root = trio.lowlevel.current_root_task()
+    nursery = task.parent_nursery
+    while nursery is not None and nursery.parent_task is not root:
+        nursery = nursery.parent_task.parent_nursery
+    # The root has a nursery for callbacks, in it one for system tasks, in that one for main.
+    return root is not None and nursery not in root.child_nurseries[2:]
