@@ -22,6 +22,7 @@ from trioqt.testing.network.host import Binding, Host, fail
 from trioqt.testing.network.stream_ends import StreamEnd, first_bytes
 from trioqt.testing.network.tcp_receiving import Receiving
 from trioqt.testing.network.tcp_sending import Sending
+from trioqt.testing.network.tcp_states import SENDING_STATES, TRANSITIONS
 from trioqt.testing.network.tcp_timers import KeepAlive, Retry
 
 __all__ = ["Settings", "TcpEnd"]
@@ -37,25 +38,6 @@ ORPHAN_RETRIES: Final = 8
 
 # Linux: TCP_TIMEWAIT_LEN and tcp_fin_timeout, in seconds.
 LINGER_TIME: Final = 60.0
-
-# RFC 9293, figure 5, without what is not simulated.  From anywhere `forget` leads to CLOSED; nothing else assigns a
-# state.
-TRANSITIONS: Final = {
-    ("CLOSED",      "syn sent"):     "SYN_SENT",
-    ("CLOSED",      "syn received"): "SYN_RECV",
-    ("SYN_SENT",    "agreed"):       "ESTABLISHED",
-    ("SYN_RECV",    "agreed"):       "ESTABLISHED",
-    ("ESTABLISHED", "fin sent"):     "FIN_WAIT1",
-    ("CLOSE_WAIT",  "fin sent"):     "LAST_ACK",
-    ("FIN_WAIT1",   "fin acked"):    "FIN_WAIT2",
-    ("CLOSING",     "fin acked"):    "TIME_WAIT",
-    ("LAST_ACK",    "fin acked"):    "CLOSED",
-    ("ESTABLISHED", "fin received"): "CLOSE_WAIT",
-    ("FIN_WAIT1",   "fin received"): "CLOSING",
-    ("FIN_WAIT2",   "fin received"): "TIME_WAIT",
-}  # fmt: skip
-
-SENDING_STATES: Final = ("ESTABLISHED", "CLOSE_WAIT", "SYN_SENT")
 
 
 class Settings(Protocol):
