@@ -3,14 +3,15 @@
 import os
 import re
 import sys
-from importlib.metadata import version as installed_version
 from pathlib import Path
+
+import trioqt
 
 sys.path.insert(0, str(Path(__file__).parent))  # for from_code.py
 
 project = "trioqt"
 copyright = "The trioqt contributors"
-release = version = installed_version("trioqt")
+release = version = trioqt.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio", "from_code"]
 exclude_patterns = ["_build", "newsfragments"]

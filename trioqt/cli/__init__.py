@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+import trioqt
 from trioqt.cli.connect import connect_to
 from trioqt.cli.serve import serve_echo
 from trioqt.cli.states import FORMATS
@@ -49,7 +50,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="trioqt")
+@click.version_option(trioqt.__version__)
 def commands() -> None:
     """Qt's TCP sockets and servers on trio, to look at and to try."""
 
