@@ -62,7 +62,7 @@ def soak(session: nox.Session) -> None:
     Twenty hosts replayed in ten processes, each conformance scenario twenty times, and the figures of the network.
     """
     soaking = {"TRIOQT_SOAK": "9"}
-    session.run("pytest", "tests/testing/test_twenty_hosts.py", *session.posargs, env=soaking)
+    session.run("pytest", "tests/testing/simulation/test_twenty_hosts.py", *session.posargs, env=soaking)
     session.run("pytest", "tests/conformance", "-k", "every_time", *session.posargs, env=soaking)
     session.run("python", "benchmarks/network.py")
 
@@ -73,7 +73,7 @@ def tests(session: nox.Session) -> None:
 
     Those of cancel_everywhere itself have processes of their own: they watch everything that a process has open.
     """
-    tool = "tests/testing_tool"
+    tool = "tests/testing/cancelling"
     if not session.posargs:
         session.run("pytest", "-n", "2", tool)
     rest = ("--ignore=tests/test_examples.py", *(session.posargs or [f"--ignore={tool}"]))

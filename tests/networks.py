@@ -23,7 +23,7 @@ import trio
 
 from trioqt import TcpSocket
 from trioqt.testing import VirtualNetwork
-from trioqt.testing.virtual_socket import VirtualSocket
+from trioqt.testing.network.socket import VirtualSocket
 
 __all__ = ["Loopback", "Network", "RawListener", "RawPeer", "Virtual", "this_network"]
 
@@ -271,8 +271,9 @@ class Virtual(Network):
 
     def _find(self, descriptor: int) -> VirtualSocket:
         for host in self.net.hosts.values():
-            if descriptor in host.sockets:
-                return host.sockets[descriptor]
+            sock = host.sockets.get(descriptor)
+            if isinstance(sock, VirtualSocket):
+                return sock
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 

@@ -116,7 +116,7 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
     modules = [abstract_socket, connection, serving, stream_device, stream_reader, stream_writer, subscription]
     modules += [tcp_server, tcp_socket, connect]
     others = ["links.native", "links.stream", "core.states", "core.buffers"]
-    others += ["testing.virtual_network", "testing.virtual_socket", "testing.virtual_tcp", "testing.fabric"]
+    others += [f"testing.network.{name}" for name in ("virtual_network", "socket", "tcp", "fabric")]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
     text = (ROOT / "docs" / "architecture.md").read_text()
 

@@ -12,8 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# From the bottom up.  A layer imports itself and those before it.  "trioqt" is the package's own __init__.
-LAYERS = ["core", "links", "sockets", "trioqt", "testing", "cli"]
+# From the bottom up.  A layer imports itself and those before it.  "trioqt" is the package's own __init__, and
+# "testing" what lies beside the three rooms of that folder.
+ROOMS = ["testing.network", "testing.simulation", "testing.cancelling"]
+LAYERS = ["core", "links", "sockets", "trioqt", *ROOMS, "testing", "cli"]
 
 ATTRS = {"attr", "attrs"}
 OTHERS = {
@@ -21,13 +23,13 @@ OTHERS = {
     "links": {*ATTRS, "outcome", "trio"},
     "sockets": {*ATTRS, "outcome", "trio"},
     "trioqt": set[str](),
-    "testing": {*ATTRS, "outcome", "trio"},
+    **{room: {*ATTRS, "outcome", "trio"} for room in (*ROOMS, "testing")},
     "cli": {*ATTRS, "outcome", "trio", "click", "rich"},
 }
 EXCEPTIONS = {
     "trioqt.core.errors": {"trio"},  # SocketError is a trio.BrokenResourceError
     "trioqt.testing.pytest_plugin": {"pytest"},  # loaded by pytest, and by nothing of ours
-    "trioqt.testing.strategies": {"hypothesis"},  # imported by who uses hypothesis, and by nothing of ours
+    "trioqt.testing.network.strategies": {"hypothesis"},  # imported by who uses hypothesis, and by nothing of ours
 }
 
 # What core must not have at all: a clock, tasks, threads, a way to wait.
@@ -47,7 +49,11 @@ def sources_of_trioqt() -> dict[str, str]:
 
 def layer_of(module: str) -> str | None:
     """The layer that a module of trioqt belongs to."""
-    first = [*module.split("."), "trioqt"][1]
+    parts = module.split(".")[1:]
+    room = ".".join(parts[:2])
+    if room in ROOMS:
+        return room
+    first = parts[0] if parts else "trioqt"
     layer = "cli" if first == "__main__" else first
     return layer if layer in LAYERS else None
 
@@ -68,18 +74,6 @@ def imports_of(module: str, tree: ast.AST, modules: Mapping[str, str]) -> Iterat
                 source = ".".join([*parts, source] if source else parts)
             for alias in node.names:
                 yield (f"{source}.{alias.name}" if f"{source}.{alias.name}" in modules else source), node.lineno
-
-
-def only_for_type_checkers(tree: ast.AST) -> set[int]:
-    """The lines under ``if TYPE_CHECKING:``, which never run."""
-    return {
-        inner.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-        for statement in node.body
-        for inner in ast.walk(statement)
-        if isinstance(inner, ast.stmt)
-    }
 
 
 def layer_complaints(sources: Mapping[str, str]) -> list[str]:
@@ -121,13 +115,13 @@ def waiting_complaints(sources: Mapping[str, str]) -> list[str]:
 
 
 def cycles(sources: Mapping[str, str]) -> list[str]:
-    """Modules that import each other, directly or around the corner; ``if TYPE_CHECKING:`` does not count."""
+    """Modules that import each other, directly or around the corner.
+
+    Under ``if TYPE_CHECKING:`` too: who reads one of them must know the other.
+    """
     graph: dict[str, set[str]] = {}
     for module, source in sources.items():
-        tree = ast.parse(source)
-        skipped = only_for_type_checkers(tree)
-        found = {imported for imported, line in imports_of(module, tree, sources) if line not in skipped}
-        graph[module] = found & set(sources)
+        graph[module] = {imported for imported, _ in imports_of(module, ast.parse(source), sources)} & set(sources)
     complaints: list[str] = []
     for start in sorted(graph):
         ways = [[start]]
@@ -147,7 +141,10 @@ def cycles(sources: Mapping[str, str]) -> list[str]:
 
 
 def test_imports_point_one_way() -> None:
-    """cli -> testing -> sockets -> links -> core -> (attrs, outcome, the standard library), and trio above core."""
+    """cli -> testing -> sockets -> links -> core -> (attrs, outcome, the standard library), and trio above core.
+
+    Within testing: the plug-in and its like -> cancelling -> simulation -> network.
+    """
     sources = sources_of_trioqt()
 
     assert layer_complaints(sources) == []
@@ -188,7 +185,13 @@ SOUND = {
     "trioqt.sockets": "",
     "trioqt.sockets.tcp": "import outcome\nimport trioqt.links.native\nfrom ..core.errors import Kind",
     "trioqt.testing": "from trioqt import Tcp\nfrom trioqt.testing.spy import Spy",
-    "trioqt.testing.spy": "import trio.testing",
+    "trioqt.testing.spy": "import trio.testing\nfrom trioqt.testing.cancelling import walk",
+    "trioqt.testing.network": "",
+    "trioqt.testing.network.tcp": "from trioqt.links import native",
+    "trioqt.testing.simulation": "",
+    "trioqt.testing.simulation.a": "from trioqt.testing.network.tcp import Tcp",
+    "trioqt.testing.cancelling": "",
+    "trioqt.testing.cancelling.walk": "from trioqt.testing.simulation import a",
     "trioqt.testing.pytest_plugin": "import pytest",
     "trioqt.cli": "import click, rich.table\nfrom trioqt.testing import Spy",
     "trioqt.__main__": "from trioqt.cli import main",
@@ -235,6 +238,21 @@ def test_the_small_package_is_sound() -> None:
         ("trioqt", "import trioqt.cli", "trioqt:1 (trioqt) imports trioqt.cli (cli)"),
         ("trioqt.sockets.tcp", "import rich", "trioqt.sockets.tcp:1 (sockets) imports rich"),
         ("trioqt.testing.spy", "import pytest", "trioqt.testing.spy:1 (testing) imports pytest"),
+        (
+            "trioqt.testing.network.tcp",
+            "from trioqt.testing.simulation.a import A",
+            "trioqt.testing.network.tcp:1 (testing.network) imports trioqt.testing.simulation.a (testing.simulation)",
+        ),
+        (
+            "trioqt.testing.simulation.a",
+            "from trioqt.testing import cancelling",
+            "trioqt.testing.simulation.a:1 (testing.simulation) imports trioqt.testing.cancelling (testing.cancelling)",
+        ),
+        (
+            "trioqt.testing.cancelling.walk",
+            "from trioqt.testing.spy import Spy",
+            "trioqt.testing.cancelling.walk:1 (testing.cancelling) imports trioqt.testing.spy (testing)",
+        ),
         ("trioqt.cli", "import hypothesis", "trioqt.cli:1 (cli) imports hypothesis"),
         ("trioqt.extras", "", "trioqt.extras belongs to no layer"),
     ],
@@ -259,13 +277,14 @@ def test_an_async_line_in_core_is_found(source: str) -> None:
 
 
 def test_a_cycle_is_found() -> None:
-    """Also around three corners, and inside of a function; an import for type checkers only is none."""
+    """Also around three corners, inside of a function, and for type checkers only."""
     here = "from trioqt.core.c import C"
     there = "def f():\n    from trioqt.core import a"
-    unseen = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from trioqt.core import a"
+    checked = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from trioqt.core import a"
     sources = {"trioqt.core.a": "import trioqt.core.b", "trioqt.core.b": here}
 
-    assert cycles({**sources, "trioqt.core.c": there}) == [
-        "trioqt.core.a -> trioqt.core.b -> trioqt.core.c -> trioqt.core.a"
-    ]
-    assert cycles({**sources, "trioqt.core.c": unseen}) == []
+    for back in (there, checked):
+        assert cycles({**sources, "trioqt.core.c": back}) == [
+            "trioqt.core.a -> trioqt.core.b -> trioqt.core.c -> trioqt.core.a"
+        ]
+    assert cycles({**sources, "trioqt.core.c": ""}) == []

@@ -21,7 +21,7 @@ from trioqt.core.states import Input, Told
 from trioqt.links.native import NativeLink
 from trioqt.sockets.abstract_socket import Bound
 from trioqt.testing import Probe, VirtualNetwork
-from trioqt.testing.virtual_socket import VirtualSocket
+from trioqt.testing.network.socket import VirtualSocket
 
 __all__ = [
     "GOOD",

@@ -31,7 +31,7 @@ import trio.testing
 from tests.conformance.names import DELAYS, NAMES
 from trioqt.links import connect as connecting
 from trioqt.sockets import tcp_socket
-from trioqt.testing.determinism import pinned_scheduler
+from trioqt.testing.simulation.determinism import pinned_scheduler
 
 __all__ = ["Stage"]
 

@@ -468,7 +468,7 @@ def test_nothing_but_the_table_assigns_a_state() -> None:
     """
     root = Path(trioqt.__file__).parent
     sources = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in root.rglob("*.py")}
-    simulated = ast.parse(sources.pop("testing/virtual_tcp.py"))
+    simulated = ast.parse(sources.pop("testing/network/tcp.py"))
 
     found = {name: lines for name, source in sources.items() if (lines := state_assignments(source))}
 

@@ -18,7 +18,7 @@ from trioqt.cli.terminal import plural, terminal
 from trioqt.links.native import RESET_ON_CLOSE
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
-from trioqt.testing.leaks import open_descriptors
+from trioqt.testing.cancelling.leaks import open_descriptors
 
 __all__ = ["Report", "echo", "make_clients", "run_demo", "show_demo"]
 

@@ -6,11 +6,10 @@ and `expect` watch what a socket tells.  `cancel_everywhere` runs a program once
 cancelled, and reports what was lost or leaked.
 """
 
-from trioqt.testing.both_networks import both_networks
-from trioqt.testing.cancel_everywhere import Probe, cancel_everywhere
-from trioqt.testing.fabric import Conditions
-from trioqt.testing.fault_plan import FaultPlan, Planned
-from trioqt.testing.faults import (
+from trioqt.testing.cancelling.cancel_everywhere import Probe, cancel_everywhere
+from trioqt.testing.network.fabric import Conditions
+from trioqt.testing.network.fault_plan import FaultPlan, Planned
+from trioqt.testing.network.faults import (
     Crash,
     Degraded,
     DescriptorsExhausted,
@@ -24,16 +23,21 @@ from trioqt.testing.faults import (
     Pause,
     ResetConnections,
 )
-from trioqt.testing.guards import BudgetExceeded, Deadlock, RealNetworkUsed, guards, real_network_allowed, real_time
-from trioqt.testing.replay import assert_replays
+from trioqt.testing.network.trace import TraceEvent
+from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.signal_spy import SignalSpy, expect, like
-from trioqt.testing.simulation import simulate
-from trioqt.testing.trace import TraceEvent
-from trioqt.testing.virtual_network import VirtualNetwork
+from trioqt.testing.simulation.both_networks import both_networks
+from trioqt.testing.simulation.guards import (
+    BudgetExceeded,
+    Deadlock,
+    RealNetworkUsed,
+    guards,
+    real_network_allowed,
+    real_time,
+)
+from trioqt.testing.simulation.replay import assert_replays
+from trioqt.testing.simulation.simulate import simulate
 
-# The functions now hide the modules of the same names as attributes of this package.  `from
-# trioqt.testing.cancel_everywhere import Report` still finds the module; `import trioqt.testing.cancel_everywhere as m`
-# does not.
 __all__ = [
     # the network
     "VirtualNetwork",

@@ -8,10 +8,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from trioqt.testing.fault_plan import FaultPlan
-from trioqt.testing.guards import PATIENCE, STEPS, VIRTUAL_TIME
-from trioqt.testing.simulation import Settings, Simulation
-from trioqt.testing.targets import Target
+from trioqt.testing.network.fault_plan import FaultPlan
+from trioqt.testing.simulation.guards import PATIENCE, STEPS, VIRTUAL_TIME
+from trioqt.testing.simulation.simulate import Settings, Simulation
+from trioqt.testing.simulation.targets import Target
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

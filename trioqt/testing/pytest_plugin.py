@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from trioqt.testing import cancel_everywhere as walk
-from trioqt.testing.both_networks import KERNEL, PARAMETER
-from trioqt.testing.simulation import SEED_VARIABLE, Settings, Simulation, repeat_command
-from trioqt.testing.virtual_network import VirtualNetwork
+from trioqt.testing.network.virtual_network import VirtualNetwork
+from trioqt.testing.simulation.both_networks import KERNEL, PARAMETER
+from trioqt.testing.simulation.simulate import SEED_VARIABLE, Settings, Simulation, repeat_command
 
 __all__ = ["cancel_everywhere", "trioqt_seed", "virtual_network"]
 

@@ -1,0 +1,188 @@
+"""What a walk over all cancellation places found, as values that print and turn into JSON.
+
+Nothing here knows trio; the same walk gives an equal report, letter for letter, so two of them can be compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any, Literal
+
+import attrs
+
+from trioqt.testing.simulation.places import place
+
+__all__ = ["Boundary", "Failure", "Kind", "Line", "Problem", "ProblemKind", "Report"]
+
+Kind = Literal["start", "step", "io", "timer"]
+ProblemKind = Literal["expect", "leak", "escaped", "hang", "runaway"]
+
+_WHEN: dict[Kind, str] = {
+    "start": "before the first step of {task}",
+    "step": "after a step of {task}",
+    "io": "when the system had woken {task}",
+    "timer": "when the clock had woken {task}",
+}
+
+
+# Descriptors, ports and the addresses of objects, as in
+# "unclosed <socket.socket fd=9, family=2, type=1, proto=6, laddr=('127.0.0.1', 40123)>".
+_ACCIDENTS = re.compile(r"(?<=fd=)\d+|(?<=', )\d+|0x[0-9a-fA-F]{6,}")
+
+
+@attrs.frozen
+class Line:
+    """A line of the code under test."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return place(self.file, self.line, self.function)
+
+
+@attrs.frozen
+class Boundary:
+    """A place between two task steps, where a cancellation can arrive."""
+
+    index: int
+    """Its number in the schedule of its seed: ``only=[index]`` goes there again."""
+    kind: Kind
+    """After a task's ``step``; after ``io`` or a ``timer`` woke one, before it ran; at the ``start`` of a subject."""
+    task: str
+    """The task whose step had ended, or that had been woken."""
+    subject: str
+    """The function under test."""
+    stack: tuple[Line, ...]
+    """Where the subject stood: its lines outside trio, the innermost last (at its start, where it is defined)."""
+
+    @property
+    def file(self) -> str:
+        return self.stack[-1].file
+
+    @property
+    def line(self) -> int:
+        return self.stack[-1].line
+
+    @property
+    def function(self) -> str:
+        return self.stack[-1].function
+
+    def __str__(self) -> str:
+        when = _WHEN[self.kind].format(task=self.task)
+        return f"{self.subject} cancelled {when}, at {' > '.join(map(str, self.stack))}"
+
+
+@attrs.frozen
+class Problem:
+    """One thing that was wrong after a run: its kind and a sentence."""
+
+    kind: ProblemKind
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+@attrs.frozen
+class Failure:
+    """A run that ended badly, and the place of its cancellation; None: none was needed to break it."""
+
+    seed: int
+    boundary: Boundary | None
+    problems: tuple[Problem, ...]
+    diverged: bool = False
+    """The run had left the schedule before the cancellation, so going there again may show something else."""
+
+    def __str__(self) -> str:
+        if self.boundary is None:
+            head = f"seed {self.seed}: without any cancellation"
+        else:
+            head = f"seeds=[{self.seed}], only=[{self.boundary.index}]: {self.boundary}"
+        if self.diverged:
+            head += " (not on schedule)"
+        return "\n    ".join([head, *map(str, self.problems)])
+
+
+@attrs.frozen
+class Report:
+    """The result of `cancel_everywhere`: how much was tried, and each place that failed."""
+
+    scenario: str
+    points: str
+    seeds: tuple[int, ...]
+    places: int
+    """Places in the undisturbed schedules, all seeds together."""
+    runs: int
+    cancelled: int
+    """Places at which the subject ended by the cancellation."""
+    finished: int
+    """Places at which it ended otherwise: the cancellation came too late, or was swallowed."""
+    diverged: int
+    """Places tried, but in no attempt on schedule: another task or the system had moved before the cancellation."""
+    missed: int
+    """Places that no attempt came to, so that nothing was cancelled."""
+    skipped: int
+    """Places left out by ``only``, or given up after runs that had to be killed."""
+    failures: tuple[Failure, ...]
+    scheduler_pinned: bool
+    descriptors_checked: bool
+    """False on systems that do not list a process's descriptors (Windows)."""
+    seconds: float = attrs.field(eq=False)
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed.  See `complete` for how much that says."""
+        return not self.failures
+
+    @property
+    def complete(self) -> bool:
+        """Every place of the undisturbed schedules was tried on schedule."""
+        return not (self.diverged or self.missed or self.skipped)
+
+    def count_problems(self) -> Counter[str]:
+        """How many problems of each kind."""
+        return Counter(problem.kind for failure in self.failures for problem in failure.problems)
+
+    def summary(self) -> str:
+        """Two lines at most: what was tried, and what came of it."""
+        tried = (
+            f"{self.scenario}: {self.places} places ({self.points}, seeds {list(self.seeds)}) in {self.runs} runs:"
+            f" {self.cancelled} cancelled, {self.finished} finished anyway"
+        )
+        gaps = {"diverged": self.diverged, "missed": self.missed, "not tried": self.skipped}
+        tried += "".join(f", {count} {gap}" for gap, count in gaps.items() if count)
+        if not self.descriptors_checked:
+            tried += "; descriptors not checked"
+        if not self.scheduler_pinned:
+            tried += "; scheduler not pinned"
+        if self.ok:
+            return f"{tried}: ok"
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.count_problems().items()))
+        return f"{tried}\n{len(self.failures)} FAILED ({kinds})"
+
+    __str__ = summary
+
+    def raise_if_failed(self, show: int = 5) -> None:
+        """Raise AssertionError with the summary and the first ``show`` failures."""
+        if self.failures:
+            lines = [self.summary(), *(f"  {failure}" for failure in self.failures[:show])]
+            if len(self.failures) > show:
+                lines.append(f"  and {len(self.failures) - show} more")
+            raise AssertionError("\n".join(lines))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report in lists, numbers and strings, as ``json.dumps`` wants it; equal walks give equal dicts."""
+        values = attrs.asdict(
+            self,
+            filter=lambda field, _: field.name != "seconds",
+            value_serializer=lambda _, __, value: list(value) if isinstance(value, tuple) else value,
+        )
+        return {**values, "ok": self.ok, "complete": self.complete}
+
+
+def steady(text: str) -> str:
+    """``text`` without what differs from run to run, for two walks must give the same report."""
+    return _ACCIDENTS.sub("*", text)

@@ -1,0 +1,189 @@
+"""The end of a run that cancellation cannot end.
+
+A task may shield itself and sleep for ever, swallow every Cancelled in a loop, or block the thread.  Then an exception
+is raised from outside, wherever the thread is, again and again until ``trio.run`` has fallen apart.  What is left is a
+wreck: not to be checked for leaks.
+
+On the main thread a timer signal does it, which interrupts system calls too.  Elsewhere, and on Windows, a thread asks
+the interpreter to raise; it waits until Python code runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Self, TypeVar
+
+import trio
+
+from trioqt.testing.simulation.places import place
+
+__all__ = ["Aborted", "Watchdog", "is_machinery"]
+
+T = TypeVar("T")
+
+# Between two attempts: long enough for a run to fall apart (1 ms), short enough not to be felt.
+_AGAIN = 0.01
+
+_TRIO = os.path.dirname(trio.__file__) + os.sep
+
+
+def _files(room: str, *names: str) -> set[str]:
+    testing = os.path.dirname(os.path.dirname(__file__))
+    return {os.path.join(testing, room, f"{name}.py") for name in names}
+
+
+_TOOL = _files("cancelling", "boundaries", "cancel_everywhere") | _files("simulation", "watchdog")
+# A simulated network stands for the kernel, which has no lines.
+_TOOL |= _files("network", "fabric", "names", "virtual_network", "socket")
+_INSTRUMENTS = _files("cancelling", "boundaries") | _files("network", "fabric")
+
+
+class Aborted(BaseException):
+    """Raised by the watchdog; no ``except Exception`` stops it."""
+
+
+class Watchdog:
+    """Entered for a walk; ``call`` bounds one run in real time.
+
+    A timer that was running before, pytest-timeout's for one, stands still meanwhile; afterwards it has what is left of
+    its time.
+    """
+
+    bitten: bool
+    """The last ``call`` had to be ended."""
+    where: str
+    """At which line of whose code, if that is known."""
+
+    def __init__(self) -> None:
+        self.bitten = False
+        self.where = ""
+        self._timer: _SignalTimer | _ThreadTimer
+        main = threading.current_thread() is threading.main_thread()
+        self._timer = _SignalTimer(self._bite) if main and hasattr(signal, "setitimer") else _ThreadTimer(self._bite)
+
+    def __enter__(self) -> Self:
+        self._timer.open()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.close()
+
+    def call(self, seconds: float, fn: Callable[[], T]) -> T:
+        """Call ``fn``.
+
+        Raises:
+          Aborted: it was not over after ``seconds``, or `bite_soon` was called.  On its way out trio or the code under
+            test may have made something else of it; see `bitten`.
+        """
+        self.bitten = False
+        self.where = ""
+        self._timer.set(seconds)
+        try:
+            try:
+                return fn()
+            finally:
+                self._timer.set(None)
+        except Aborted:
+            self._timer.set(None)  # it came between the two lines above
+            raise
+
+    def bite_soon(self) -> None:
+        """End the present call as soon as its task lets go, from a task of it."""
+        self._timer.set(0.001)
+
+    def _bite(self, frame: FrameType | None) -> bool:
+        # Only within `call`: an exception that is still on its way when the run is over must not hit our own code.  And
+        # not within an instrument: trio would take it for the instrument's failure, log it, and run on.
+        innermost = frame
+        while frame is not None and frame.f_code is not Watchdog.call.__code__:
+            if frame.f_code.co_filename in _INSTRUMENTS:
+                return False
+            frame = frame.f_back
+        if frame is None:
+            return False
+        if not self.bitten:
+            self.bitten = True
+            self.where = _first_foreign_line(innermost)
+        return True
+
+
+class _SignalTimer:
+    def __init__(self, bite: Callable[[FrameType | None], bool]) -> None:
+        self._bite = bite
+
+    def open(self) -> None:
+        self._old_handler = signal.signal(signal.SIGALRM, self._on_alarm)
+        self._old_timer = signal.setitimer(signal.ITIMER_REAL, 0)
+        self._since = time.monotonic()
+
+    def close(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._old_handler)
+        rest, interval = self._old_timer
+        if rest:
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, rest - (time.monotonic() - self._since)), interval)
+
+    def set(self, seconds: float | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds or 0, _AGAIN if seconds else 0)
+
+    def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
+        if self._bite(frame):
+            raise Aborted
+
+
+class _ThreadTimer:
+    def __init__(self, bite: Callable[[FrameType | None], bool]) -> None:
+        self._bite = bite
+        self._lock = threading.Lock()
+        self._due: float | None = None
+        self._closed = threading.Event()
+
+    def open(self) -> None:
+        self._target = threading.get_ident()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def set(self, seconds: float | None) -> None:
+        with self._lock:
+            self._due = None if seconds is None else time.monotonic() + seconds
+            if seconds is None:
+                self._raise_there(None)  # takes back one that has not been raised yet
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_AGAIN):
+            with self._lock:
+                late = self._due is not None and time.monotonic() >= self._due
+                if late and self._bite(sys._current_frames().get(self._target)):
+                    self._raise_there(Aborted)
+
+    def _raise_there(self, exc: type[BaseException] | None) -> None:
+        with contextlib.suppress(AttributeError):  # not CPython: no pythonapi, no watchdog off the main thread
+            value = None if exc is None else ctypes.py_object(exc)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._target), value)
+
+
+def is_machinery(filename: str) -> bool:
+    """Whether a source file is trio's or this tool's, so that its lines say nothing about the code under test."""
+    return filename.startswith(_TRIO) or filename in _TOOL
+
+
+def _first_foreign_line(frame: FrameType | None) -> str:
+    while frame is not None and frame.f_code is not Watchdog.call.__code__:
+        if not is_machinery(frame.f_code.co_filename):
+            return place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+        frame = frame.f_back
+    return ""
