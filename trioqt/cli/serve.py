@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from trioqt.core.addresses import HostAddress
+from trioqt.core.addresses import location
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
 
@@ -33,8 +33,3 @@ async def serve_echo(host: str, port: int, max_connections: int | None, count: C
         click.echo(f"listening on {location(server.server_address(), server.server_port())}")
         await server.serve(echo)
     return 0
-
-
-def location(address: HostAddress, port: int) -> str:
-    """As in a URL."""
-    return f"[{address.text}]:{port}" if ":" in address.text else f"{address.text}:{port}"

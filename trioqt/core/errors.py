@@ -11,10 +11,12 @@ import enum
 import errno
 import socket
 import ssl
+import traceback
+from typing import NoReturn
 
 import trio
 
-__all__ = ["ErrorKind", "SocketError", "kind_of", "reason_of"]
+__all__ = ["ErrorKind", "SocketError", "in_one_line", "is_network_trouble", "kind_of", "raise_bare", "reason_of"]
 
 
 class ErrorKind(enum.Enum):
@@ -165,6 +167,69 @@ def reason_of(exc: BaseException) -> str:
     """The same in words, for messages: the system's, without the number in front."""
     exc = _teller(exc)
     return (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
+
+
+# Of what a peer may have had a hand in; an address and a reason have room.
+LINE_LENGTH = 200
+
+# What networks, and peers that do as they like, bring about; the rest says something about the program.
+NETWORK_KINDS = frozenset(
+    {
+        ErrorKind.CONNECTION_REFUSED,
+        ErrorKind.REMOTE_HOST_CLOSED,
+        ErrorKind.HOST_NOT_FOUND,
+        ErrorKind.SOCKET_RESOURCE,
+        ErrorKind.SOCKET_TIMEOUT,
+        ErrorKind.NETWORK,
+        ErrorKind.SOCKET_ADDRESS_NOT_AVAILABLE,  # to a program that connects: no local port is left
+        ErrorKind.SSL_HANDSHAKE_FAILED,
+    }
+)
+
+
+def is_network_trouble(exc: BaseException) -> bool:
+    """Can it come about without any mistake of the program, because of a peer, a network, or a time limit?
+
+    A group is, if everything in it is.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        return all(is_network_trouble(inner) for inner in exc.exceptions)
+    if isinstance(exc, SocketError):
+        return exc.kind is not ErrorKind.OPERATION
+    if isinstance(exc, (trio.ClosedResourceError, trio.TooSlowError)):
+        return True
+    if isinstance(exc, trio.BrokenResourceError):
+        # A stream over a socket, trio's TLS for one; when it is used again after a loss, it has no cause any more.
+        return not isinstance(exc.__cause__, SocketError) or is_network_trouble(exc.__cause__)
+    if isinstance(exc, OSError):
+        if exc.errno is None and isinstance(exc.__cause__, (OSError, BaseExceptionGroup)):
+            return is_network_trouble(exc.__cause__)  # trio.open_tcp_stream: "all attempts to connect ... failed"
+        return kind_of(exc) in NETWORK_KINDS
+    return False
+
+
+def in_one_line(exc: BaseException) -> str:
+    """For a log: its class and what it says, cut to a length, without anything that a terminal would act on."""
+    text = traceback.format_exception_only(exc)[0].removeprefix("trioqt.core.errors.")
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:LINE_LENGTH]
+
+
+def raise_bare(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Raise what came in ``group``: the one KeyboardInterrupt or SystemExit in it as itself, anything else as it is.
+
+    A program ends on these two, so they must come out as what an ``except`` clause looks for.
+    """
+    alone: BaseException = group
+    while isinstance(alone, BaseExceptionGroup) and len(alone.exceptions) == 1:
+        alone = alone.exceptions[0]
+    if not isinstance(alone, (KeyboardInterrupt, SystemExit)):
+        raise group
+    before = alone.__cause__, alone.__context__, alone.__suppress_context__
+    try:
+        raise alone
+    finally:
+        alone.__cause__, alone.__context__, alone.__suppress_context__ = before
 
 
 def _teller(exc: BaseException) -> BaseException:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dis
+import functools
+import inspect
+import math
 import operator
+import sys
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
+from types import FunctionType
 
 from trioqt.core.addresses import HostAddress, parse_address
 
-__all__ = ["Host", "check_char", "check_host", "check_port", "check_size"]
+__all__ = ["Host", "check_char", "check_handler", "check_host", "check_hosts", "check_port", "check_seconds", "check_size"]
 
 Host = HostAddress | str | IPv4Address | IPv6Address
 
@@ -24,8 +31,19 @@ def check_host(host: Host) -> HostAddress | str:
     return host if address is None else address
 
 
+def check_hosts(hosts: Host | Sequence[Host]) -> list[HostAddress | str]:
+    """One, or several.  Raises: TypeError, ValueError."""
+    if isinstance(hosts, str) or not isinstance(hosts, Sequence):
+        return [check_host(hosts)]
+    if not hosts:
+        raise ValueError("there must be at least one host")
+    return [check_host(host) for host in hosts]
+
+
 def check_port(port: int) -> int:
     """Raises: TypeError, ValueError."""
+    if not hasattr(port, "__index__"):
+        raise TypeError(f"a port is an int, not {type(port).__name__}")
     port = operator.index(port)
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is 0 to 65535, not {port}")
@@ -38,6 +56,52 @@ def check_size(size: int, name: str, *, least: int = 0) -> int:
     if size < least:
         raise ValueError(f"{name} must be at least {least}, not {size}")
     return size
+
+
+def check_seconds(seconds: float, name: str) -> float:
+    """A time, infinity included.  Raises: TypeError, ValueError."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} is a number of seconds, not {type(seconds).__name__}")
+    if not seconds >= 0:  # nan too
+        raise ValueError(f"{name} must be at least 0, not {seconds}")
+    return float(seconds) if seconds < sys.float_info.max else math.inf
+
+
+def check_handler(handler: object) -> None:
+    """Raises: TypeError if it can be seen, before it is called, that it is no async function."""
+    name = getattr(handler, "__qualname__", None) or repr(handler)
+    if not callable(handler):
+        hint = ": give the function, do not call it" if inspect.isawaitable(handler) else ""
+        if inspect.iscoroutine(handler):
+            handler.close()
+        raise TypeError(f"a handler is an async function, not {type(handler).__name__}{hint}")
+    inner: object = handler
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if isinstance(inner, type):
+        if not hasattr(inner, "__await__"):
+            raise TypeError(f"a handler is an async function, not the class {name}")
+        return
+    if not inspect.isroutine(inner):
+        inner = type(inner).__call__
+    inner = getattr(inner, "__func__", inner)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise TypeError(f"a handler is an async function, not a generator: {name}")
+    if inspect.isfunction(inner) and not inspect.iscoroutinefunction(inner) and _returns_nothing(inner):
+        raise TypeError(f"a handler is an async function, and {name} is not: write `async def`")
+
+
+def _returns_nothing(function: FunctionType) -> bool:
+    """Is None all that it can return?  One that returns something may return an awaitable, as a lambda does."""
+    before = None
+    for instruction in dis.get_instructions(function):
+        name = instruction.opname
+        if name == "RETURN_CONST" and instruction.argval is not None:
+            return False
+        if name == "RETURN_VALUE" and (before is None or before.opname != "LOAD_CONST" or before.argval is not None):
+            return False
+        before = instruction
+    return not hasattr(function, "__wrapped__")
 
 
 def check_char(char: bytes) -> bytes:

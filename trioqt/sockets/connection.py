@@ -68,6 +68,7 @@ class Connection(AbstractSocket):
         "_flush_scope",
         "_flush_timeout",
         "_half_open",
+        "_handler",
         "_link",
         "_now",
         "_offered",
@@ -107,6 +108,7 @@ class Connection(AbstractSocket):
         self._offered: StreamLink | None = None  # what from_stream was given, until the block is entered
         self._attempt: trio.CancelScope | None = None  # of the connect_to_host that runs
         self._owner: Owner | None = None  # the server whose slot this connection has
+        self._handler: object | None = None  # the task that `serve` gave it to
         self._read_buffer = ReadBuffer()
         self._queue = WriteBuffer()
         self._peer_finished = False  # the peer will send no more; some may be unread
