@@ -14,7 +14,16 @@ from types import FunctionType
 
 from trioqt.core.addresses import HostAddress, parse_address
 
-__all__ = ["Host", "check_char", "check_handler", "check_host", "check_hosts", "check_port", "check_seconds", "check_size"]
+__all__ = [
+    "Host",
+    "check_char",
+    "check_handler",
+    "check_host",
+    "check_hosts",
+    "check_port",
+    "check_seconds",
+    "check_size",
+]
 
 Host = HostAddress | str | IPv4Address | IPv6Address
 

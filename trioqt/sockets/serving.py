@@ -6,7 +6,7 @@ How connections come is the server's business; what becomes of one in its handle
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import attrs
 import trio
