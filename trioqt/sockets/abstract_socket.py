@@ -444,7 +444,7 @@ class AbstractSocket(EventSource):
 
     # -- the end ----------------------------------------------------------------------------
 
-    def abort(self) -> None:
+    def abort(self, *, reset: bool = False) -> None:
         """Drop the connection and unsent bytes, now.  Never waits, never fails, works when cancelled.
 
         Tasks waiting on the socket wake with ``trio.ClosedResourceError``, and so ends every later call that needs the

@@ -539,7 +539,7 @@ class Connection(AbstractSocket):
         self._corked = False
 
     @trio.lowlevel.enable_ki_protection
-    def abort(self) -> None:
+    def abort(self, *, reset: bool = False) -> None:
         if self._corked and self._link is not None:
             with contextlib.suppress(OSError):  # whatever that finds, the end is made here
                 self._hand_over(self._link)
@@ -551,7 +551,7 @@ class Connection(AbstractSocket):
             self._aborted, self._open = True, False
             self._read_buffer.clear()
             self._peer_finished = False
-            self._end_link(Input.ABORT)
+            self._end_link(Input.ABORT, reset=reset)
         elif self._bound is not None:
             self._open = False
             self._machine.feed(Input.ABORT, self._tell)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 
@@ -17,6 +17,7 @@ from trioqt.core.errors import SocketError, in_one_line, is_network_trouble
 from trioqt.core.events import ConnectionFinished, Event
 from trioqt.links.base import Sockaddr
 from trioqt.sockets.connection import Connection
+from trioqt.sockets.subscription import Subscription
 from trioqt.sockets.survived_bugs import tell_bug
 from trioqt.sockets.trouble_log import TroubleLog
 
@@ -31,7 +32,7 @@ STARTING = object()
 class Served(Protocol):
     """The server."""
 
-    _subscriptions: tuple[object, ...]
+    _subscriptions: tuple[Subscription[Any], ...]
     _log: TroubleLog | None
 
     def _post(self, event: Event) -> None: ...

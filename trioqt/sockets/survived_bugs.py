@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["SurvivedBugs", "collected_bugs", "tell_bug"]
+__all__ = ["SurvivedBugs", "take_bugs", "tell_bug"]
 
 # So many are kept, with their tracebacks and all that these keep alive; of the others there is a count.
 KEPT = 100
@@ -33,6 +33,12 @@ class SurvivedBugs:
         taken, self._bugs, self.more = self._bugs, [], 0
         return taken
 
+    def take_all(self) -> ExceptionGroup[Exception] | None:
+        """The same in one exception, if there are any."""
+        more = f", {self.more:,} more are not shown" if self.more else ""
+        taken = self.take()
+        return ExceptionGroup(f"handlers or socket factories of a server failed{more}", taken) if taken else None
+
     @contextmanager
     def collecting(self) -> Iterator[SurvivedBugs]:
         """In this block they come here, and not to whoever collected them before."""
@@ -52,6 +58,12 @@ def tell_bug(bug: Exception) -> None:
         _collectors[-1].add(bug)
 
 
-def collected_bugs() -> SurvivedBugs | None:
-    """Where they come now, if anybody collects them."""
-    return _collectors[-1] if _collectors else None
+def take_bugs() -> list[Exception]:
+    """What whoever collects them has got since the last call, oldest first.
+
+    Raises:
+      RuntimeError: nobody does.
+    """
+    if not _collectors:
+        raise RuntimeError("handler failures are collected by simulate and by the pytest plug-in, and neither runs")
+    return _collectors[-1].take()

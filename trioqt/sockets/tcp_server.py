@@ -96,7 +96,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     Args:
       socket_factory: What makes the socket of an accepted connection: TcpSocket, your subclass, or any callable.
         (Qt's ``incomingConnection`` override, as a parameter.)  If it fails, or makes something else, that connection
-        is reset, which is told as ``AcceptError`` and logged, and the next one is served.
+        is closed, which is told as ``AcceptError`` and logged, and the next one is served.
       max_connections: At this many open connections the server stops accepting until one ends; exact.  None: no limit
         but the system's, which is handled.
     """
@@ -400,7 +400,9 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             assert self._nursery is not None
             sock._accepted(link, self._nursery, self)
         except BaseException as exc:
-            link.close(reset=True)
+            # In order: a reset may come before the peer has seen that it is connected, which then looks like a network
+            # that is broken.  Nothing has been said that it could take for an answer.
+            link.close()
             if not isinstance(exc, Exception):
                 raise
             self._cannot_take(peer, exc)
@@ -423,11 +425,10 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         where = location(from_sockaddr(peer), peer[1])
         message = f"cannot take the connection from {where}: {in_one_line(exc)}"
         assert self._log is not None
-        if is_network_trouble(exc) or isinstance(exc, SocketError):
-            self._note_accept_error(kind_of(exc), message)
+        self._note_accept_error(kind_of(exc), message)
+        if isinstance(exc, SocketError) or is_network_trouble(exc):
             self._log.tell(("refused", kind_of(exc)), logging.WARNING, message)
         else:
-            self._note_accept_error(kind_of(exc), message)
             self._log.tell(("factory", type(exc)), logging.ERROR, message, exc=exc)
             tell_bug(exc)
 
