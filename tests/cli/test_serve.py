@@ -13,7 +13,7 @@ from tests.cli.commands import read_line, read_rest, run_trioqt, running_trioqt
 from tests.networks import Loopback
 from trioqt import HostAddress
 from trioqt.cli import commands
-from trioqt.cli.serve import location
+from trioqt.core.addresses import location
 
 
 async def port_of(process: trio.Process) -> int:

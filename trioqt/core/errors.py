@@ -12,6 +12,7 @@ import errno
 import socket
 import ssl
 import traceback
+from collections.abc import Iterator
 from typing import NoReturn
 
 import trio
@@ -203,7 +204,9 @@ def is_network_trouble(exc: BaseException) -> bool:
         return not isinstance(exc.__cause__, SocketError) or is_network_trouble(exc.__cause__)
     if isinstance(exc, OSError):
         if exc.errno is None and isinstance(exc.__cause__, (OSError, BaseExceptionGroup)):
-            return is_network_trouble(exc.__cause__)  # trio.open_tcp_stream: "all attempts to connect ... failed"
+            # trio.open_tcp_stream: "all attempts to connect ... failed".  One of them may be for a family that this
+            # host has not.
+            return any(map(is_network_trouble, _leaves(exc.__cause__)))
         return kind_of(exc) in NETWORK_KINDS
     return False
 
@@ -218,18 +221,26 @@ def in_one_line(exc: BaseException) -> str:
 def raise_bare(group: BaseExceptionGroup[BaseException]) -> NoReturn:
     """Raise what came in ``group``: the one KeyboardInterrupt or SystemExit in it as itself, anything else as it is.
 
-    A program ends on these two, so they must come out as what an ``except`` clause looks for.
+    A program ends on these two, so they must come out as what an ``except`` clause looks for.  A cancellation beside
+    one is no exception of its own.
     """
-    alone: BaseException = group
-    while isinstance(alone, BaseExceptionGroup) and len(alone.exceptions) == 1:
-        alone = alone.exceptions[0]
-    if not isinstance(alone, (KeyboardInterrupt, SystemExit)):
+    others = [exc for exc in _leaves(group) if not isinstance(exc, trio.Cancelled)]
+    if len(others) != 1 or not isinstance(others[0], (KeyboardInterrupt, SystemExit)):
         raise group
+    (alone,) = others
     before = alone.__cause__, alone.__context__, alone.__suppress_context__
     try:
         raise alone
     finally:
         alone.__cause__, alone.__context__, alone.__suppress_context__ = before
+
+
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield exc
 
 
 def _teller(exc: BaseException) -> BaseException:

@@ -78,7 +78,6 @@ def check_seconds(seconds: float, name: str) -> float:
 
 def check_handler(handler: object) -> None:
     """Raises: TypeError if it can be seen, before it is called, that it is no async function."""
-    name = getattr(handler, "__qualname__", None) or repr(handler)
     if not callable(handler):
         hint = ": give the function, do not call it" if inspect.isawaitable(handler) else ""
         if inspect.iscoroutine(handler):
@@ -87,6 +86,7 @@ def check_handler(handler: object) -> None:
     inner: object = handler
     while isinstance(inner, functools.partial):
         inner = inner.func
+    name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
     if isinstance(inner, type):
         if not hasattr(inner, "__await__"):
             raise TypeError(f"a handler is an async function, not the class {name}")
@@ -94,23 +94,35 @@ def check_handler(handler: object) -> None:
     if not inspect.isroutine(inner):
         inner = type(inner).__call__
     inner = getattr(inner, "__func__", inner)
-    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+    if inspect.isfunction(inner):
+        _check_function(inner, name)
+    elif inspect.isbuiltin(inner) and inner.__module__ == "builtins":
+        raise TypeError(f"a handler is an async function, and {name} is not")
+
+
+def _check_function(function: FunctionType, name: str) -> None:
+    flags = function.__code__.co_flags
+    if flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE) or inspect.iscoroutinefunction(function):
+        return
+    if flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
         raise TypeError(f"a handler is an async function, not a generator: {name}")
-    if inspect.isfunction(inner) and not inspect.iscoroutinefunction(inner) and _returns_nothing(inner):
+    if _returns_only_constants(function):
         raise TypeError(f"a handler is an async function, and {name} is not: write `async def`")
 
 
-def _returns_nothing(function: FunctionType) -> bool:
-    """Is None all that it can return?  One that returns something may return an awaitable, as a lambda does."""
-    before = None
+# How bytecode gets a constant that is returned next.
+LOADS_CONSTANT = ("LOAD_CONST", "LOAD_SMALL_INT")
+
+
+def _returns_only_constants(function: FunctionType) -> bool:
+    """Then it cannot return an awaitable.  One that returns something else may, as a lambda does."""
+    before = ""
     for instruction in dis.get_instructions(function):
-        name = instruction.opname
-        if name == "RETURN_CONST" and instruction.argval is not None:
+        # To a return that is jumped to, another value may come, as in ``return f() or None``.
+        if instruction.opname == "RETURN_VALUE" and (instruction.is_jump_target or before not in LOADS_CONSTANT):
             return False
-        if name == "RETURN_VALUE" and (before is None or before.opname != "LOAD_CONST" or before.argval is not None):
-            return False
-        before = instruction
-    return not hasattr(function, "__wrapped__")
+        before = instruction.opname
+    return True
 
 
 def check_char(char: bytes) -> bytes:

@@ -5,7 +5,8 @@ How connections come is the server's business; what becomes of one in its handle
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Generic, Self, TypeVar
 
 import attrs
@@ -13,6 +14,7 @@ import trio
 
 from trioqt.core.errors import raise_bare
 from trioqt.core.events import Draining
+from trioqt.core.socket_state import SocketState
 from trioqt.sockets.arguments import check_handler, check_seconds
 from trioqt.sockets.connection import Connection
 from trioqt.sockets.pending_connections import PendingConnections
@@ -46,8 +48,9 @@ class _Drain:
     deadline: float
     finished: int = 0
     cancelled: int | None = None  # from the cut on
+    waiting: int = 0  # tasks in drain()
     is_over: bool = False
-    callers: set[trio.lowlevel.Task] = attrs.field(factory=set)  # handlers that are in drain() themselves
+    callers: set[trio.lowlevel.Task] = attrs.field(factory=set)  # handlers that have called drain() themselves
 
     def report(self) -> DrainReport:
         return DrainReport(self.finished, self.cancelled or 0)
@@ -56,7 +59,7 @@ class _Drain:
 class Serving(PendingConnections[SocketT], Generic[SocketT]):
     """A server as who hands its connections to handlers sees it."""
 
-    __slots__ = ("_connections", "_drain", "_log", "_nursery", "_service", "_services")
+    __slots__ = ("_connections", "_drain", "_drain_lot", "_log", "_nursery", "_service", "_services")
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,6 +70,8 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         self._service: Service[SocketT] | None = None  # while a serve() takes connections
         self._services: list[Service[SocketT]] = []  # and those that have not ended
         self._drain: _Drain | None = None  # from the beginning of a drain() until it listens again
+        # Of all who wait for that.  Each handler may have a task that does, so no other news is to wake them.
+        self._drain_lot = trio.lowlevel.ParkingLot()
 
     # -- what the server below must do ------------------------------------------------------
 
@@ -138,6 +143,8 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
             self._end_taking(stopped)
             self._services = [other for other in self._services if other is not service]
             self._lot.unpark_all()
+            if self._closed and not self._services and self._log is not None:
+                self._log.end()  # handlers may have outlived the block
 
     def _handler_done(self, handler: trio.lowlevel.Task) -> None:
         """A handler has ended."""
@@ -167,27 +174,34 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         Returns: How many connections finished, and how many were cut.
 
         Called again: joins the first; the earlier deadline holds.  Called in a handler: that handler is not waited for
-        and not counted; if others must be cut, it has one second to end before it is cancelled too.
+        and not counted; it returns when the others have finished or have been cut, and in the second case the handler
+        has one second to end before it is cancelled too, and they with it.
         Raises: TypeError, ValueError if ``grace`` is no number of seconds.
         Cancelled: listens no more, and cuts in that step what is left.
         Qt: no counterpart.
         """
         deadline = trio.current_time() + check_seconds(grace, "grace")
-        drain = self._drain
+        drain, begins = self._drain, self._drain is None
         if drain is None:
-            drain = self._begin_drain(deadline)
+            drain = self._drain = _Drain(deadline)
         elif deadline < drain.deadline and drain.cancelled is None:
             drain.deadline = deadline
-        handler = self._handler_above(trio.lowlevel.current_task())
-        if handler is not None:
-            drain.callers.add(handler)
-        self._lot.unpark_all()  # there may be an earlier deadline, or one handler less to wait for
+        caller = self._handler_above(trio.lowlevel.current_task())
+        if caller is not None:
+            drain.callers.add(caller)
+        drain.waiting += 1
         try:
+            if begins:
+                self._begin_drain()
+            self._lot.unpark_all()  # there may be an earlier deadline, or one handler less to wait for
             await trio.lowlevel.checkpoint()
-            await self._until_drained(drain)
+            await self._until_drained(drain, is_handler=caller is not None)
         except BaseException:
             self._cut(drain)
             raise
+        finally:
+            drain.waiting -= 1
+            drain.is_over = drain.is_over or drain.waiting == 0
         return drain.report()
 
     def is_draining(self) -> bool:
@@ -205,20 +219,21 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         while self._drain is None:
             if self._closed:
                 raise trio.ClosedResourceError("cannot wait for draining: the server is closed")
-            await self._lot.park()
+            await self._drain_lot.park()
 
-    def _begin_drain(self, deadline: float) -> _Drain:
-        drain = self._drain = _Drain(deadline)
+    def _begin_drain(self) -> None:
         self._take_queued()
         self._stop_listening(keep_pending=True)
+        self._drain_lot.unpark_all()
         if self._subscriptions:
             self._post(DRAINING)
-        return drain
 
-    async def _until_drained(self, drain: _Drain) -> None:
+    async def _until_drained(self, drain: _Drain, *, is_handler: bool) -> None:
         while not drain.is_over:
-            if not self._unfinished(drain):
+            if self._is_drained(drain):
                 break
+            if drain.cancelled is not None and is_handler:
+                return  # it is in the way itself: those that were cut are cancelled with it, at the latest
             with trio.move_on_at(drain.deadline):
                 await self._lot.park()
             if trio.current_time() >= drain.deadline:
@@ -228,10 +243,23 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         drain.is_over = True
         self._lot.unpark_all()
 
-    def _unfinished(self, drain: _Drain) -> int:
-        """How many it waits for: handlers but those that called it, and connections without any."""
-        handlers = sum(service.running for service in self._services) - len(drain.callers)
-        return handlers + sum(sock._handler is None for sock in self._connections.values())
+    def _is_drained(self, drain: _Drain) -> bool:
+        """Is there none left but the handlers that called it, and connections of theirs?
+
+        Asked whenever one ends, so it must not look at each of the others.
+        """
+        if sum(service.running for service in self._services) > len(drain.callers):
+            return False
+        return next(self._without_handler(), None) is None
+
+    def _without_handler(self) -> Iterator[SocketT]:
+        """Connections that have been taken by ``accept`` or can still be, and have not ended."""
+        for sock in self._connections.values():
+            if sock._handler is None:
+                yield sock
+        for sock in self._pending:
+            if id(sock) not in self._connections and sock.state() is not SocketState.UNCONNECTED:
+                yield sock  # given to add_pending_connection
 
     def _count_finished(self) -> None:
         drain = self._drain
@@ -243,25 +271,38 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         """End what is left."""
         if drain.cancelled is not None or drain.is_over:
             return
-        drain.cancelled = self._unfinished(drain)
+        handlers = sum(service.running for service in self._services) - len(drain.callers)
+        drain.cancelled = handlers + sum(1 for _ in self._without_handler())
         drain.deadline = trio.current_time() + HARD_LIMIT
-        for sock in list(self._connections.values()):
-            if sock._handler not in drain.callers:
-                sock.abort(reset=True)
-        self._pending.clear()
-        self._stop_listening()
-        if drain.callers and self._nursery is not None:
-            self._nursery.start_soon(self._cancel_when_callers_end, drain, list(self._services))
-        else:
-            self._cancel_services(self._services)
+        with contextlib.ExitStack() as stack:  # last in, first out; one that cannot be cut keeps no other alive
+            stack.callback(self._stop_listening)
+            stack.callback(self._cancel_handlers, drain)
+            for sock in self._connections.values():
+                if sock._handler not in drain.callers:
+                    stack.callback(sock.abort, reset=True)
 
-    async def _cancel_when_callers_end(self, drain: _Drain, services: list[Service[SocketT]]) -> None:
-        with trio.move_on_at(drain.deadline):
-            while drain.callers:
-                await self._lot.park()
-        self._cancel_services(services)
+    def _cancel_handlers(self, drain: _Drain) -> None:
+        """Cancel them: now, or once those that called ``drain`` themselves have ended, for they share a nursery."""
+        services = list(self._services)
+        if not drain.callers or self._nursery is None:
+            self._cancel(services)
+            return
+        try:
+            self._nursery.start_soon(self._cancel_after_callers, drain, services)
+        except RuntimeError:  # the server's block has been left
+            self._cancel(services)
 
-    def _cancel_services(self, services: list[Service[SocketT]]) -> None:
+    async def _cancel_after_callers(self, drain: _Drain, services: list[Service[SocketT]]) -> None:
+        try:
+            with trio.move_on_at(drain.deadline):
+                while drain.callers:
+                    await self._lot.park()
+        finally:
+            drain.deadline = trio.current_time() + HARD_LIMIT
+            self._cancel(services)
+            self._lot.unpark_all()
+
+    def _cancel(self, services: list[Service[SocketT]]) -> None:
         for service in services:
             service.cancel("the server was drained, and its grace is over")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import signal
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import trio
 
+from trioqt.core.errors import raise_bare
 from trioqt.sockets.arguments import check_seconds
 from trioqt.sockets.serving import DrainReport, Serving
 
@@ -26,8 +29,9 @@ async def stop_on_signals(
 ) -> DrainReport:
     """Turn the first of ``signals`` into ``server.drain(grace)``, the second into its end now.
 
-    To be started beside ``serve``: ``await nursery.start(stop_on_signals, server, 10)``; when it has returned, so has
-    ``serve``, or it is about to.  Until then the signals do nothing else: SIGINT is no KeyboardInterrupt.
+    To be started beside ``serve``: ``await nursery.start(stop_on_signals, server, 10)``.  It returns when the server is
+    drained, whoever began that, or closed for good and its handlers have ended; then so has ``serve``, or it is about
+    to.  Until then the signals do nothing else: SIGINT is no KeyboardInterrupt.
 
     Args:
       grace: As for ``drain``, in seconds.
@@ -41,17 +45,22 @@ async def stop_on_signals(
     check_seconds(grace, "grace")
     if not isinstance(server, Serving):
         raise TypeError(f"a server is a TcpServer, not {type(server).__name__}")
-    with trio.open_signal_receiver(*signals) as received:
-        task_status.started()
-        await anext(received)
-        reports: list[DrainReport] = []
-        async with trio.open_nursery() as nursery:
-
-            async def drain() -> None:
-                reports.append(await server.drain(grace))
+    try:
+        with trio.open_signal_receiver(*signals) as received:
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_obey, received, server, grace, nursery)
+                with contextlib.suppress(trio.ClosedResourceError):  # closed: there may be handlers left all the same
+                    await server.wait_for_draining()
+                report = await server.drain(math.inf)  # joins the one that has begun
                 nursery.cancel_scope.cancel(reason="the server is drained")
+    except BaseExceptionGroup as group:
+        raise_bare(group)
+    return report
 
-            nursery.start_soon(drain)
-            await anext(received)
-            await server.drain(0)
-    return reports[0]
+
+async def _obey(received: AsyncIterator[int], server: Serving[Any], grace: float, nursery: trio.Nursery) -> None:
+    """The first signal gives ``grace``; those after it give none."""
+    async for _ in received:
+        nursery.start_soon(server.drain, grace)
+        grace = 0

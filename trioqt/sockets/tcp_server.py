@@ -290,6 +290,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             raise
         assert self._nursery is not None
         self._machine.feed(Input.LISTEN, _tell_nobody)
+        if self._stopped is not None:
+            self._stopped.set()  # a connection that nobody took has kept it from that
         self._stopped = trio.Event()
         self._drain, self._ends_when_taken = None, False
         sockaddr = listeners[0].local_address()
@@ -315,6 +317,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     def _shut(self) -> None:
         self._closed = True
+        self._drain_lot.unpark_all()
         self._stop_listening()
 
     @trio.lowlevel.enable_ki_protection
@@ -395,11 +398,15 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     def _admit(self, link: Link, peer: Sockaddr) -> None:
         """An accepted connection becomes a socket with an owner; if it cannot, that ends it and no more."""
+        assert self._nursery is not None
+        sock: SocketT | None = None
         try:
             sock = self._make_socket()
-            assert self._nursery is not None
+            self._connections[id(sock)] = sock  # before it begins: it may end in doing so
             sock._accepted(link, self._nursery, self)
         except BaseException as exc:
+            if sock is not None:
+                self._connections.pop(id(sock), None)
             # In order: a reset may come before the peer has seen that it is connected, which then looks like a network
             # that is broken.  Nothing has been said that it could take for an answer.
             link.close()
@@ -407,7 +414,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                 raise
             self._cannot_take(peer, exc)
             return
-        self._connections[id(sock)] = sock
         if self._machine.state is SocketState.LISTENING:
             self._give(sock)
         else:
