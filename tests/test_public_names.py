@@ -22,6 +22,7 @@ NAMES = [
     "Connected",
     "ConnectionFinished",
     "Disconnected",
+    "DrainReport",
     "Draining",
     "Encrypted",
     "ErrorKind",
@@ -40,6 +41,7 @@ NAMES = [
     "StateChanged",
     "TcpServer",
     "TcpSocket",
+    "stop_on_signals",
 ]
 
 TESTING_NAMES = [
@@ -97,11 +99,12 @@ ATTRIBUTES: dict[str, str] = {
         bytes_to_write flush put_char send_all send_eof wait_for_bytes_written wait_send_all_might_not_block write
     """,
     "TcpServer": """
-        accept aclose add_pending_connection close connection_count error_string events has_pending_connections
-        is_listening listen max_pending_connections next_pending_connection pause_accepting resume_accepting serve
-        server_address server_error server_port set_max_pending_connections set_socket_descriptor socket_descriptor
-        wait_for_new_connection
+        accept aclose add_pending_connection close connection_count drain error_string events has_pending_connections
+        is_draining is_listening listen max_pending_connections next_pending_connection pause_accepting
+        resume_accepting serve server_address server_error server_port set_max_pending_connections
+        set_socket_descriptor socket_descriptor wait_for_draining wait_for_new_connection
     """,
+    "DrainReport": "cancelled finished",
     "HostAddress": """
         ANY ANY_IPV4 ANY_IPV6 BROADCAST LOCAL_HOST LOCAL_HOST_IPV6 NULL
         ip is_in_subnet is_loopback is_multicast protocol text
@@ -123,7 +126,8 @@ ATTRIBUTES: dict[str, str] = {
     "Draining": "",
     "Probe": "cancelled expect injected seed subject track",
     "VirtualNetwork": """
-        begin crash current current_host deliveries digest everybody find has_names hold host in_flight netstat new_path
+        begin crash current current_host deliveries digest everybody find handler_failures has_names hold host in_flight
+        netstat new_path
         partition pause quiesce reset_connections run_on set_link set_name trace
     """,
     "Conditions": "bandwidth duplication jitter latency loss mtu queue reordering",
@@ -248,6 +252,8 @@ class ConnectionFinished:
     def __init__(self, peer, peer_port, error): ...
 class Draining:
     def __init__(self): ...
+class DrainReport:
+    def __init__(self, finished, cancelled): ...
 
 class AbstractSocket:
     def __init__(self, parent=None): ...
@@ -321,8 +327,11 @@ class TcpServer:
     async def __aexit__(self, exc_type, exc, traceback): ...
     def __aiter__(self): ...
     def events(self, *kinds): ...
-    async def listen(self, host=HostAddress.ANY, port=0, *, backlog=None): ...
-    async def serve(self, handler, *, isolate=False, task_status=trio.TASK_STATUS_IGNORED): ...
+    async def listen(self, host=HostAddress.ANY, port=0, *, backlog=None, reuse_port=False): ...
+    async def serve(self, handler, *, isolate=True, task_status=trio.TASK_STATUS_IGNORED): ...
+    async def drain(self, grace): ...
+    def is_draining(self): ...
+    async def wait_for_draining(self): ...
     def close(self): ...
     def add_pending_connection(self, sock): ...
     def is_listening(self): ...

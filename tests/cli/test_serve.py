@@ -11,7 +11,7 @@ import trio
 from tests.cli.commands import call_trioqt, read_line, read_rest, run_trioqt, running_trioqt
 from tests.networks import Loopback
 from trioqt import HostAddress
-from trioqt.cli.serve import location
+from trioqt.core.addresses import location
 
 
 async def port_of(process: trio.Process) -> int:

@@ -284,7 +284,7 @@ async def late_news() -> AsyncIterator[trio.Event]:
     before = trio.socket.set_custom_socket_factory(None)
 
     class Factory(trio.abc.SocketFactory):
-        def socket(self, *args: int) -> trio.socket.SocketType:  # type: ignore[override]
+        def socket(self, *args: int) -> trio.socket.SocketType:
             trio.socket.set_custom_socket_factory(before)
             try:
                 sock = trio.socket.socket(*args)

@@ -708,7 +708,8 @@ async def test_sending_while_another_task_ends_the_connection_is_refused(network
             with pytest.raises(trio.WouldBlock):
                 pair.sock.write(b"too much")
             raised = []
-            for call in (lambda: pair.sock.send_all(b"x"), pair.sock.send_eof):
+            calls: tuple[Callable[[], Awaitable[None]], ...] = (lambda: pair.sock.send_all(b"x"), pair.sock.send_eof)
+            for call in calls:
                 with pytest.raises(trio.ClosedResourceError) as caught:
                     await call()
                 raised.append(str(caught.value))

@@ -82,13 +82,21 @@ def serve() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen: an address or a name.")
 @click.option("--port", type=port_from(0), default=0, help="0, unless told otherwise: the system chooses.")
 @click.option("--max-connections", type=click.IntRange(min=1), help="How many at a time; no limit unless told.")
-def echo(host: str, port: int, max_connections: int | None) -> int:
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="How many seconds connections have to end once it is told to stop.",
+)
+def echo(host: str, port: int, max_connections: int | None, grace: float) -> int:
     """Say back whatever comes.
 
-    Prints where it listens, and ends at SIGINT (Ctrl-C) or SIGTERM.
+    Prints where it listens.  SIGINT (Ctrl-C) or SIGTERM stops it: it listens no more, says back what has come, and
+    ends each connection in order; a second one cuts what is left.
     """
     served: list[None] = []
-    run_until_signal(functools.partial(serve_echo, host, port, max_connections, lambda: served.append(None)))
+    run_until_signal(functools.partial(serve_echo, host, port, max_connections, grace, lambda: served.append(None)))
     click.echo(f"served {plural(len(served), 'connection')}")
     return 0
 

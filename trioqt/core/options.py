@@ -186,13 +186,20 @@ def bind_options(
     return tuple(_switch_on(name, constants) for name in names if name is not None)
 
 
-def listen_options(platform: str = sys.platform, *, constants: object = socket) -> tuple[tuple[int, int, int], ...]:
+def listen_options(
+    platform: str = sys.platform, *, reuse_port: bool = False, constants: object = socket
+) -> tuple[tuple[int, int, int], ...]:
     """The ``(level, number, value)`` to set on a socket that will listen, before it is bound.
 
     Unix: REUSEADDR, so that a server can come back while its old connections are in TIME_WAIT (S-013; measured:
     without it, bind says "in use").  Windows needs none for that, and exclusive use keeps others off the port.
+
+    Raises:
+      ValueError: ``reuse_port`` where there is none (Windows).
     """
     mode = BindMode.DONT_SHARE_ADDRESS if platform == "win32" else BindMode.REUSE_ADDRESS_HINT
+    if reuse_port:
+        mode |= BindMode.REUSE_PORT
     return bind_options(mode, platform, constants=constants)
 
 

@@ -37,6 +37,8 @@ class Target:
 
     family: int
     address: Sockaddr
+    dual_stack: bool = attrs.field(default=False, eq=False)
+    """An IPv6 socket that listens there carries IPv4 too."""
 
     def __str__(self) -> str:
         return f"[{self.address[0]}]:{self.address[1]}" if ":" in self.address[0] else "{}:{}".format(*self.address[:2])

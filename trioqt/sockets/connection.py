@@ -94,6 +94,7 @@ class Connection(AbstractSocket):
         "_flush_scope",
         "_flush_timeout",
         "_half_open",
+        "_handler",
         "_link",
         "_now",
         "_offered",
@@ -132,6 +133,7 @@ class Connection(AbstractSocket):
         self._offered: StreamLink | None = None  # what from_stream was given, until the block is entered
         self._attempt: Attempt | None = None
         self._owner: Owner | None = None  # the server whose slot this connection has
+        self._handler: object | None = None  # the task that `serve` gave it to
         self._read_buffer = ReadBuffer()
         self._cut_off_by: trio.lowlevel.Task | None = None  # who dropped an open transaction, until that is told
         self._queue = WriteBuffer()
