@@ -39,6 +39,7 @@ from trioqt import (
 from trioqt.links import connect
 from trioqt.sockets import (
     abstract_socket,
+    answers,
     connection,
     pending_connections,
     serving,
@@ -225,7 +226,7 @@ DEFAULTS: dict[str, object] = {
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
     "short answers that `write` collects": stream_writer.CORK_SIZE,
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
-    "answers from the buffer before other tasks get their turn": stream_reader.ANSWERS,
+    "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,

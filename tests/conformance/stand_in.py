@@ -21,7 +21,7 @@ import trio
 import trioqt
 from tests.conformance.stage import Stage
 from trioqt.core.events import Event
-from trioqt.sockets.subscription import Subscription
+from trioqt.sockets.subscription import FACT_LIMIT, Subscription
 
 __all__ = ["CORE", "NETWORK", "NOT_THERE", "SHIBOKEN", "use"]
 
@@ -314,7 +314,7 @@ class Hook(Subscription[Event]):
     """The harness's private subscription: it is told of an event while that is posted."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
-        super().__init__(())
+        super().__init__((), lambda: FACT_LIMIT)
         self._tell = tell
 
     def post(self, event: Event) -> bool:

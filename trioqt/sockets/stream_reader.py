@@ -13,16 +13,11 @@ import trio
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.states import Input
 from trioqt.sockets.abstract_socket import Generation
+from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_char, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, ENDS, Connection
 
 __all__ = ["StreamReader"]
-
-# How long the buffer may answer a task before others get their turn.  64 answers were as fast as 1,024 (9.3 and 9.2 x
-# raw trio's lines), and eight times as fast as yielding each time; the millisecond is for handlers that are slow
-# between them.
-ANSWERS = 64
-ANSWERS_PERIOD = 0.001
 
 # What one receive_some takes at most if it is not told.  A block is one allocation, which from 128 KiB on is a system
 # call of its own (glibc's M_MMAP_THRESHOLD), header included: 64 KiB gave 1.25 x raw trio in receiving 1 GiB, this

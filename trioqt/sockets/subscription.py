@@ -7,7 +7,8 @@ listens: no event object is built.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
@@ -17,30 +18,32 @@ import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import Event, Nudge
+from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
+from trioqt.sockets.arguments import check_size
 
 __all__ = ["FACT_LIMIT", "EventSource", "Subscription"]
 
 E = TypeVar("E", bound=Event)
 
 FACT_LIMIT = 1000
-"""How many facts a subscription may fall behind before it ends with LIMIT_EXCEEDED."""
-
-# Room for the facts, for one of each kind of nudge (there are four), and for the error that ends it.
-CHANNEL_SIZE = FACT_LIMIT + 4 + 1
+"""How many facts a subscription may fall behind, if it is not told, before it ends with LIMIT_EXCEEDED."""
 
 
 class Subscription(AsyncIterator[E], Generic[E]):
     """What one listener has not read yet.  An iterator object, so a cancelled step does not end it."""
 
-    __slots__ = ("_facts", "_kinds", "_nudges", "_receive", "_send")
+    __slots__ = ("_answers", "_answers_until", "_facts", "_kinds", "_limit", "_nudges", "_receive", "_send")
 
-    def __init__(self, kinds: tuple[type[Event], ...]) -> None:
+    def __init__(self, kinds: tuple[type[Event], ...], limit: Callable[[], int]) -> None:
         self._kinds = kinds or (Event,)
+        self._limit = limit  # how many facts may wait; a server's grows with it
         # The channel carries outcomes, so that its end can be an error.  A value is a fact, or the class of a nudge
-        # whose present form is in _nudges.
-        self._send, self._receive = trio.open_memory_channel[outcome.Outcome[Event | type[Nudge]]](CHANNEL_SIZE)
+        # whose present form is in _nudges.  post() keeps the bound: the facts, one of each kind of nudge, the error.
+        self._send, self._receive = trio.open_memory_channel[outcome.Outcome[Event | type[Nudge]]](math.inf)
         self._nudges: dict[type[Nudge], Nudge] = {}
         self._facts = 0
+        self._answers = 0  # how many more the queue may give before other tasks get their turn ...
+        self._answers_until = 0.0  # ... and until when
 
     def post(self, event: Event) -> bool:
         """Keep ``event`` if it is wanted; False if the subscription has ended instead."""
@@ -53,8 +56,8 @@ class Subscription(AsyncIterator[E], Generic[E]):
             if waiting is None:
                 self._send.send_nowait(outcome.Value(kind))
             return True
-        if self._facts == FACT_LIMIT:
-            message = f"the subscription fell {FACT_LIMIT} events behind"
+        if self._facts >= self._limit():
+            message = f"the subscription fell {self._facts} events behind"
             self._send.send_nowait(outcome.Error(SocketError(ErrorKind.LIMIT_EXCEEDED, message)))
             self._send.close()
             return False
@@ -71,10 +74,28 @@ class Subscription(AsyncIterator[E], Generic[E]):
 
     @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> E:
+        self._answers -= 1
+        if self._answers > 0 and trio.current_time() < self._answers_until:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
+            self._refill_answers()
         try:
-            item = (await self._receive.receive()).unwrap()
+            try:
+                item = self._receive.receive_nowait()
+            except trio.WouldBlock:
+                item = await self._receive.receive()
+                self._refill_answers()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
+        return self._taken(item)
+
+    def _refill_answers(self) -> None:
+        self._answers = ANSWERS
+        self._answers_until = trio.current_time() + ANSWERS_PERIOD
+
+    def _taken(self, answer: outcome.Outcome[Event | type[Nudge]]) -> E:
+        item = answer.unwrap()
         if isinstance(item, type):
             return self._nudges.pop(item)  # type: ignore[return-value]  # post() let in only what is wanted
         self._facts -= 1
@@ -92,10 +113,10 @@ class EventSource:
         self._events_over = False
 
     @overload
-    def events(self) -> AbstractAsyncContextManager[AsyncIterator[Event]]: ...
+    def events(self, *, facts: int | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]: ...
     @overload
-    def events(self, *kinds: type[E]) -> AbstractAsyncContextManager[AsyncIterator[E]]: ...
-    def events(self, *kinds: Any) -> Any:
+    def events(self, *kinds: type[E], facts: int | None = None) -> AbstractAsyncContextManager[AsyncIterator[E]]: ...
+    def events(self, *kinds: Any, facts: int | None = None) -> Any:
         """Subscribe to what happens from now on; ``kinds`` narrows it (none: everything).
 
         ``async with sock.events() as events: async for event in events: match event: ...``
@@ -104,9 +125,14 @@ class EventSource:
         you miss nothing.  The iteration ends when the block of the socket or server is left; ``Disconnected`` does
         not end it, because the socket may connect again: ``break`` there if that is your end.
 
+        Args:
+          facts: How many facts wait unread at most.  None: 1,000, and of a server twice the most connections that it
+            has had at one time if that is more, because they may all end in one step.
+
         Raises:
-          TypeError: Something in ``kinds`` is no event class.
-          SocketError: From a step of the iteration, LIMIT_EXCEEDED after 1,000 facts that nobody read; what had
+          TypeError: Something in ``kinds`` is no event class, or ``facts`` no int.
+          ValueError: ``facts`` is below 1.
+          SocketError: From a step of the iteration, LIMIT_EXCEEDED when one fact more comes than may wait; what had
             been posted before comes first, and the iteration ends there.  The socket is not touched.
         Cancelled: entering has not subscribed; of a step, an event is either delivered or still queued, and the
           iterator can be used on.
@@ -116,7 +142,14 @@ class EventSource:
         for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, Event)):
                 raise TypeError(f"not an event class: {kind!r}")
-        return _Subscribing(self, kinds)
+        if facts is None:
+            return _Subscribing(self, kinds, self._fact_limit)
+        exactly = check_size(facts, "facts", least=1)
+        return _Subscribing(self, kinds, lambda: exactly)
+
+    def _fact_limit(self) -> int:
+        """How many facts may wait in a subscription that has not said so."""
+        return FACT_LIMIT
 
     def _post(self, event: Event) -> None:
         """Give ``event`` to every listener.  Ask ``_subscriptions`` first, and build no event if there are none."""
@@ -148,18 +181,19 @@ class EventSource:
 
 
 class _Subscribing(AbstractAsyncContextManager["AsyncIterator[Any]"]):
-    __slots__ = ("_kinds", "_source", "_subscription")
+    __slots__ = ("_kinds", "_limit", "_source", "_subscription")
 
-    def __init__(self, source: EventSource, kinds: tuple[type[Event], ...]) -> None:
+    def __init__(self, source: EventSource, kinds: tuple[type[Event], ...], limit: Callable[[], int]) -> None:
         self._source = source
         self._kinds = kinds
+        self._limit = limit
         self._subscription: Subscription[Any] | None = None
 
     async def __aenter__(self) -> Subscription[Any]:
         if self._subscription is not None:
             raise RuntimeError("this subscription is entered already: call events() for each")
         await trio.lowlevel.checkpoint()
-        self._subscription = Subscription(self._kinds)
+        self._subscription = Subscription(self._kinds, self._limit)
         self._source._subscribe(self._subscription)
         return self._subscription
 

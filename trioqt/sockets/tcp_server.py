@@ -105,6 +105,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         "_machine",
         "_manager",
         "_max_connections",
+        "_most_connections",
         "_nursery",
         "_opener",
         "_next_log",
@@ -134,6 +135,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         self._address = HostAddress.NULL
         self._port = 0
         self._connections: dict[SocketT, None] = {}  # accepted and not ended, in the order they came
+        self._most_connections = 0  # that there have been at one time
         # Those that have ended: one may be connected elsewhere, or still be listened to, and ends with our block too.
         self._ended: weakref.WeakSet[SocketT] = weakref.WeakSet()
         self._service: Service[SocketT] | None = None  # while serve() takes connections
@@ -355,6 +357,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
             link.close(reset=True)
             raise
         self._connections[sock] = None
+        self._most_connections = max(self._most_connections, len(self._connections))
         if self._machine.state is SocketState.LISTENING:
             self._give(sock)
         else:
@@ -370,6 +373,10 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
             self._lot.unpark_all()
         if self._subscriptions:
             self._post(NEW_CONNECTION)
+
+    def _fact_limit(self) -> int:
+        # They may all end in one step, while handlers of as many that have ended before are still at work.
+        return max(super()._fact_limit(), 2 * self._most_connections)
 
     def _forget(self, sock: Any) -> None:
         """A connection has ended: its slot is free."""

@@ -147,7 +147,7 @@ class _Recorder(Subscription[Event]):
     __slots__ = ("changed", "entered", "events", "full", "limit", "over", "passed", "times", "waiting")
 
     def __init__(self, kinds: tuple[type[Event], ...], limit: int) -> None:
-        super().__init__(kinds)
+        super().__init__(kinds, lambda: limit)
         self.limit = limit
         self.entered = trio.current_time()
         self.events: list[Event] = []
