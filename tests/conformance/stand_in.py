@@ -21,7 +21,7 @@ import trio
 import trioqt
 from tests.conformance.stage import Stage
 from trioqt.core.events import Event
-from trioqt.sockets.subscription import FACT_LIMIT, Subscription
+from trioqt.sockets.subscription import EventSource, Subscription
 
 __all__ = ["CORE", "NETWORK", "NOT_THERE", "SHIBOKEN", "use"]
 
@@ -313,8 +313,8 @@ class Signal:
 class Hook(Subscription[Event]):
     """The harness's private subscription: it is told of an event while that is posted."""
 
-    def __init__(self, tell: Callable[[Event], None]) -> None:
-        super().__init__((), lambda: FACT_LIMIT)
+    def __init__(self, source: EventSource, tell: Callable[[Event], None]) -> None:
+        super().__init__(source, ())
         self._tell = tell
 
     def post(self, event: Event) -> bool:
@@ -442,7 +442,7 @@ class QAbstractSocket(QIODevice):
 
     def _take(self, sock: trioqt.TcpSocket) -> None:
         self._sock = sock
-        sock._subscribe(Hook(self._tell))
+        sock._subscribe(Hook(sock, self._tell))
 
     def _tell(self, event: Event) -> None:
         match event:
@@ -756,7 +756,7 @@ class QTcpServer(QObject):
         """The server's block."""
         try:
             async with trioqt.TcpServer(self._socket) as server:
-                server._subscribe(Hook(self._tell))
+                server._subscribe(Hook(server, self._tell))
                 task_status.started(server)
                 await self._end.wait()
         finally:

@@ -309,7 +309,7 @@ async def test_a_subscription_that_fell_behind_leaves_its_socket_alone(network: 
 # ---- How soon it answers -------------------------------------------------------------------------
 
 
-async def test_what_waits_is_handed_out_at_once() -> None:
+async def test_what_waits_is_handed_out_at_once(mock_clock: trio.testing.MockClock) -> None:
     """A thousand events take sixteen turns of the scheduler and not a thousand; others get theirs at every 64th."""
     source = Source()
     turns = []

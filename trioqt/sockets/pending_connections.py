@@ -130,6 +130,7 @@ class PendingConnections(EventSource, Generic[SocketT]):
         sock = self._pending.popleft()
         self._full = False
         self._lot.unpark_all()
+        sock._taken()
         return sock
 
     async def _until_pending(self, stopped: trio.Event, attempted: str) -> None:

@@ -39,16 +39,23 @@ class StreamReader(Connection):
         """How many bytes can be read now: those in the buffer, and what the system holds, as far as the buffer may
         take it.  Qt: bytesAvailable().
         """
-        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
+        self._pull_some()
         return len(self._read_buffer)
 
     def can_read_line(self) -> bool:
         """Is a whole line there?  Qt: canReadLine()."""
+        return self._line_size() > 0
+
+    def _line_size(self) -> int:
         buffer = self._read_buffer
-        if buffer.has_line():
-            return True
-        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
-        return buffer.has_line()
+        size = buffer.line_size()
+        if size == 0 or size > len(buffer) - buffer.ahead:
+            self._pull_some()
+            size = buffer.line_size()
+        return size
+
+    def _pull_some(self) -> None:
+        self._pull(len(self._read_buffer) + BLOCK_SIZE * BLOCKS_AT_ONCE)
 
     def at_end(self) -> bool:
         """Is nothing there to read now?  More may come.  Qt: atEnd()."""
@@ -59,6 +66,8 @@ class StreamReader(Connection):
         """Up to ``max_bytes`` that have arrived; they stay.  Qt: peek()."""
         max_bytes = check_size(max_bytes, "max_bytes")
         self._arrived(max_bytes)
+        if max_bytes > len(self._read_buffer) - self._read_buffer.ahead:
+            self._ask()
         self._unseen = False
         return self._read_buffer.peek(max_bytes)
 
@@ -80,20 +89,19 @@ class StreamReader(Connection):
         """Take what has arrived, as ``bytes_available`` counts it.  Qt: readAll()."""
         return self.read(BLOCK_SIZE * BLOCKS_AT_ONCE + len(self._read_buffer))
 
-    def read_line(self, max_bytes: int = 65536) -> bytes:
-        """Take a line with its newline, at most ``max_bytes`` of it; without a newline yet, what there is.
+    def read_line(self, max_bytes: int | None = None) -> bytes:
+        """Take a line with its newline; without a newline yet, what there is.
 
-        See ``can_read_line``.
+        Args:
+          max_bytes: Take no more of it than so much.  None: a line that ``can_read_line`` has seen comes whole.
+
         Qt: readLine().  There, ``readLine(n)`` gives n - 1 bytes, and 0 means no limit.
         """
-        max_bytes = check_size(max_bytes, "max_bytes", least=1)
-        if not self._read_buffer.has_line():
-            self._arrived(max_bytes)
-        line = self._read_buffer.take_through(b"\n", max_bytes)
-        if line is None:
-            return self._take(max_bytes)
-        self._took()
-        return line
+        if max_bytes is not None:
+            max_bytes = check_size(max_bytes, "max_bytes", least=1)
+        self._arrived(1)
+        size = self._line_size() or len(self._read_buffer)
+        return self._take(size if max_bytes is None else min(size, max_bytes))
 
     def get_char(self) -> bytes:
         """Take one byte; ``b""`` if none has arrived.  Qt: getChar()."""
@@ -189,7 +197,7 @@ class StreamReader(Connection):
         """How many bytes are there, after a look at the system if ``wanted`` are not."""
         if self._closed or (self._parent is not None and not self._in_scope()):
             raise trio.ClosedResourceError("cannot read: the socket is closed")
-        if len(self._read_buffer) < wanted:
+        if len(self._read_buffer) - self._read_buffer.ahead < wanted:
             self._pull(wanted)
         return len(self._read_buffer)
 
@@ -200,7 +208,7 @@ class StreamReader(Connection):
 
     def _took(self) -> None:
         """Bytes were taken out of the buffer: there is room for the watcher."""
-        self._unseen = False
+        self._saw()
         if self._lot is not None:
             self._lot.unpark_all()
 
@@ -357,14 +365,16 @@ class StreamReader(Connection):
             while self._attempt is not None and self._generation is generation:
                 await self._park()
             self._check_same(generation, "receive")
-            while not (self._unseen and self._read_buffer):
+            while not self._has_unseen():
                 if self._peer_finished:
                     return self._tell_finish() != b""
                 if self._room() <= 0:
-                    message = f"the read buffer is full: {self._read_buffer_size} bytes"
-                    raise SocketError(ErrorKind.LIMIT_EXCEEDED, message)
+                    raise SocketError(ErrorKind.LIMIT_EXCEEDED, self._full())
                 await self._fill(None, generation)
-            self._unseen = False
+            if self._unseen:
+                self._unseen = False
+            else:
+                self._read_buffer.ahead = 0
             return True
         finally:
             self._end_receiving()
@@ -399,6 +409,8 @@ class StreamReader(Connection):
                 piece = buffer.take_through(delimiter, max_bytes)
                 if piece is not None:
                     self._unseen = False
+                    if buffer.ahead:
+                        self._saw()
                     return piece
                 if len(buffer) >= max_bytes:
                     message = f"{max_bytes} bytes arrived without {delimiter!r}"

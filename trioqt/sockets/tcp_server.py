@@ -76,7 +76,8 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
 
     From ``listen()`` on, a task in the server's scope accepts into the pending queue, at most
     ``max_pending_connections``; ``accept`` and ``next_pending_connection`` take from it, and ``serve`` hands
-    connections straight to handlers.  A pending connection counts; a slot is free again when its socket is UNCONNECTED
+    connections straight to handlers.  Nobody watches a pending connection; what its peer did meanwhile is told to who
+    takes it and subscribes.  It counts; a slot is free again when its socket is UNCONNECTED
     or closed.
     While paused or full the kernel's queue fills.
 
@@ -366,6 +367,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
     def _give(self, sock: SocketT) -> None:
         """To a handler if there are any, else to the pending queue."""
         if self._service is not None:
+            sock._taken()
             self._service.start(sock)
         else:
             self._pending.append(sock)
