@@ -532,6 +532,9 @@ class AbstractSocket(EventSource, Resettable):
 
     # -- for the classes above and below ----------------------------------------------------
 
+    def _taken(self) -> None:
+        """It has waited with a server to be taken, and is taken now."""
+
     def _watch_end(self, more: int) -> None:
         """So many tasks more wait for the end, and want to hear of it soon."""
 

@@ -134,6 +134,7 @@ class PendingConnections(EventSource, Generic[SocketT]):
         if not self._pending and self._ends_when_taken and self._stopped is not None:
             self._stopped.set()
         self._lot.unpark_all()
+        sock._taken()
         return sock
 
     async def _until_pending(self, stopped: trio.Event, attempted: str) -> None:

@@ -13,16 +13,11 @@ import trio
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.states import Input
 from trioqt.sockets.abstract_socket import Generation, is_another_task
+from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_char, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, ENDS, Connection
 
 __all__ = ["StreamReader"]
-
-# How long the buffer may answer a task before others get their turn.  64 answers were as fast as 1,024 (9.3 and 9.2 x
-# raw trio's lines), and eight times as fast as yielding each time; the millisecond is for handlers that are slow
-# between them.
-ANSWERS = 64
-ANSWERS_PERIOD = 0.001
 
 # What one receive_some takes at most if it is not told.  A block is one allocation, which from 128 KiB on is a system
 # call of its own (glibc's M_MMAP_THRESHOLD), header included: 64 KiB gave 1.25 x raw trio in receiving 1 GiB, this
@@ -45,17 +40,24 @@ class StreamReader(Connection):
         take it.  Qt: bytesAvailable().
         """
         self._look_at_parent()
-        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
+        self._pull_some()
         return len(self._read_buffer)
 
     def can_read_line(self) -> bool:
         """Is a whole line there?  Qt: canReadLine()."""
         self._look_at_parent()
+        return self._line_size() > 0
+
+    def _line_size(self) -> int:
         buffer = self._read_buffer
-        if buffer.has_line():
-            return True
-        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
-        return buffer.has_line()
+        size = buffer.line_size()
+        if size == 0 or size > len(buffer) - buffer.ahead:
+            self._pull_some()
+            size = buffer.line_size()
+        return size
+
+    def _pull_some(self) -> None:
+        self._pull(len(self._read_buffer) + BLOCK_SIZE * BLOCKS_AT_ONCE)
 
     def at_end(self) -> bool:
         """Is nothing there to read now?  More may come.  Qt: atEnd()."""
@@ -67,6 +69,8 @@ class StreamReader(Connection):
         """Up to ``max_bytes`` that have arrived; they stay.  Qt: peek()."""
         max_bytes = check_size(max_bytes, "max_bytes")
         self._arrived(max_bytes)
+        if max_bytes > len(self._read_buffer) - self._read_buffer.ahead:
+            self._ask()
         self._unseen = False
         return self._read_buffer.peek(max_bytes)
 
@@ -88,21 +92,20 @@ class StreamReader(Connection):
         """Take what has arrived, as ``bytes_available`` counts it.  Qt: readAll()."""
         return self.read(BLOCK_SIZE * BLOCKS_AT_ONCE + len(self._read_buffer))
 
-    def read_line(self, max_bytes: int = 65536) -> bytes:
-        """Take a line with its newline, at most ``max_bytes`` of it; without a newline yet, what there is.
+    def read_line(self, max_bytes: int | None = None) -> bytes:
+        """Take a line with its newline; without a newline yet, what there is.
 
-        See ``can_read_line``.
+        Args:
+          max_bytes: Take no more of it than so much.  None: a line that ``can_read_line`` has seen comes whole.
+
         Qt: readLine().  There, ``readLine(n)`` gives n - 1 bytes, and 0 means no limit.
         """
-        max_bytes = check_size(max_bytes, "max_bytes", least=1)
+        if max_bytes is not None:
+            max_bytes = check_size(max_bytes, "max_bytes", least=1)
         self._look_at_parent()
-        if not self._read_buffer.has_line():
-            self._arrived(max_bytes)
-        line = self._read_buffer.take_through(b"\n", max_bytes)
-        if line is None:
-            return self._take(max_bytes)
-        self._took()
-        return line
+        self._arrived(1)
+        size = self._line_size() or len(self._read_buffer)
+        return self._take(size if max_bytes is None else min(size, max_bytes))
 
     def get_char(self) -> bytes:
         """Take one byte; ``b""`` if none has arrived.  Qt: getChar()."""
@@ -212,7 +215,7 @@ class StreamReader(Connection):
         """How many bytes are there, after a look at the system if ``wanted`` are not."""
         if self._closed or (self._parent is not None and not self._in_scope()):
             raise trio.ClosedResourceError("cannot read: the socket is closed")
-        if len(self._read_buffer) < wanted:
+        if len(self._read_buffer) - self._read_buffer.ahead < wanted:
             self._pull(wanted)
         return len(self._read_buffer)
 
@@ -223,7 +226,7 @@ class StreamReader(Connection):
 
     def _took(self) -> None:
         """Bytes were taken out of the buffer: there is room for the watcher."""
-        self._unseen = False
+        self._saw()
         if self._lot is not None:
             self._lot.unpark_all()
 
@@ -381,14 +384,16 @@ class StreamReader(Connection):
             while self._attempt is not None and self._generation is generation:
                 await self._park()
             self._check_same(generation, "receive")
-            while not (self._unseen and self._read_buffer):
+            while not self._has_unseen():
                 if self._peer_finished:
                     return self._tell_finish() != b""
                 if self._room() <= 0:
-                    message = f"the read buffer is full: {self._read_buffer_size} bytes"
-                    raise SocketError(ErrorKind.LIMIT_EXCEEDED, message)
+                    raise SocketError(ErrorKind.LIMIT_EXCEEDED, self._full())
                 await self._fill(None, generation)
-            self._unseen = False
+            if self._unseen:
+                self._unseen = False
+            else:
+                self._read_buffer.ahead = 0
             return True
         finally:
             self._end_receiving()
@@ -422,6 +427,8 @@ class StreamReader(Connection):
                 piece = buffer.take_through(delimiter, max_bytes)
                 if piece is not None:
                     self._unseen = False
+                    if buffer.ahead:
+                        self._saw()
                     return piece
                 if len(buffer) >= max_bytes:
                     message = f"{max_bytes} bytes arrived without {delimiter!r}"

@@ -68,7 +68,8 @@ class StreamWriter(Connection):
             return self._write_early(data)
         queue = self._queue
         sent = 0
-        more = not self._unseen and len(self._read_buffer) > 0  # to be read, so more is likely to be written
+        # To be read, so more is likely to be written.
+        more = not self._unseen and len(self._read_buffer) > self._read_buffer.ahead
         if queue.size:
             if not self._corked and queue.size >= self._write_buffer_size:
                 raise trio.WouldBlock

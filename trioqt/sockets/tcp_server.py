@@ -84,7 +84,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     From ``listen()`` on, a task in the server's scope accepts into the pending queue, at most
     ``max_pending_connections``; ``accept`` and ``next_pending_connection`` take from it, and ``serve`` hands
-    connections straight to handlers.  A pending connection counts; a slot is free again when its socket is UNCONNECTED
+    connections straight to handlers.  Nobody watches a pending connection; what its peer did meanwhile is told to who
+    takes it and subscribes.  It counts; a slot is free again when its socket is UNCONNECTED
     or closed.
     While paused or full the kernel's queue fills.
 
@@ -113,6 +114,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         "_machine",
         "_manager",
         "_max_connections",
+        "_most_connections",
         "_opener",
         "_port",
     )
@@ -137,6 +139,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._listeners: dict[ListenerLink, trio.CancelScope] = {}  # each with the scope of its accept task
         self._address = HostAddress.NULL
         self._port = 0
+        self._most_connections = 0  # that there have been at one time
         # Those that have ended: one may be connected elsewhere, or still be listened to, and ends with our block too.
         self._ended: weakref.WeakValueDictionary[int, SocketT] = weakref.WeakValueDictionary()
         self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
@@ -414,6 +417,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                 raise
             self._cannot_take(peer, exc)
             return
+        self._most_connections = max(self._most_connections, len(self._connections))
         if self._machine.state is SocketState.LISTENING:
             self._give(sock)
         else:
@@ -441,6 +445,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     def _give(self, sock: SocketT) -> None:
         """To a handler if there are any, else to the pending queue."""
         if self._service is not None:
+            sock._taken()
             self._service.start(sock)
         else:
             self._pending.append(sock)
@@ -448,6 +453,10 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             self._lot.unpark_all()
         if self._subscriptions:
             self._post(NEW_CONNECTION)
+
+    def _fact_limit(self) -> int:
+        # They may all end in one step, while handlers of as many that have ended before are still at work.
+        return max(super()._fact_limit(), 2 * self._most_connections)
 
     def _forget(self, sock: Any) -> None:
         """A connection has ended: its slot is free."""

@@ -35,7 +35,7 @@ class QTcpServer(QObject):
         """The server's block."""
         try:
             async with trioqt.TcpServer(self._socket) as server:
-                server._subscribe(Hook(self._tell))
+                server._subscribe(Hook(server, self._tell))
                 task_status.started(server)
                 await self._end.wait()
         finally:

@@ -90,7 +90,7 @@ class QAbstractSocket(QIODevice):
 
     def _take(self, sock: trioqt.TcpSocket) -> None:
         self._sock = sock
-        sock._subscribe(Hook(self._tell))
+        sock._subscribe(Hook(sock, self._tell))
 
     def _tell(self, event: Event) -> None:
         match event:
