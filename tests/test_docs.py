@@ -215,6 +215,7 @@ DEFAULTS: dict[str, object] = {
     "`receive_until(max_bytes)`": default_of(TcpSocket.receive_until, "max_bytes"),
     "`lines(max_bytes)`": default_of(TcpSocket.lines, "max_bytes"),
     "`read_line(max_bytes)`": default_of(TcpSocket.read_line, "max_bytes"),
+    "`TcpSocket(unsent_limit)`": default_of(TcpSocket, "unsent_limit"),
     "`TcpSocket(flush_timeout)`": default_of(TcpSocket, "flush_timeout"),
     "the wait for a peer whose bytes we did not read": connection.LINGER,
     "facts in a subscription": subscription.FACT_LIMIT,

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import trio
 
 from trioqt.core.addresses import HostAddress
-from trioqt.core.options import listen_options
+from trioqt.core.options import UNSENT_LIMIT, listen_options, unsent_options
 from trioqt.links.base import NativeSocket
 from trioqt.links.connect import Target, target_of
-from trioqt.links.native import NativeListener, native_socket
+from trioqt.links.native import NativeListener, native_socket, set_where_possible
 
 __all__ = ["any_target", "bind_socket", "listen_on"]
 
@@ -115,10 +115,11 @@ def _lacks_family(exc: OSError, target: Target) -> bool:
 
 
 async def _listen(target: Target, backlog: int, dual_stack: bool) -> trio.socket.SocketType:
-    # Every accepted connection inherits the listener's TCP_NODELAY, which saves each one a system call.
+    # Every accepted connection inherits the listener's options, which saves each one the system calls.
     options = (*listen_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
     sock = await bind_socket(target, options, dual_stack=dual_stack)
     try:
+        set_where_possible(sock, unsent_options(UNSENT_LIMIT))
         sock.listen(backlog)
     except BaseException:
         sock.close()

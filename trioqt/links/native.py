@@ -5,17 +5,18 @@ Non-blocking calls are made at once; only when they would block does a task wait
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, cast
 
 import trio
 
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
 
-__all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket"]
+__all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "set_where_possible"]
 
 # (on, 0 seconds): close() drops what is unsent and sends a reset.  A pair of ints on Unix, of unsigned shorts on
 # Windows.
@@ -65,6 +66,15 @@ def native_socket(sock: trio.socket.SocketType) -> NativeSocket:
     if hasattr(sock, "try_recv"):
         return cast("NativeSocket", sock)
     return KernelSocket.adopt(sock)
+
+
+def set_where_possible(
+    sock: NativeSocket | trio.socket.SocketType | socket.socket, options: Iterable[tuple[int, int, int]]
+) -> None:
+    """Set options, ``(level, number, value)``, that make a connection better and that it can do without."""
+    for level, number, value in options:
+        with contextlib.suppress(OSError):  # an older kernel, or one that a peer's reset has made deaf (macOS)
+            sock.setsockopt(level, number, value)
 
 
 class NativeLink(Link):

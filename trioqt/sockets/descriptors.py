@@ -8,9 +8,10 @@ import socket
 from typing import cast
 
 from trioqt.core.errors import ErrorKind, SocketError, reason_of
+from trioqt.core.options import UNSENT_LIMIT, unsent_options
 from trioqt.core.socket_state import SocketState
 from trioqt.links.base import Sockaddr
-from trioqt.links.native import KernelSocket
+from trioqt.links.native import KernelSocket, set_where_possible
 
 __all__ = ["open_connection", "open_listener"]
 
@@ -79,7 +80,9 @@ def open_listener(descriptor: int) -> KernelSocket:
             raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise OSError(errno.EINVAL, "it does not listen")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits it
+        # What it accepts inherits both.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_where_possible(sock, unsent_options(UNSENT_LIMIT))
     except OSError as exc:
         sock.detach()
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
