@@ -36,10 +36,12 @@ from trioqt import (
     TcpServer,
     TcpSocket,
 )
+from trioqt.core import options
 from trioqt.links import connect
 from trioqt.sockets import (
     abstract_socket,
     connection,
+    peer_limit,
     pending_connections,
     serving,
     stream_device,
@@ -48,6 +50,7 @@ from trioqt.sockets import (
     subscription,
     tcp_server,
     tcp_socket,
+    time_limits,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -221,6 +224,10 @@ DEFAULTS: dict[str, object] = {
     "facts in a subscription": subscription.FACT_LIMIT,
     "nudges in a subscription": "1 of each kind",
     "`TcpServer(max_connections)`": default_of(TcpServer, "max_connections"),
+    "`TcpServer(max_connections_per_peer)`": default_of(TcpServer, "max_connections_per_peer"),
+    "`TcpServer(idle_limit)`": default_of(TcpServer, "idle_limit"),
+    "`TcpServer(stall_limit)`": default_of(TcpServer, "stall_limit"),
+    "until a vanished peer of a server is noticed": options.USER_TIMEOUT // 1000,
     "`max_pending_connections()`": pending_connections.MAX_PENDING_CONNECTIONS,
     "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
@@ -228,6 +235,8 @@ DEFAULTS: dict[str, object] = {
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
     "answers from the buffer before other tasks get their turn": stream_reader.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
+    "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
+    "the pause between two records of refused peers": peer_limit.LOG_PAUSE,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
 }

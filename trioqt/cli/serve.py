@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 import click
 
-from trioqt.core.addresses import HostAddress
+from trioqt.core.addresses import location
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
 
 __all__ = ["serve_echo"]
 
 
-async def serve_echo(host: str, port: int, max_connections: int | None, count: Callable[[], None]) -> int:
+async def serve_echo(
+    host: str, port: int, count: Callable[[], None], *, max_connections: int, idle_limit: float
+) -> int:
     """Say back whatever comes, until cancelled.
 
     Args:
@@ -28,13 +30,8 @@ async def serve_echo(host: str, port: int, max_connections: int | None, count: C
         async for chunk in sock:
             await sock.send_all(chunk)
 
-    async with TcpServer(max_connections=max_connections) as server:
+    async with TcpServer(max_connections=max_connections, idle_limit=idle_limit) as server:
         await server.listen(host, port)
         click.echo(f"listening on {location(server.server_address(), server.server_port())}")
         await server.serve(echo)
     return 0
-
-
-def location(address: HostAddress, port: int) -> str:
-    """As in a URL."""
-    return f"[{address.text}]:{port}" if ":" in address.text else f"{address.text}:{port}"

@@ -21,6 +21,7 @@ __all__ = [
     "NetworkLayerProtocol",
     "from_sockaddr",
     "host_address",
+    "location",
     "parse_address",
     "to_sockaddr",
 ]
@@ -240,3 +241,8 @@ def _scope_id(scope: str) -> int:
 def _is_scope(scope: str) -> bool:
     # What Linux lets an interface be called, without what would spoil a log line or an address ("%" ends one).
     return scope.isprintable() and re.fullmatch(r"[^\s/%]+", scope) is not None
+
+
+def location(address: HostAddress, port: int) -> str:
+    """As in a URL."""
+    return f"[{address.text}]:{port}" if ":" in address.text else f"{address.text}:{port}"

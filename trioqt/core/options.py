@@ -13,12 +13,15 @@ from typing import Final
 import attrs
 
 __all__ = [
+    "KEEP_ALIVE_FIGURES",
     "UNSENT_LIMIT",
+    "USER_TIMEOUT",
     "BindMode",
     "OptionSpec",
     "SocketOption",
     "SocketType",
     "bind_options",
+    "inherited_options",
     "listen_options",
     "option_for",
     "unsent_options",
@@ -58,6 +61,17 @@ class SocketOption(enum.Enum):
     KEEP_ALIVE_IDLE = 8
     KEEP_ALIVE_INTERVAL = 9
     KEEP_ALIVE_COUNT = 10
+
+
+# How a server notices that a peer has vanished.  A silent one is asked after a minute, and then every 10 s; six
+# questions without an answer end it (Linux asks first after two hours).  One that owes acknowledgements has as long
+# (Linux: some 15 minutes), in milliseconds.
+KEEP_ALIVE_FIGURES: Final = {
+    SocketOption.KEEP_ALIVE_IDLE: 60,
+    SocketOption.KEEP_ALIVE_INTERVAL: 10,
+    SocketOption.KEEP_ALIVE_COUNT: 6,
+}
+USER_TIMEOUT: Final = 120_000
 
 
 class BindMode(enum.Flag):
@@ -224,6 +238,27 @@ def unsent_options(limit: int | None, *, constants: object = socket) -> tuple[tu
         return ()
     # Linux, tcp_notsent_lowat() in net/tcp.h: 0 stands for the system's own.
     return ((socket.IPPROTO_TCP, number, 0 if limit is None else min(limit, 2**31 - 1)),)
+
+
+def inherited_options(*, keep_alive: bool, constants: object = socket) -> tuple[tuple[int, int, int], ...]:
+    """The ``(level, number, value)`` to set on a listening socket for what it accepts, as far as the platform has them.
+
+    Set once, they cost a connection nothing.
+
+    Args:
+      keep_alive: A peer that has vanished is noticed.  TCP_USER_TIMEOUT, for one that owes acknowledgements, is Linux's
+        alone.
+    """
+    options = list(unsent_options(UNSENT_LIMIT, constants=constants))
+    if keep_alive:
+        for option, value in {**KEEP_ALIVE_FIGURES, SocketOption.KEEP_ALIVE: 1}.items():
+            spec = option_for(option, socket.AF_INET, constants=constants)
+            if spec is not None:
+                options.append((spec.level, spec.number, value))
+        number = _number("TCP_USER_TIMEOUT", constants)
+        if number is not None:
+            options.append((socket.IPPROTO_TCP, number, USER_TIMEOUT))
+    return tuple(options)
 
 
 def _switch_on(name: str, constants: object) -> tuple[int, int, int]:

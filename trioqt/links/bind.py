@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import trio
 
 from trioqt.core.addresses import HostAddress
-from trioqt.core.options import UNSENT_LIMIT, listen_options, unsent_options
+from trioqt.core.options import listen_options
 from trioqt.links.base import NativeSocket
 from trioqt.links.connect import Target, target_of
 from trioqt.links.native import NativeListener, native_socket, set_where_possible
@@ -64,24 +64,31 @@ async def bind_socket(
     return sock
 
 
-async def listen_on(targets: Sequence[Target], backlog: int, *, dual_stack: bool = False) -> list[NativeListener]:
+async def listen_on(
+    targets: Sequence[Target], backlog: int, *, dual_stack: bool = False, inherited: SocketOptions = ()
+) -> list[NativeListener]:
     """Listen on every target with one port; where theirs is 0, the system's choice for the first serves all.
 
     Of several targets, those of a family that this host lacks are left out.
+
+    Args:
+      inherited: Options for what is accepted there, where the system has them.
 
     Raises: OSError, also if it lacks all of them.  Cancelled: every socket is closed.
     """
     port_is_free = targets[0].address[1] == 0
     for draw in range(PORT_DRAWS):
         try:
-            return await _listen_on_one_port(targets, backlog, dual_stack)
+            return await _listen_on_one_port(targets, backlog, dual_stack, inherited)
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE or not port_is_free or len(targets) == 1 or draw == PORT_DRAWS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-async def _listen_on_one_port(targets: Sequence[Target], backlog: int, dual_stack: bool) -> list[NativeListener]:
+async def _listen_on_one_port(
+    targets: Sequence[Target], backlog: int, dual_stack: bool, inherited: SocketOptions
+) -> list[NativeListener]:
     socks: list[NativeSocket] = []
     lacking: OSError | None = None
     port = targets[0].address[1]
@@ -89,7 +96,8 @@ async def _listen_on_one_port(targets: Sequence[Target], backlog: int, dual_stac
         for target in targets:
             host, _, *scope = target.address
             try:
-                sock = await _listen(Target(target.family, (host, port, *scope)), backlog, dual_stack)
+                there = Target(target.family, (host, port, *scope))
+                sock = await _listen(there, backlog, dual_stack, inherited)
             except OSError as exc:
                 if not _lacks_family(exc, target):
                     raise
@@ -114,12 +122,12 @@ def _lacks_family(exc: OSError, target: Target) -> bool:
     return exc.errno == errno.EAFNOSUPPORT or (exc.errno == errno.EADDRNOTAVAIL and target.address[0] == "::1")
 
 
-async def _listen(target: Target, backlog: int, dual_stack: bool) -> trio.socket.SocketType:
-    # Every accepted connection inherits the listener's options, which saves each one the system calls.
+async def _listen(target: Target, backlog: int, dual_stack: bool, inherited: SocketOptions) -> trio.socket.SocketType:
+    # Every accepted connection inherits the listener's TCP_NODELAY, which saves each one a system call.
     options = (*listen_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
     sock = await bind_socket(target, options, dual_stack=dual_stack)
     try:
-        set_where_possible(sock, unsent_options(UNSENT_LIMIT))
+        set_where_possible(sock, inherited)
         sock.listen(backlog)
     except BaseException:
         sock.close()

@@ -23,6 +23,10 @@ __all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "set
 RESET_ON_CLOSE = struct.pack("HH" if hasattr(socket, "SIO_RCVALL") else "ii", 1, 0)
 
 
+# struct tcp_info of linux/tcp.h: tcpi_last_data_recv is at 52, in milliseconds.
+ARRIVED_AGO = struct.Struct("=52xI")
+
+
 class KernelSocket(socket.socket):
     """The kernel's socket, non-blocking, with the names that the native link uses."""
 
@@ -53,6 +57,16 @@ class KernelSocket(socket.socket):
 
     def wait_writable(self) -> Awaitable[None]:
         return trio.lowlevel.wait_writable(self.fileno())  # noqa: ASYNC105
+
+    def arrived_at(self, now: float) -> float | None:
+        if sys.platform != "linux":
+            return None
+        try:
+            info = self.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ARRIVED_AGO.size)
+        except OSError:
+            return None  # MPTCP, for one
+        milliseconds: int = ARRIVED_AGO.unpack(info)[0]
+        return now - milliseconds / 1000
 
     def close(self) -> None:
         # Outside of trio.run, as when the interpreter sweeps up, there is nobody to wake.

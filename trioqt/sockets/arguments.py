@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from ipaddress import IPv4Address, IPv6Address
 
 from trioqt.core.addresses import HostAddress, parse_address
 
-__all__ = ["Host", "check_char", "check_host", "check_port", "check_size"]
+__all__ = ["Host", "check_char", "check_host", "check_limit", "check_port", "check_size"]
 
 Host = HostAddress | str | IPv4Address | IPv6Address
 
@@ -38,6 +39,17 @@ def check_size(size: int, name: str, *, least: int = 0) -> int:
     if size < least:
         raise ValueError(f"{name} must be at least {least}, not {size}")
     return size
+
+
+def check_limit(seconds: float | None, name: str) -> float | None:
+    """A time in seconds, or None where there is no limit, which infinity is too.  Raises: TypeError, ValueError."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} is a number of seconds, not {type(seconds).__name__}")
+    if not seconds > 0:  # nan too
+        raise ValueError(f"{name} must be more than 0 s, not {seconds:g}")
+    return None if seconds == math.inf else float(seconds)
 
 
 def check_char(char: bytes) -> bytes:

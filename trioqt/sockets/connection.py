@@ -23,6 +23,7 @@ from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
 from trioqt.links.stream import StreamLink
+from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import AbstractSocket, Generation
 from trioqt.sockets.native_options import set_option
 
@@ -255,6 +256,8 @@ class Connection(AbstractSocket):
             # two calls: not its mistake.
             another = self._ended_by is not None and self._ended_by is not trio.lowlevel.current_task()
             self._refuse("receive", waited=self._waited or another)
+        if isinstance(link, TimedLink) and self._read_buffer.held:
+            link.ask()
         if self._watcher_waits:
             await self._park()
             self._check_same(generation, "receive")
@@ -282,6 +285,8 @@ class Connection(AbstractSocket):
             await self._wait_changed()
         finally:
             self._parked = False
+            if isinstance(self._link, TimedLink):
+                self._link.leave()
 
     async def _receive(self, link: Link, max_bytes: int | None) -> bytes | None:
         """Wait for bytes on ``link``; ``b""`` at the peer's end.  Cancelled: nothing was taken.
@@ -363,6 +368,8 @@ class Connection(AbstractSocket):
     def _start_drainer(self) -> None:
         link = self._link
         if self._drain_scope is None and link is not None:
+            if isinstance(link, TimedLink):
+                link.queue()
             self._drain_scope = self._own_scope()
             self._start(self._drain, link, self._drain_scope)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import select
 import socket
+from collections.abc import Sequence
 from typing import cast
 
 from trioqt.core.errors import ErrorKind, SocketError, reason_of
-from trioqt.core.options import UNSENT_LIMIT, unsent_options
 from trioqt.core.socket_state import SocketState
 from trioqt.links.base import Sockaddr
 from trioqt.links.native import KernelSocket, set_where_possible
@@ -68,8 +68,14 @@ def _is_connected(sock: socket.socket) -> bool:
     return True
 
 
-def open_listener(descriptor: int) -> KernelSocket:
-    """The listening socket that ``descriptor`` is.  Raises: SocketError; the descriptor stays open."""
+def open_listener(descriptor: int, inherited: Sequence[tuple[int, int, int]] = ()) -> KernelSocket:
+    """The listening socket that ``descriptor`` is.
+
+    Args:
+      inherited: Options for what is accepted there, where the system has them.
+
+    Raises: SocketError; the descriptor stays open.
+    """
     attempted = f"cannot listen on descriptor {descriptor}"
     try:
         sock = socket.socket(fileno=descriptor)
@@ -80,9 +86,8 @@ def open_listener(descriptor: int) -> KernelSocket:
             raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise OSError(errno.EINVAL, "it does not listen")
-        # What it accepts inherits both.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        set_where_possible(sock, unsent_options(UNSENT_LIMIT))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits it
+        set_where_possible(sock, inherited)
     except OSError as exc:
         sock.detach()
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc

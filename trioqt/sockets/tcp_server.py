@@ -20,20 +20,23 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import trio
 
-from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, location
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import AcceptError, NewConnection
+from trioqt.core.options import inherited_options
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import look_up
 from trioqt.links.native import NativeListener
-from trioqt.sockets.arguments import Host, check_host, check_port, check_size
+from trioqt.sockets.arguments import Host, check_host, check_limit, check_port, check_size
 from trioqt.sockets.descriptors import open_listener
+from trioqt.sockets.peer_limit import PeerLimit
 from trioqt.sockets.pending_connections import PendingConnections
 from trioqt.sockets.serving import Service
 from trioqt.sockets.tcp_socket import TcpSocket
+from trioqt.sockets.time_limits import TimeLimits
 
 __all__ = ["TcpServer"]
 
@@ -90,6 +93,17 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         (Qt's ``incomingConnection`` override, as a parameter.)  An exception out of it is a bug, and ends the block.
       max_connections: At this many open connections the server stops accepting until one ends; exact.  None: no limit
         but the system's, which is handled.
+      max_connections_per_peer: How many one address may have open; further ones are reset, which is told as
+        ``AcceptError`` and logged.  An IPv4-mapped address is the same as its IPv4 form.  None: no limit.
+      idle_limit: After so many seconds in which no byte moved in either direction a connection fails with
+        SOCKET_TIMEOUT: the handler's call raises it, it is told as ``ErrorOccurred``, and the peer sees a reset.
+        Whoever works in silence for longer needs a higher one.  None: no limit.
+      stall_limit: The same, but for the time in which a byte is due: bytes are queued that the peer does not take, or a
+        ``receive_...`` or ``wait_for_ready_read`` waits with a part there of what has begun, as half a line.  Who is
+        silent between two messages is idle, and not stalled.  None: no limit.
+      keep_alive: Vanished peers are noticed within 2 minutes: silent ones are asked after 60 s and then every 10 s, and
+        six questions, or 120 s in which they acknowledge nothing or take nothing, end the connection.  Options that
+        the factory's socket has of its own win.
     """
 
     __slots__ = (
@@ -101,6 +115,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         "_error",
         "_error_string",
         "_factory",
+        "_inherited",
         "_listeners",
         "_machine",
         "_manager",
@@ -108,22 +123,57 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         "_nursery",
         "_opener",
         "_next_log",
+        "_peer_limit",
         "_port",
         "_serve_scope",
         "_service",
+        "_time_limits",
     )
 
     @overload
     def __init__(
-        self: TcpServer[TcpSocket], socket_factory: None = None, *, max_connections: int | None = None
+        self: TcpServer[TcpSocket],
+        socket_factory: None = None,
+        *,
+        max_connections: int | None = None,
+        max_connections_per_peer: int | None = None,
+        idle_limit: float | None = None,
+        stall_limit: float | None = None,
+        keep_alive: bool = True,
     ) -> None: ...
     @overload
-    def __init__(self, socket_factory: Callable[[], SocketT], *, max_connections: int | None = None) -> None: ...
-    def __init__(self, socket_factory: Any = None, *, max_connections: int | None = None) -> None:
+    def __init__(
+        self,
+        socket_factory: Callable[[], SocketT],
+        *,
+        max_connections: int | None = None,
+        max_connections_per_peer: int | None = None,
+        idle_limit: float | None = None,
+        stall_limit: float | None = None,
+        keep_alive: bool = True,
+    ) -> None: ...
+    def __init__(
+        self,
+        socket_factory: Any = None,
+        *,
+        max_connections: int | None = None,
+        max_connections_per_peer: int | None = None,
+        idle_limit: float | None = None,
+        stall_limit: float | None = None,
+        keep_alive: bool = True,
+    ) -> None:
         if socket_factory is not None and not callable(socket_factory):
             raise TypeError(f"a socket factory is callable, not {type(socket_factory).__name__}")
         if max_connections is not None:
             max_connections = check_size(max_connections, "max_connections", least=1)
+        self._peer_limit: PeerLimit | None = None
+        if max_connections_per_peer is not None:
+            most = check_size(max_connections_per_peer, "max_connections_per_peer", least=1)
+            self._peer_limit = PeerLimit(most)
+        idle_limit, stall_limit = check_limit(idle_limit, "idle_limit"), check_limit(stall_limit, "stall_limit")
+        has_time_limits = idle_limit is not None or stall_limit is not None
+        self._time_limits = TimeLimits(idle_limit, stall_limit) if has_time_limits else None
+        self._inherited = inherited_options(keep_alive=bool(keep_alive))
         super().__init__()
         self._factory: Callable[[], Any] = TcpSocket if socket_factory is None else socket_factory
         self._max_connections = max_connections
@@ -224,7 +274,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
                 raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is no address to listen on")
             dual_stack = host == HostAddress.ANY
             targets = [any_target(port)] if dual_stack else await look_up(host, port, NetworkLayerProtocol.ANY_IP)
-            listeners = await listen_on(targets, backlog, dual_stack=dual_stack)
+            listeners = await listen_on(targets, backlog, dual_stack=dual_stack, inherited=self._inherited)
         except (OSError, UnicodeError) as exc:
             kind, message = kind_of(exc), f"cannot listen on {host or 'no address'} port {port}: {reason_of(exc)}"
             self._error, self._error_string = kind, message
@@ -244,7 +294,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         descriptor = operator.index(descriptor)
         self._check_can_listen()
         try:
-            sock = open_listener(descriptor)
+            sock = open_listener(descriptor, self._inherited)
         except SocketError as error:
             self._error, self._error_string = error.kind, error.message
             raise
@@ -344,6 +394,12 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
 
     def _admit(self, link: Link, peer: Sockaddr) -> None:
         """An accepted connection becomes a socket with an owner."""
+        if self._peer_limit is not None and self._peer_limit.is_reached(peer[0]):
+            link.close(reset=True)
+            self._refused(self._peer_limit, peer)
+            return
+        if self._time_limits is not None:
+            link = self._time_limits.timed(link)
         try:
             made = self._factory()
             if not isinstance(made, TcpSocket) or made.state() is not SocketState.UNCONNECTED or made._home is not None:
@@ -355,6 +411,10 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
             link.close(reset=True)
             raise
         self._connections[sock] = None
+        if self._peer_limit is not None:
+            self._peer_limit.count(sock, peer[0])
+        if self._time_limits is not None:
+            self._time_limits.watch(sock, self._nursery)
         if self._machine.state is SocketState.LISTENING:
             self._give(sock)
         else:
@@ -375,7 +435,20 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         """A connection has ended: its slot is free."""
         del self._connections[sock]
         self._ended.add(sock)
+        if self._peer_limit is not None:
+            self._peer_limit.forget(sock)
+        if self._time_limits is not None:
+            self._time_limits.forget(sock)
         self._lot.unpark_all()
+
+    def _refused(self, limit: PeerLimit, peer: Sockaddr) -> None:
+        address = from_sockaddr(peer)
+        message = f"refused a connection from {location(address, peer[1])}, which has {limit.most:,} already"
+        if self._subscriptions:
+            self._post(AcceptError(ErrorKind.LIMIT_EXCEEDED, message))
+        record = limit.record(message, trio.current_time())
+        if record is not None:
+            logger.warning("%s", record)
 
     async def _accept_failed(self, exc: OSError) -> None:
         if exc.errno in ENDED_BEFORE_ACCEPT:
@@ -455,6 +528,19 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         self._give(sock)
 
     # -- what it says of itself -------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        if self.is_listening():
+            parts = [f"listening on {location(self._address, self._port)}"]
+        else:
+            parts = ["closed" if self._closed else "not listening"]
+        most = "" if self._max_connections is None else f" of at most {self._max_connections:,}"
+        parts.append(f"{len(self._connections):,}{most} connections")
+        if self._peer_limit is not None:
+            parts.append(f"max_connections_per_peer {self._peer_limit.most:,}")
+        if self._time_limits is not None:
+            parts.append(str(self._time_limits))
+        return f"<{type(self).__name__} {', '.join(parts)}>"
 
     def is_listening(self) -> bool:
         """Qt: isListening()."""

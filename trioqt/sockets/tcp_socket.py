@@ -5,6 +5,7 @@ What can be done with it then is ``stream_device.py``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import operator
@@ -14,9 +15,9 @@ from typing import Self
 
 import trio
 
-from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, location
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
-from trioqt.core.options import UNSENT_LIMIT, SocketType, unsent_options
+from trioqt.core.options import KEEP_ALIVE_FIGURES, UNSENT_LIMIT, SocketType, unsent_options
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
@@ -24,10 +25,12 @@ from trioqt.links.bind import bind_socket
 from trioqt.links.connect import AttemptsFailed, Target, connect, link_over, look_up, race
 from trioqt.links.native import KernelSocket, NativeLink, set_where_possible
 from trioqt.links.stream import StreamLink
+from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import Bound, Failure
 from trioqt.sockets.arguments import Host, check_host, check_port, check_size
 from trioqt.sockets.connection import CONNECTED, Owner
 from trioqt.sockets.descriptors import open_connection
+from trioqt.sockets.native_options import fit_user_timeout
 from trioqt.sockets.stream_device import StreamDevice
 
 __all__ = ["TcpSocket"]
@@ -97,6 +100,24 @@ class TcpSocket(StreamDevice):
             sock._adopt(link, Input.ADOPTED)
         return sock
 
+    def __repr__(self) -> str:
+        parts = [self._machine.state.name.lower().replace("_", " ")]
+        with contextlib.suppress(OSError):  # somebody may have closed what is below
+            address, port = self._local()
+            peer = self._peer()
+            if port:
+                parts.append(location(address, port))
+            if peer is not None:
+                parts[1:] = [" to ".join([*parts[1:], location(from_sockaddr(peer), peer[1])])]
+        parts.append(f"read_buffer_size {self._read_buffer_size:,}")
+        parts.append(f"write_buffer_size {self._write_buffer_size:,}")
+        parts.append(f"flush_timeout {self._flush_timeout:g} s")
+        if self._unsent_limit is not None:
+            parts.append(f"unsent_limit {self._unsent_limit:,}")
+        if isinstance(self._link, TimedLink):
+            parts.append(self._link.limits)
+        return f"<{type(self).__name__} {', '.join(parts)}>"
+
     def socket_type(self) -> SocketType:
         return SocketType.TCP
 
@@ -112,6 +133,8 @@ class TcpSocket(StreamDevice):
         if self._unsent_limit != UNSENT_LIMIT and native is not None:  # else it has inherited it
             set_where_possible(native, unsent_options(self._unsent_limit))
         super()._accepted(link, home, owner)
+        if self._options and native is not None and not KEEP_ALIVE_FIGURES.keys().isdisjoint(self._options):
+            fit_user_timeout(native)
 
     # -- connecting and disconnecting -------------------------------------------------------
 

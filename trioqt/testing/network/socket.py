@@ -217,6 +217,9 @@ class VirtualSocket(trio.socket.SocketType):
     ) -> None:
         self.close()
 
+    def arrived_at(self, now: float) -> float | None:
+        return self._end.arrived_at if isinstance(self._end, TcpEnd) else None
+
     # ---- options -------------------------------------------------------------------------------
 
     def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> Any:

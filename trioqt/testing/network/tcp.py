@@ -99,6 +99,7 @@ class TcpEnd:
         "_unsent_size",
         "answer_lost",
         "arrived",
+        "arrived_at",
         "binding",
         "error",
         "expires",
@@ -131,6 +132,7 @@ class TcpEnd:
         self._path: Path | None = None
         # Receiving.
         self.arrived: ReadBuffer = ReadBuffer()
+        self.arrived_at: float = -math.inf
         self.fin_received: bool = False
         self.receiving_ended: bool = False
         self._received = 0
@@ -337,6 +339,7 @@ class TcpEnd:
         else:
             self._received += len(packet.data)
             self.arrived.append(packet.data)
+            self.arrived_at = self.host.fabric.now()
 
     def _acknowledge(self, sender: TcpEnd) -> None:
         """Tell the peer how far it has got and how much room there is."""
@@ -601,6 +604,9 @@ class TcpEnd:
         path, peer = self._path, self.peer
         if not self.is_connected() or path is None or peer is None:
             return
+        if self._unacked or self._unsent:
+            self._probe_in(idle)  # what waits for an answer already needs no question (Linux: tcp_keepalive_timer)
+            return
         silent = self.host.fabric.now() - self._heard_at
         if not path.is_stopped() and not peer.host.path(self.host).is_stopped():
             if peer.is_gone():
@@ -610,12 +616,17 @@ class TcpEnd:
                 self._probe_in(idle - silent % idle)
         elif not self._probes and not is_multiple(silent, idle):
             self._probe_in(idle - silent % idle)  # the last probe was answered, before this trouble
-        elif self._probes >= count:
+        elif self._is_silent_too_long(silent, count):
             self._send_reset(peer)
             self._die(errno.ETIMEDOUT)
         else:
             self._probes += 1
             self._probe_in(interval)
+
+    def _is_silent_too_long(self, silent: float, count: int) -> bool:
+        """By the questions without an answer; but as Linux has it, by TCP_USER_TIMEOUT if there is one."""
+        limit = self.settings.user_timeout
+        return self._probes > 0 and silent > limit - 1e-6 if limit else self._probes >= count
 
     # ---- the end -------------------------------------------------------------------------------
 
