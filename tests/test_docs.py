@@ -36,11 +36,13 @@ from trioqt import (
     TcpServer,
     TcpSocket,
 )
+from trioqt.core import options
 from trioqt.links import connect
 from trioqt.sockets import (
     abstract_socket,
     answers,
     connection,
+    peer_limit,
     pending_connections,
     serving,
     stream_device,
@@ -49,6 +51,7 @@ from trioqt.sockets import (
     subscription,
     tcp_server,
     tcp_socket,
+    time_limits,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -216,11 +219,16 @@ DEFAULTS: dict[str, object] = {
     "`receive_until(max_bytes)`": default_of(TcpSocket.receive_until, "max_bytes"),
     "`lines(max_bytes)`": default_of(TcpSocket.lines, "max_bytes"),
     "`read_line(max_bytes)`": default_of(TcpSocket.read_line, "max_bytes"),
+    "`TcpSocket(unsent_limit)`": default_of(TcpSocket, "unsent_limit"),
     "`TcpSocket(flush_timeout)`": default_of(TcpSocket, "flush_timeout"),
     "the wait for a peer whose bytes we did not read": connection.LINGER,
     "facts in a subscription": subscription.FACT_LIMIT,
     "nudges in a subscription": "1 of each kind",
     "`TcpServer(max_connections)`": default_of(TcpServer, "max_connections"),
+    "`TcpServer(max_connections_per_peer)`": default_of(TcpServer, "max_connections_per_peer"),
+    "`TcpServer(idle_limit)`": default_of(TcpServer, "idle_limit"),
+    "`TcpServer(stall_limit)`": default_of(TcpServer, "stall_limit"),
+    "until a vanished peer of a server is noticed": options.USER_TIMEOUT // 1000,
     "`max_pending_connections()`": pending_connections.MAX_PENDING_CONNECTIONS,
     "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
@@ -228,6 +236,8 @@ DEFAULTS: dict[str, object] = {
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
     "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
+    "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
+    "the pause between two records of refused peers": peer_limit.LOG_PAUSE,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
 }

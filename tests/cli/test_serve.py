@@ -95,6 +95,35 @@ def test_an_ipv6_address_is_printed_in_brackets() -> None:
     assert location(HostAddress("127.0.0.1"), 80) == "127.0.0.1:80"
 
 
+async def test_a_silent_client_is_reset_after_the_idle_limit(network: Loopback) -> None:
+    """The server goes on, and counts it as served."""
+    async with running_trioqt("serve", "echo", "--idle-limit", "0.05") as process:
+        with await network.raw_connect(await port_of(process)) as peer:
+            with pytest.raises(ConnectionResetError):
+                await peer.receive_to_end()
+            process.send_signal(signal.SIGINT)
+        rest = await read_rest(process.stdout)
+
+    assert rest == b"served 1 connection\n"
+
+
+def test_there_are_limits_unless_told() -> None:
+    """The help names them."""
+    words = call_trioqt("serve", "echo", "--help").stdout.split()
+    defaults = [words[at + 1] for at, word in enumerate(words) if word == "[default:"]
+
+    assert defaults == ["127.0.0.1]", "1000;", "300;", "10.0;"]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "long"])
+def test_an_idle_limit_that_is_no_time_is_a_usage_error(limit: str) -> None:
+    """click says so, with its status 2."""
+    result = call_trioqt("serve", "echo", "--idle-limit", limit)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: Invalid value for '--idle-limit'" in result.stderr
+
+
 @pytest.mark.parametrize("limit", ["0", "-1", "many"])
 def test_a_limit_that_is_no_limit_is_a_usage_error(limit: str) -> None:
     """click says so, with its status 2."""

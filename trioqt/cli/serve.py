@@ -25,8 +25,8 @@ class Echo:
       count: Called at each connection.
     """
 
-    def __init__(self, max_connections: int | None, count: Callable[[], None]) -> None:
-        self.server = TcpServer(max_connections=max_connections)
+    def __init__(self, count: Callable[[], None], max_connections: int, idle_limit: float) -> None:
+        self.server = TcpServer(max_connections=max_connections, idle_limit=idle_limit)
         self._count = count
         self._waiting: set[trio.CancelScope] = set()  # those that wait for something to come
 
@@ -63,7 +63,9 @@ class Echo:
             scope.cancel(reason="the server drains")
 
 
-async def serve_echo(host: str, port: int, max_connections: int | None, grace: float, count: Callable[[], None]) -> int:
+async def serve_echo(
+    host: str, port: int, count: Callable[[], None], *, max_connections: int, idle_limit: float, grace: float
+) -> int:
     """Say back whatever comes, until a signal; then say back what has come, for so many seconds at most.
 
     Args:
@@ -72,7 +74,7 @@ async def serve_echo(host: str, port: int, max_connections: int | None, grace: f
     Raises: SocketError if it cannot listen.
     Cancelled: every connection is ended.
     """
-    echo = Echo(max_connections, count)
+    echo = Echo(count, max_connections, idle_limit)
     async with echo.server as server:
         await server.listen(host, port)
         click.echo(f"listening on {location(server.server_address(), server.server_port())}")

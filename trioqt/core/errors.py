@@ -47,7 +47,7 @@ class ErrorKind(enum.Enum):
     SOCKET_RESOURCE = 4
     """Out of descriptors, buffers or memory."""
     SOCKET_TIMEOUT = 5
-    """The network, or ``flush_timeout``, gave up waiting."""
+    """The network, ``flush_timeout``, or a server's ``idle_limit`` or ``stall_limit``, gave up waiting."""
     DATAGRAM_TOO_LARGE = 6
     """The datagram exceeds what the system can send."""
     NETWORK = 7

@@ -113,6 +113,9 @@ class NativeSocket(Protocol):
     def close(self) -> None:
         """Also wakes the waits, with ``trio.ClosedResourceError``."""
 
+    def arrived_at(self, now: float) -> float | None:
+        """When the last byte came in from the network, by trio's clock, which says ``now``; None: it is not known."""
+
     def fileno(self) -> int: ...
     def getsockname(self) -> Any: ...
     def getpeername(self) -> Any: ...

@@ -16,7 +16,7 @@ from trioqt.core.addresses import HostAddress
 from trioqt.core.options import listen_options
 from trioqt.links.base import NativeSocket
 from trioqt.links.connect import Target, target_of
-from trioqt.links.native import NativeListener, native_socket
+from trioqt.links.native import NativeListener, native_socket, set_where_possible
 
 __all__ = ["any_target", "bind_socket", "listen_on"]
 
@@ -66,10 +66,15 @@ async def bind_socket(
     return sock
 
 
-async def listen_on(targets: Sequence[Target], backlog: int, *, reuse_port: bool = False) -> list[NativeListener]:
+async def listen_on(
+    targets: Sequence[Target], backlog: int, *, reuse_port: bool = False, inherited: SocketOptions = ()
+) -> list[NativeListener]:
     """Listen on every target with one port; where theirs is 0, the system's choice for the first serves all.
 
     Of several targets, those of a family that this host lacks are left out.
+
+    Args:
+      inherited: Options for what is accepted there, where the system has them.
 
     Raises: OSError, also if it lacks all of them, or has no ``reuse_port``.  Cancelled: every socket is closed.
     """
@@ -80,14 +85,16 @@ async def listen_on(targets: Sequence[Target], backlog: int, *, reuse_port: bool
     port_is_free = targets[0].address[1] == 0
     for draw in range(PORT_DRAWS):
         try:
-            return await _listen_on_one_port(targets, backlog, options)
+            return await _listen_on_one_port(targets, backlog, options, inherited)
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE or not port_is_free or len(targets) == 1 or draw == PORT_DRAWS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-async def _listen_on_one_port(targets: Sequence[Target], backlog: int, options: SocketOptions) -> list[NativeListener]:
+async def _listen_on_one_port(
+    targets: Sequence[Target], backlog: int, options: SocketOptions, inherited: SocketOptions
+) -> list[NativeListener]:
     socks: list[NativeSocket] = []
     lacking: OSError | None = None
     port = targets[0].address[1]
@@ -95,7 +102,8 @@ async def _listen_on_one_port(targets: Sequence[Target], backlog: int, options: 
         for target in targets:
             host, _, *scope = target.address
             try:
-                sock = await _listen(attrs.evolve(target, address=(host, port, *scope)), backlog, options)
+                there = attrs.evolve(target, address=(host, port, *scope))
+                sock = await _listen(there, backlog, options, inherited)
             except OSError as exc:
                 if not _lacks_family(exc, target):
                     raise
@@ -120,11 +128,14 @@ def _lacks_family(exc: OSError, target: Target) -> bool:
     return exc.errno == errno.EAFNOSUPPORT or (exc.errno == errno.EADDRNOTAVAIL and target.address[0] == "::1")
 
 
-async def _listen(target: Target, backlog: int, options: SocketOptions) -> trio.socket.SocketType:
+async def _listen(
+    target: Target, backlog: int, options: SocketOptions, inherited: SocketOptions
+) -> trio.socket.SocketType:
     # Every accepted connection inherits the listener's TCP_NODELAY, which saves each one a system call.
     options = (*options, (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
     sock = await bind_socket(target, options, dual_stack=target.dual_stack)
     try:
+        set_where_possible(sock, inherited)
         sock.listen(backlog)
     except BaseException:
         sock.close()

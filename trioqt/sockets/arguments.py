@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import math
 import operator
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
@@ -18,6 +19,7 @@ __all__ = [
     "check_handler",
     "check_host",
     "check_hosts",
+    "check_limit",
     "check_port",
     "check_seconds",
     "check_size",
@@ -131,6 +133,16 @@ def _returns_only_constants(function: FunctionType) -> bool:
             return False
         before = instruction.opname
     return True
+
+
+def check_limit(seconds: float | None, name: str) -> float | None:
+    """A time in seconds, or None where there is no limit, which infinity is too.  Raises: TypeError, ValueError."""
+    if seconds is None:
+        return None
+    seconds = check_seconds(seconds, name)
+    if not seconds:
+        raise ValueError(f"{name} must be more than 0 s")
+    return None if seconds == math.inf else seconds
 
 
 def check_char(char: bytes) -> bytes:

@@ -26,6 +26,7 @@ from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
 from trioqt.links.native import reset_on_close
 from trioqt.links.stream import StreamLink
+from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import AbstractSocket, Generation
 from trioqt.sockets.native_options import set_option
 from trioqt.sockets.nursery_ends import at_end_of
@@ -335,6 +336,8 @@ class Connection(AbstractSocket):
         link = self._link
         if link is None or self._machine.state is not CONNECTED:
             self._refuse("receive")
+        if isinstance(link, TimedLink) and self._read_buffer.held:
+            link.ask()
         if self._watcher_waits:
             await self._park()
             self._check_same(generation, "receive")
@@ -361,6 +364,8 @@ class Connection(AbstractSocket):
             await self._wait_changed()
         finally:
             self._parked = False
+            if isinstance(self._link, TimedLink):
+                self._link.leave()
 
     async def _receive(self, link: Link, max_bytes: int | None) -> bytes | None:
         """Wait for bytes on ``link``; ``b""`` at the peer's end.  Cancelled: nothing was taken.
@@ -474,6 +479,8 @@ class Connection(AbstractSocket):
     def _start_drainer(self) -> None:
         link = self._link
         if self._drain_scope is None and link is not None:
+            if isinstance(link, TimedLink):
+                link.queue()
             self._drain_scope = self._own_scope()
             self._start(self._drain, link, self._drain_scope)
 

@@ -30,17 +30,20 @@ from trioqt.core.errors import (
     reason_of,
 )
 from trioqt.core.events import AcceptError, NewConnection
+from trioqt.core.options import inherited_options
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import Target, look_up
 from trioqt.links.native import NativeListener
-from trioqt.sockets.arguments import Host, check_hosts, check_port, check_size, spelled
+from trioqt.sockets.arguments import Host, check_hosts, check_limit, check_port, check_size, spelled
 from trioqt.sockets.descriptors import open_listener
+from trioqt.sockets.peer_limit import PeerLimit
 from trioqt.sockets.serving import Serving
 from trioqt.sockets.survived_bugs import tell_bug
 from trioqt.sockets.tcp_socket import TcpSocket
+from trioqt.sockets.time_limits import TimeLimits
 from trioqt.sockets.trouble_log import TroubleLog
 
 __all__ = ["TcpServer"]
@@ -100,6 +103,17 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         is closed, which is told as ``AcceptError`` and logged, and the next one is served.
       max_connections: At this many open connections the server stops accepting until one ends; exact.  None: no limit
         but the system's, which is handled.
+      max_connections_per_peer: How many one address may have open; further ones are reset, which is told as
+        ``AcceptError`` and logged.  An IPv4-mapped address is the same as its IPv4 form.  None: no limit.
+      idle_limit: After so many seconds in which no byte moved in either direction a connection fails with
+        SOCKET_TIMEOUT: the handler's call raises it, it is told as ``ErrorOccurred``, and the peer sees a reset.
+        Whoever works in silence for longer needs a higher one.  None: no limit.
+      stall_limit: The same, but for the time in which a byte is due: bytes are queued that the peer does not take, or a
+        ``receive_...`` or ``wait_for_ready_read`` waits with a part there of what has begun, as half a line.  Who is
+        silent between two messages is idle, and not stalled.  None: no limit.
+      keep_alive: Vanished peers are noticed within 2 minutes: silent ones are asked after 60 s and then every 10 s, and
+        six questions, or 120 s in which they acknowledge nothing or take nothing, end the connection.  Options that
+        the factory's socket has of its own win.
     """
 
     __slots__ = (
@@ -110,26 +124,62 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         "_error",
         "_error_string",
         "_factory",
+        "_inherited",
         "_listeners",
         "_machine",
         "_manager",
         "_max_connections",
         "_most_connections",
         "_opener",
+        "_peer_limit",
         "_port",
+        "_time_limits",
     )
 
     @overload
     def __init__(
-        self: TcpServer[TcpSocket], socket_factory: None = None, *, max_connections: int | None = None
+        self: TcpServer[TcpSocket],
+        socket_factory: None = None,
+        *,
+        max_connections: int | None = None,
+        max_connections_per_peer: int | None = None,
+        idle_limit: float | None = None,
+        stall_limit: float | None = None,
+        keep_alive: bool = True,
     ) -> None: ...
     @overload
-    def __init__(self, socket_factory: Callable[[], SocketT], *, max_connections: int | None = None) -> None: ...
-    def __init__(self, socket_factory: Any = None, *, max_connections: int | None = None) -> None:
+    def __init__(
+        self,
+        socket_factory: Callable[[], SocketT],
+        *,
+        max_connections: int | None = None,
+        max_connections_per_peer: int | None = None,
+        idle_limit: float | None = None,
+        stall_limit: float | None = None,
+        keep_alive: bool = True,
+    ) -> None: ...
+    def __init__(
+        self,
+        socket_factory: Any = None,
+        *,
+        max_connections: int | None = None,
+        max_connections_per_peer: int | None = None,
+        idle_limit: float | None = None,
+        stall_limit: float | None = None,
+        keep_alive: bool = True,
+    ) -> None:
         if socket_factory is not None and not callable(socket_factory):
             raise TypeError(f"a socket factory is callable, not {type(socket_factory).__name__}")
         if max_connections is not None:
             max_connections = check_size(max_connections, "max_connections", least=1)
+        self._peer_limit: PeerLimit | None = None
+        if max_connections_per_peer is not None:
+            most = check_size(max_connections_per_peer, "max_connections_per_peer", least=1)
+            self._peer_limit = PeerLimit(most)
+        idle_limit, stall_limit = check_limit(idle_limit, "idle_limit"), check_limit(stall_limit, "stall_limit")
+        has_time_limits = idle_limit is not None or stall_limit is not None
+        self._time_limits = TimeLimits(idle_limit, stall_limit) if has_time_limits else None
+        self._inherited = inherited_options(keep_alive=bool(keep_alive))
         super().__init__()
         self._factory: Callable[[], Any] = TcpSocket if socket_factory is None else socket_factory
         self._max_connections = max_connections
@@ -245,8 +295,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         backlog = BACKLOG if backlog is None else min(check_size(backlog, "backlog", least=0), BACKLOG)
         self._check_can_listen()
         try:
-            targets = [target for each in hosts for target in await _targets(each, port)]
-            listeners = await listen_on(list(dict.fromkeys(targets)), backlog, reuse_port=bool(reuse_port))
+            targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
+            listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), inherited=self._inherited)
         except (OSError, UnicodeError) as exc:
             where = ", ".join(spelled(each) or "no address" for each in hosts)
             kind, message = kind_of(exc), f"cannot listen on {where} port {port}: {reason_of(exc)}"
@@ -267,7 +317,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         descriptor = operator.index(descriptor)
         self._check_can_listen()
         try:
-            sock = open_listener(descriptor)
+            sock = open_listener(descriptor, self._inherited)
         except SocketError as error:
             self._error, self._error_string = error.kind, error.message
             raise
@@ -402,6 +452,12 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     def _admit(self, link: Link, peer: Sockaddr) -> None:
         """An accepted connection becomes a socket with an owner; if it cannot, that ends it and no more."""
         assert self._nursery is not None
+        if self._peer_limit is not None and self._peer_limit.is_reached(peer[0]):
+            link.close(reset=True)
+            self._refused(self._peer_limit, peer)
+            return
+        if self._time_limits is not None:
+            link = self._time_limits.timed(link)
         sock: SocketT | None = None
         try:
             sock = self._make_socket()
@@ -418,6 +474,11 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             self._cannot_take(peer, exc)
             return
         self._most_connections = max(self._most_connections, len(self._connections))
+        if id(sock) in self._connections:  # else it has ended already
+            if self._peer_limit is not None:
+                self._peer_limit.count(sock, peer[0])
+            if self._time_limits is not None:
+                self._time_limits.watch(sock, self._nursery)
         if self._machine.state is SocketState.LISTENING:
             self._give(sock)
         else:
@@ -465,7 +526,19 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._ended[id(sock)] = sock
         if sock._handler is None:
             self._count_finished()
+        if self._peer_limit is not None:
+            self._peer_limit.forget(sock)
+        if self._time_limits is not None:
+            self._time_limits.forget(sock)
         self._lot.unpark_all()
+
+    def _refused(self, limit: PeerLimit, peer: Sockaddr) -> None:
+        address = from_sockaddr(peer)
+        message = f"refused a connection from {location(address, peer[1])}, which has {limit.most:,} already"
+        if self._subscriptions:
+            self._post(AcceptError(ErrorKind.LIMIT_EXCEEDED, message))
+        assert self._log is not None
+        self._log.tell("refused for its address", logging.WARNING, message)
 
     async def _accept_failed(self, exc: OSError) -> None:
         if exc.errno in ENDED_BEFORE_ACCEPT:
@@ -498,6 +571,19 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._give(sock)
 
     # -- what it says of itself -------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        if self.is_listening():
+            parts = [f"listening on {location(self._address, self._port)}"]
+        else:
+            parts = ["closed" if self._closed else "not listening"]
+        most = "" if self._max_connections is None else f" of at most {self._max_connections:,}"
+        parts.append(f"{len(self._connections):,}{most} connections")
+        if self._peer_limit is not None:
+            parts.append(f"max_connections_per_peer {self._peer_limit.most:,}")
+        if self._time_limits is not None:
+            parts.append(str(self._time_limits))
+        return f"<{type(self).__name__} {', '.join(parts)}>"
 
     def is_listening(self) -> bool:
         """Qt: isListening()."""

@@ -135,6 +135,9 @@ class VirtualSocket(Messages):
     ) -> None:
         self.close()
 
+    def arrived_at(self, now: float) -> float | None:
+        return self.end.arrived_at if isinstance(self.end, TcpEnd) else None
+
     # ---- options -------------------------------------------------------------------------------
 
     def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> Any:

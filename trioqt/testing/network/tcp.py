@@ -79,6 +79,7 @@ class TcpEnd(StreamEnd):
         "_sending",
         "_syn",
         "answer_lost",
+        "arrived_at",
         "binding",
         "expires",
         "host",
@@ -106,6 +107,7 @@ class TcpEnd(StreamEnd):
         self.expires: float = float("inf")
         self.is_over: bool = False
         self._receiving = Receiving(self.arrived)
+        self.arrived_at: float = -math.inf
         self._sending = Sending()
         # Acknowledgements on their way here: (time, next byte expected, end of the peer's room).  They are looked at
         # when somebody wants to know, so they cost no event; only who waits for one has it planned.
@@ -273,6 +275,8 @@ class TcpEnd(StreamEnd):
             receiving.early[packet.seq] = packet
             return
         if packet.seq == receiving.position:
+            if packet.kind == "DATA":
+                self.arrived_at = self.host.fabric.now()
             if receiving.take(packet):
                 self._feed("fin received")
             if self.waker is not None:
@@ -505,6 +509,10 @@ class TcpEnd(StreamEnd):
         """Send a segment that wants an answer."""
         if self.path is not None:
             self.path.send(Packet("PROBE", self.local, self.remote, b"", self))
+
+    def owes_nothing(self) -> bool:
+        """Is all that was sent acknowledged?"""
+        return not self._sending.unacked and not self._sending.unsent
 
     def give_up_peer(self) -> None:
         """It is silent for too long."""
