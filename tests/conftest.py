@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +11,9 @@ from tests import peers
 from tests.networks import Loopback, Network, Virtual
 from tests.peers import pytest_runtest_makereport as pytest_runtest_makereport
 from trioqt.testing import VirtualNetwork
+
+if TYPE_CHECKING:
+    from tests.certificates import Contexts
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -29,6 +33,14 @@ async def network(request: pytest.FixtureRequest) -> AsyncIterator[Network]:
         yield Virtual(net)
         left = [sock for host in net.hosts.values() for sock in host.sockets.values()]
         assert left == []  # as a kernel's socket tells by its ResourceWarning
+
+
+@pytest.fixture(scope="session")
+def tls() -> Contexts:
+    """A server with a certificate for peer.example, and a client that trusts who issued it."""
+    from tests.certificates import contexts  # here, for an environment without trustme
+
+    return contexts("peer.example")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import attrs
 
 from tests.conformance import trioqt_backend
-from tests.conformance.comparison import RULES, Comparison, compare
+from tests.conformance.comparison import Comparison, compare
 from tests.conformance.deviations import DEVIATIONS
-from tests.conformance.pyside6_backend import SCENARIO_FILES
+from tests.conformance.pyside6_backend import SCENARIO_FILES, SHARED_FILES
+from tests.conformance.rules import RULES
 from tests.conformance.trace import Entry, Scenario
 
 __all__ = [
@@ -31,8 +32,6 @@ __all__ = [
 ]
 
 HERE = Path(__file__).resolve().parent
-OWN = "scenarios_more.py"
-"""Those that the oracle does not have."""
 TRACES: Path = HERE / "traces"
 
 
@@ -44,7 +43,7 @@ def all_scenarios() -> dict[str, Scenario]:
 @functools.cache
 def shared_names() -> frozenset[str]:
     """The scenarios of the oracle."""
-    return frozenset(all_scenarios()) - frozenset(trioqt_backend.load([HERE / OWN]))
+    return frozenset(trioqt_backend.load(SHARED_FILES))
 
 
 def runs_of_qt(trace: Mapping[str, Any]) -> list[list[Entry]]:

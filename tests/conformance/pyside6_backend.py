@@ -34,11 +34,25 @@ import attrs
 from tests.conformance import names, trace
 from tests.conformance.trace import SCENARIOS, Entry, Scenario, Trace
 
-__all__ = ["NEEDS_NAMESPACE", "SCENARIO_FILES", "Recorded", "has_namespace", "left_out", "record", "write_trace"]
+__all__ = [
+    "NEEDS_NAMESPACE",
+    "SCENARIO_FILES",
+    "SHARED_FILES",
+    "Recorded",
+    "has_namespace",
+    "left_out",
+    "record",
+    "write_trace",
+]
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SCENARIO_FILES: tuple[Path, ...] = tuple(HERE / f"scenarios_{name}.py" for name in ("tcp", "server", "more"))
+SHARED_FILES: tuple[Path, ...] = tuple(sorted((HERE / "scenarios" / "shared").glob("*.py")))
+"""The scenarios of the oracle."""
+OWN_FILES: tuple[Path, ...] = tuple(sorted((HERE / "scenarios" / "own").glob("*.py")))
+"""Those that it does not have, in the same format.  Most show a row of the table of behaviours for which no recording
+was kept; the others are of the same kind."""
+SCENARIO_FILES: tuple[Path, ...] = SHARED_FILES + OWN_FILES
 
 # Why a scenario cannot be recorded on the plain loopback.
 NAMES = "looks up names that end in .test"

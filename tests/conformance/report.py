@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 
 from tests.conformance.catalogue import TRACES, Result, Summary, judge_all, shared_names
-from tests.conformance.comparison import RULES
 from tests.conformance.deviations import DEVIATIONS
 from tests.conformance.rows import ROWS
+from tests.conformance.rules import RULES
 
 __all__ = ["markdown"]
 

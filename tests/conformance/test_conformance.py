@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.catalogue import all_scenarios, expected_differences, judge, recorded, shared_names
-from tests.conformance.comparison import RULES
 from tests.conformance.deviations import DEVIATIONS
 from tests.conformance.pyside6_backend import NEEDS_NAMESPACE
 from tests.conformance.rows import ROWS
+from tests.conformance.rules import RULES
 from tests.conformance.trace import Entry
 from tests.conformance.trioqt_backend import run
 

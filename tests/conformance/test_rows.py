@@ -25,7 +25,7 @@ def scenarios() -> frozenset[str]:
     """The functions under ``@scenario(...)`` in the files of scenarios."""
     return frozenset(
         function.name
-        for path in HERE.glob("scenarios_*.py")
+        for path in (HERE / "scenarios").rglob("*.py")
         for function in functions(path)
         for decorator in function.decorator_list
         if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "scenario"

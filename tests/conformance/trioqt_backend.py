@@ -12,8 +12,9 @@ from unittest import mock
 
 import trio
 
-from tests.conformance import stand_in, trace
+from tests.conformance import trace
 from tests.conformance.stage import Stage
+from tests.conformance.stand_in import modules, on_stage
 from tests.conformance.trace import Entry, Scenario, Trace
 
 __all__ = ["load", "run"]
@@ -27,9 +28,9 @@ def _module(name: str, namespace: types.SimpleNamespace) -> types.ModuleType:
 
 MODULES: dict[str, types.ModuleType] = {
     "PySide6": types.ModuleType("PySide6"),
-    "PySide6.QtCore": _module("PySide6.QtCore", stand_in.CORE),
-    "PySide6.QtNetwork": _module("PySide6.QtNetwork", stand_in.NETWORK),
-    "shiboken6": _module("shiboken6", stand_in.SHIBOKEN),
+    "PySide6.QtCore": _module("PySide6.QtCore", modules.CORE),
+    "PySide6.QtNetwork": _module("PySide6.QtNetwork", modules.NETWORK),
+    "shiboken6": _module("shiboken6", modules.SHIBOKEN),
     "harness": trace,
 }
 """What a scenario imports, in its functions too."""
@@ -48,8 +49,8 @@ def load(files: Iterable[Path]) -> dict[str, Scenario]:
 class TrioqtBackend:
     """See ``trace.Backend``."""
 
-    network = stand_in.NETWORK
-    core = stand_in.CORE
+    network = modules.NETWORK
+    core = modules.CORE
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -76,7 +77,7 @@ class TrioqtBackend:
 def run(scenario: Scenario) -> tuple[list[Entry], str]:
     """Its entries, and how it ended: ``ok``, or what it raised."""
     stage = Stage()
-    stand_in.use(stage)
+    on_stage.use(stage)
     ended: list[tuple[list[Entry], str]] = []
 
     def play() -> None:

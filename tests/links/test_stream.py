@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import attrs
 import pytest
 import trio
 import trio.testing
-import trustme
 
+from tests.certificates import Contexts
+from tests.streams import OnlyStream
 from trioqt import (
     Disconnected,
     ErrorKind,
@@ -30,50 +29,25 @@ from trioqt.links.stream import StreamLink
 CONNECTED, CLOSING, UNCONNECTED = SocketState.CONNECTED, SocketState.CLOSING, SocketState.UNCONNECTED
 
 
-class OneWay(trio.abc.Stream):
+class OneWay(OnlyStream):
     """A stream that cannot finish sending, and says what was asked of it."""
 
     def __init__(self, below: trio.abc.Stream) -> None:
-        self.below = below
+        super().__init__(below)
         self.asked: list[int | None] = []
         self.ends: list[str] = []
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         self.asked.append(max_bytes)
-        return await self.below.receive_some(max_bytes)
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self.below.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.below.wait_send_all_might_not_block()
+        return await super().receive_some(max_bytes)
 
     async def aclose(self) -> None:
         self.ends.append("forced" if trio.current_effective_deadline() == -math.inf else "in order")
-        await self.below.aclose()
-
-
-@attrs.frozen
-class Context:
-    """The two sides of TLS."""
-
-    client: ssl.SSLContext
-    server: ssl.SSLContext
-
-
-@pytest.fixture(scope="module")
-def tls() -> Context:
-    """A server with a certificate for peer.example, and a client that trusts who issued it."""
-    authority = trustme.CA()
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("peer.example").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return Context(client, server)
+        await super().aclose()
 
 
 @asynccontextmanager
-async def tls_pair(tls: Context) -> AsyncIterator[tuple[TcpSocket, trio.SSLStream[trio.abc.Stream]]]:
+async def tls_pair(tls: Contexts) -> AsyncIterator[tuple[TcpSocket, trio.SSLStream[trio.abc.Stream]]]:
     """A socket over TLS, and trio's stream at the other end."""
     ours, theirs = trio.testing.memory_stream_pair()
     peer: trio.SSLStream[trio.abc.Stream] = trio.SSLStream(theirs, tls.server, server_side=True)
@@ -444,7 +418,7 @@ async def test_a_broken_stream_is_a_lost_connection() -> None:
 # ---- TLS ---------------------------------------------------------------------------------------
 
 
-async def test_lines_over_tls_both_ways(tls: Context) -> None:
+async def test_lines_over_tls_both_ways(tls: Contexts) -> None:
     """trio's TLS below, our lines above: the whole of a conversation, ended with TLS's own goodbye."""
     async with tls_pair(tls) as (sock, peer):
         events: list[Event] = []
@@ -476,7 +450,7 @@ async def test_lines_over_tls_both_ways(tls: Context) -> None:
     ]
 
 
-async def test_a_megabyte_over_tls_arrives_whole(tls: Context) -> None:
+async def test_a_megabyte_over_tls_arrives_whole(tls: Contexts) -> None:
     """TLS has records of its own; what is queued is sent whole and in order through them."""
     data = bytes(range(256)) * 4096
 
@@ -496,7 +470,7 @@ async def test_a_megabyte_over_tls_arrives_whole(tls: Context) -> None:
     assert received == data
 
 
-async def test_a_truncated_tls_connection_is_no_end(tls: Context) -> None:
+async def test_a_truncated_tls_connection_is_no_end(tls: Contexts) -> None:
     """Without TLS's goodbye anybody in between may have cut it off; what came before stays readable."""
     async with tls_pair(tls) as (sock, peer):
         async with sock:
@@ -511,7 +485,7 @@ async def test_a_truncated_tls_connection_is_no_end(tls: Context) -> None:
     assert rest == b"half a sen"
 
 
-async def test_aborting_over_tls_says_no_goodbye(tls: Context) -> None:
+async def test_aborting_over_tls_says_no_goodbye(tls: Contexts) -> None:
     """The peer must not take what it has for the whole."""
     async with tls_pair(tls) as (sock, peer):
         async with sock:

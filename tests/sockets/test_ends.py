@@ -5,16 +5,15 @@ from __future__ import annotations
 import errno
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.networks import Network, RawPeer
+from tests.networks import Network
 from tests.sockets.arrivals import bytes_arrived, fill, finish_arrived, reset_arrived, tcp_state, until
+from tests.sockets.pairs import connection
+from tests.streams import OnlyStream
 from trioqt import (
     BytesWritten,
     Connected,
@@ -32,32 +31,6 @@ from trioqt import (
 )
 
 CLOSING, UNCONNECTED = StateChanged(SocketState.CLOSING), StateChanged(SocketState.UNCONNECTED)
-
-
-@attrs.frozen
-class Connection:
-    """A socket of ours and the scripted peer at its other end."""
-
-    sock: TcpSocket
-    peer: RawPeer
-
-    async def arrive(self, data: bytes) -> None:
-        """``data`` is sent by the peer, and is with the kernel on our side when this returns."""
-        await self.peer.send(data)
-        await bytes_arrived(self.sock, len(data))
-
-
-@asynccontextmanager
-async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
-    """A connected socket that nobody watches; aborted at the end of the block."""
-    async with trio.open_nursery() as nursery:
-        sock, peer = await network.connected(nursery, **options)
-        try:
-            yield Connection(sock, peer)
-        finally:
-            sock.abort()
-            peer.close()
-            nursery.cancel_scope.cancel()
 
 
 async def all_of(events: AsyncIterator[Event], sock: TcpSocket) -> list[Event]:
@@ -166,8 +139,7 @@ async def test_an_end_that_meets_the_peers_waits_for_the_queue_all_the_same(netw
         accepted = await fill(pair.sock)
         await pair.peer.send(b"abc")
         await until(lambda: pair.sock.bytes_available() == 3)
-        pair.peer.finish()
-        await finish_arrived(pair.sock)
+        await pair.finish()
         read = pair.sock.read(3)
         states = []
         async with trio.open_nursery() as nursery:
@@ -214,8 +186,7 @@ async def test_a_reset_in_an_idle_moment_is_raised_by_the_next_call(
 ) -> None:
     """Nobody watches, so nobody knows; the first call that needs the connection finds it, and so do all after."""
     async with connection(network) as pair:
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
         before = pair.sock.state()
         pair.sock.bytes_available()
 
@@ -233,8 +204,7 @@ async def test_a_reset_in_an_idle_moment_is_raised_by_the_next_call(
 async def test_the_first_call_after_a_reset_finds_it_by_itself(network: Network, call: str) -> None:
     """Each of them asks the system, and raises what it says."""
     async with connection(network) as pair:
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
 
         assert reason(await failure(lambda: CALLS[call](pair.sock))) == RESET
         assert pair.sock.state() is SocketState.UNCONNECTED
@@ -277,8 +247,7 @@ async def test_a_reset_is_told_in_qts_order_when_it_is_found_while_writing(netwo
     async with connection(network, read_buffer_size=3) as pair, pair.sock.events() as events:
         await pair.arrive(b"abcdef")  # the watcher stands by, because the buffer is full
         await until(lambda: pair.sock.bytes_available() == 3)
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
         error = await failure(lambda: pair.sock.write(b"x"))
 
         assert (reason(error), pair.sock.read_all()) == (RESET, b"abcdef")
@@ -294,8 +263,7 @@ async def test_after_a_reset_found_by_a_send_there_are_bytes_and_then_the_error(
     """The kernel reports a reset once, to the send, and an end to the next read: that is no end, and is not told."""
     async with connection(network) as pair:
         await pair.arrive(b"one\ntwo\nthr")
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
         sent = await failure(lambda: pair.sock.send_all(b"x"))
 
         got = [await pair.sock.receive_line(), await pair.sock.receive_some(4)]
@@ -384,8 +352,7 @@ async def test_a_failure_lasts_until_connect_to_host_begins_anew(network: Networ
     """abort() and disconnect_from_host() do not clear it; a new attempt does, whatever becomes of it."""
     async with connection(network) as pair:
         await pair.arrive(b"old")
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
         errors = [await failure(lambda: pair.sock.write(b"x"))]
         await pair.sock.disconnect_from_host()
         errors.append(await failure(lambda: pair.sock.write(b"x")))
@@ -744,8 +711,7 @@ async def test_a_close_that_loses_queued_bytes_raises_and_closes(network: Networ
 async def test_a_disconnect_of_a_lost_connection_has_nothing_to_say(network: Network) -> None:
     """No queued byte was lost, and UNCONNECTED is what was wanted."""
     async with connection(network) as pair:
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
 
         await pair.sock.disconnect_from_host()
 
@@ -758,8 +724,7 @@ async def test_disconnecting_after_finishing_both_ways_is_quick(
     """Nothing can arrive any more, so unread bytes are no reason to wait."""
     async with connection(network) as pair:
         await pair.arrive(b"unread")
-        pair.peer.finish()
-        await finish_arrived(pair.sock)
+        await pair.finish()
         await pair.sock.send_eof()
 
         await pair.sock.disconnect_from_host()
@@ -767,24 +732,15 @@ async def test_disconnecting_after_finishing_both_ways_is_quick(
         assert (pair.sock.state(), pair.sock.read_all()) == (SocketState.UNCONNECTED, b"unread")
 
 
-class FailingGoodbye(trio.abc.Stream):
+class FailingGoodbye(OnlyStream):
     """A stream whose orderly end fails, as TLS over a connection that is gone."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
+    def __init__(self, below: trio.abc.Stream) -> None:
+        super().__init__(below)
         self.said = 0
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self.stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self.stream.receive_some(max_bytes)
-
     async def aclose(self) -> None:
-        await trio.aclose_forcefully(self.stream)
+        await trio.aclose_forcefully(self.below)
         self.said += 1
         raise trio.BrokenResourceError("no goodbye")
 

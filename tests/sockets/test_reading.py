@@ -4,44 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.networks import Network, RawPeer, Virtual
-from tests.sockets.arrivals import bytes_arrived, finish_arrived, reset_arrived, unread_bytes, until
+from tests.networks import Network, Virtual
+from tests.sockets.arrivals import bytes_arrived, unread_bytes, until
+from tests.sockets.pairs import connection
 from trioqt import ErrorKind, SocketError, SocketOption, SocketState, TcpSocket
-
-
-@attrs.frozen
-class Connection:
-    """A socket of ours and the scripted peer at its other end."""
-
-    sock: TcpSocket
-    peer: RawPeer
-
-    async def arrive(self, data: bytes) -> None:
-        """``data`` is sent by the peer, and is with the kernel on our side when this returns."""
-        there = unread_bytes(self.sock.socket_descriptor())
-        await self.peer.send(data)
-        await bytes_arrived(self.sock, there + len(data))
-
-
-@asynccontextmanager
-async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
-    """A connected socket that nobody watches; aborted at the end of the block."""
-    async with trio.open_nursery() as nursery:
-        sock, peer = await network.connected(nursery, **options)
-        try:
-            yield Connection(sock, peer)
-        finally:
-            sock.abort()
-            peer.close()
-            nursery.cancel_scope.cancel()
-
 
 # ---- what has arrived is seen without waiting --------------------------------------------------
 
@@ -468,8 +439,7 @@ async def test_bytes_in_front_of_the_peers_end_can_be_read(network: Network) -> 
     """The end is found behind the bytes, and takes nothing away."""
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words")
-        pair.peer.finish()
-        await finish_arrived(pair.sock)
+        await pair.finish()
 
         got = [pair.sock.read(3), pair.sock.read(100), pair.sock.read(100), pair.sock.read(100)]
 
@@ -481,8 +451,7 @@ async def test_bytes_in_front_of_a_reset_can_be_read(network: Network) -> None:
     """The reset came before anybody had read; sync verbs tell it by state() and error(), and give all bytes."""
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words")
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
 
         got = [pair.sock.read(3), pair.sock.read(100), pair.sock.read(100), pair.sock.read(100)]
 
@@ -495,8 +464,7 @@ async def test_bytes_in_front_of_a_failed_write_can_be_read(network: Network) ->
     """The write finds the reset first; everything that had arrived is saved, more than the bound if need be."""
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words\nand more")
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
 
         with pytest.raises(SocketError) as lost:
             pair.sock.write(b"x")
@@ -513,8 +481,7 @@ async def test_bytes_that_had_arrived_can_be_read_after_disconnecting(network: N
     async with connection(network, read_buffer_size=4) as pair:
         await pair.arrive(b"last words")
         pair.sock.peek(buffered)
-        pair.peer.finish()
-        await finish_arrived(pair.sock)
+        await pair.finish()
 
         await pair.sock.disconnect_from_host()
 
@@ -558,8 +525,7 @@ async def test_a_transaction_outlives_the_connection(network: Network) -> None:
         await pair.arrive(b"abcdef")
         pair.sock.start_transaction()
         pair.sock.read(3)
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
         pair.sock.bytes_available()
         state = pair.sock.state()
 

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback, Network, RawPeer
-from tests.sockets.arrivals import bytes_arrived, finish_arrived, reset_arrived, unread_bytes
+from tests.networks import Loopback, Network
+from tests.sockets.arrivals import unread_bytes
+from tests.sockets.pairs import connection
 from trioqt import ErrorKind, SocketError, SocketState, TcpSocket
 
 Call = Callable[[TcpSocket], Awaitable[object]]
@@ -33,33 +33,6 @@ WAITS: dict[str, Call] = {
 every_wait = pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 # Those that take what is in the buffer without asking for their turn each time.
 FROM_BUFFER = ("receive_line", "receive_until", "receive_exactly", "lines")
-
-
-@attrs.frozen
-class Connection:
-    """A socket of ours and the scripted peer at its other end."""
-
-    sock: TcpSocket
-    peer: RawPeer
-
-    async def arrive(self, data: bytes) -> None:
-        """``data`` is sent by the peer, and is with the kernel on our side when this returns."""
-        there = unread_bytes(self.sock.socket_descriptor())
-        await self.peer.send(data)
-        await bytes_arrived(self.sock, there + len(data))
-
-
-@asynccontextmanager
-async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
-    """A connected socket that nobody watches; aborted at the end of the block."""
-    async with trio.open_nursery() as nursery:
-        sock, peer = await network.connected(nursery, **options)
-        try:
-            yield Connection(sock, peer)
-        finally:
-            sock.abort()
-            peer.close()
-            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -455,8 +428,7 @@ async def test_ready_read_of_a_lost_connection(network: Network) -> None:
     """Bytes in front of the reset first; then the failure, every time."""
     async with connection(network) as pair:
         await pair.arrive(b"abc")
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
 
         ready = await pair.sock.wait_for_ready_read()
         refused = [await refusal(pair.sock.wait_for_ready_read) for _ in range(2)]
@@ -720,8 +692,7 @@ async def test_receiving_on_a_closed_socket(network: Network, wait: Call, peer_f
     async with connection(network) as pair:
         await pair.arrive(b"abc")
         if peer_finished:
-            pair.peer.finish()
-            await finish_arrived(pair.sock)
+            await pair.finish()
             await pair.sock.receive_exactly(3)
             await pair.sock.receive_some()
         else:
@@ -748,8 +719,7 @@ async def test_receiving_on_an_aborted_socket(network: Network, wait: Call) -> N
 async def test_a_failure_is_raised_by_every_receiving_call(network: Network, wait: Call) -> None:
     """With the system's error as its cause, and the same each time; a new exception, so tracebacks do not pile up."""
     async with connection(network) as pair:
-        pair.peer.reset()
-        await reset_arrived(pair.sock)
+        await pair.reset()
 
         errors = []
         for _ in range(2):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import array
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
 from tests.networks import Network, RawPeer
 from tests.sockets.arrivals import fill
+from tests.sockets.pairs import Connection, connection
+from tests.streams import OnlyStream
 from trioqt import BytesWritten, ErrorKind, SocketError, SocketState, TcpSocket
 
 Call = Callable[[TcpSocket], Awaitable[object]]
@@ -28,27 +28,6 @@ SENDS: dict[str, Call] = {
 }
 # fmt: on
 every_send = pytest.mark.parametrize("send", SENDS.values(), ids=SENDS)
-
-
-@attrs.frozen
-class Connection:
-    """A socket of ours and the scripted peer at its other end."""
-
-    sock: TcpSocket
-    peer: RawPeer
-
-
-@asynccontextmanager
-async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
-    """A connected socket that nobody watches; aborted at the end of the block."""
-    async with trio.open_nursery() as nursery:
-        sock, peer = await network.connected(nursery, **options)
-        try:
-            yield Connection(sock, peer)
-        finally:
-            sock.abort()
-            peer.close()
-            nursery.cancel_scope.cancel()
 
 
 async def refusal(call: Callable[[], Awaitable[object]]) -> tuple[ErrorKind, str]:
@@ -597,25 +576,6 @@ async def test_what_is_written_while_send_eof_waits_goes_out_before_the_end() ->
 
         assert 0 < queued < 65536
         assert bytes(received) == data + b"late"
-
-
-class OnlyStream(trio.abc.Stream):
-    """A stream without ``send_eof``."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self.stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self.stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        await self.stream.aclose()
 
 
 async def test_send_eof_over_a_stream_that_cannot_says_so() -> None:

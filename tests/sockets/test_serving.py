@@ -7,7 +7,7 @@ import functools
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from tests.networks import Loopback, Network, RawPeer
+from tests.sockets.echoing import echo
 from trioqt import (
     ConnectionFinished,
     ErrorKind,
@@ -27,12 +28,6 @@ from trioqt import (
 )
 
 Handler = Callable[[TcpSocket], Awaitable[object]]
-
-
-async def echo(sock: TcpSocket) -> None:
-    """Everything back."""
-    async for chunk in sock:
-        await sock.send_all(chunk)
 
 
 async def start(
@@ -55,6 +50,55 @@ def leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in leaves(inner)]
     return [error]
+
+
+async def serve_until(
+    entered: trio.Event, server: TcpServer[Any], handler: Handler, *, isolate: bool = False
+) -> trio.CancelScope:
+    """Serve until a handler has set ``entered``, and then be cancelled; by this scope."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(functools.partial(server.serve, handler, isolate=isolate))
+            await entered.wait()
+            scope.cancel()
+    return scope
+
+
+def failing_when_cancelled(error: Exception, entered: trio.Event) -> Handler:
+    """A handler with a nursery, which ends by ``error`` and the cancellation at once."""
+
+    async def fails() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    async def handler(sock: TcpSocket) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(fails)
+            await trio.testing.wait_all_tasks_blocked()
+            entered.set()
+            await trio.sleep_forever()
+
+    return handler
+
+
+async def raise_beside_another(
+    network: Network, server: TcpServer[Any], events: AsyncIterator[ConnectionFinished]
+) -> tuple[int, bytes, ConnectionFinished, bytes]:
+    """One client lets its handler raise, another one goes on.
+
+    | the port of the one | what it received | the event of its end | what the other one received |
+    """
+    with await network.raw_connect(server.server_port()) as other:
+        with await network.raw_connect(server.server_port()) as client:
+            port = client.sock.getsockname()[1]
+            await client.send(b"raise")
+            end = await client.receive_to_end()
+        finished = await anext(events)
+        await other.send(b"hello")
+        return port, end, finished, await other.receive(5)
 
 
 # ---- A task for each -----------------------------------------------------------------------------
@@ -263,16 +307,9 @@ async def test_a_vanished_peer_is_no_bug(
 
     async with TcpServer() as server, server.events(ConnectionFinished) as events:
         await start(nursery, server, network, handler, isolate=isolate)
-        with await network.raw_connect(server.server_port()) as sibling:
-            with await network.raw_connect(server.server_port()) as client:
-                port = client.sock.getsockname()[1]
-                await client.send(b"raise")
-                end = await client.receive_to_end()
-            finished = await anext(events)
-            await sibling.send(b"hello")
+        port, end, finished, got = await raise_beside_another(network, server, events)
 
-            assert await sibling.receive(5) == b"hello"
-        assert end == b""
+        assert (end, got) == (b"", b"hello")
         assert finished == ConnectionFinished(HostAddress.LOCAL_HOST, port, error)
         assert finished.error is error
         assert await answers(network, server)
@@ -380,14 +417,7 @@ async def test_isolate_keeps_a_bug_to_its_connection(
 
     async with TcpServer() as server, server.events(ConnectionFinished) as events:
         await start(nursery, server, network, handler, isolate=True)
-        with await network.raw_connect(server.server_port()) as sibling:
-            with await network.raw_connect(server.server_port()) as client:
-                port = client.sock.getsockname()[1]
-                await client.send(b"raise")
-                end = await client.receive_to_end()
-            finished = await anext(events)
-            await sibling.send(b"hello")
-            got = await sibling.receive(5)
+        port, end, finished, got = await raise_beside_another(network, server, events)
 
         assert (end, got) == (b"", b"hello")
         assert finished == ConnectionFinished(HostAddress.LOCAL_HOST, port, bug)
@@ -441,11 +471,7 @@ async def test_cancelling_serve_cancels_every_handler(
     async with TcpServer() as server, server.events(ConnectionFinished) as events:
         await server.listen(network.host)
         client = await network.raw_connect(server.server_port())
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(functools.partial(server.serve, handler, isolate=isolate))
-                await entered.wait()
-                scope.cancel()
+        scope = await serve_until(entered, server, handler, isolate=isolate)
         errors.append((await anext(events)).error)
         with client, pytest.raises(ConnectionResetError):  # bytes were dropped
             await client.receive_to_end()
@@ -468,31 +494,14 @@ async def test_a_group_of_a_cancellation_and_a_vanished_peer_is_a_cancellation(
 
     The SocketError in such a group used to go out of a cancelled ``serve`` as if it were a bug.
     """
+    gone = SocketError(ErrorKind.REMOTE_HOST_CLOSED, "gone meanwhile")
     entered = trio.Event()
     errors: list[BaseException | None] = []
-
-    async def fails_when_cancelled() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise SocketError(ErrorKind.REMOTE_HOST_CLOSED, "gone meanwhile")
-
-    async def handler(sock: TcpSocket) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.sleep_forever)
-            nursery.start_soon(fails_when_cancelled)
-            await trio.testing.wait_all_tasks_blocked()
-            entered.set()
-            await trio.sleep_forever()
 
     async with TcpServer() as server, server.events(ConnectionFinished) as events:
         await server.listen(network.host)
         with await network.raw_connect(server.server_port()):
-            with trio.CancelScope() as scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(functools.partial(server.serve, handler, isolate=isolate))
-                    await entered.wait()
-                    scope.cancel()
+            scope = await serve_until(entered, server, failing_when_cancelled(gone, entered), isolate=isolate)
             errors.append((await anext(events)).error)
 
     assert scope.cancelled_caught
@@ -506,30 +515,13 @@ async def test_isolate_keeps_a_bug_that_comes_with_a_cancellation(
     network: Network, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The bug is logged, the cancellation goes out, alone."""
+    bug = ValueError("a bug in the clean-up")
     entered = trio.Event()
-
-    async def fails_when_cancelled() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise ValueError("a bug in the clean-up")
-
-    async def handler(sock: TcpSocket) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.sleep_forever)
-            nursery.start_soon(fails_when_cancelled)
-            await trio.testing.wait_all_tasks_blocked()
-            entered.set()
-            await trio.sleep_forever()
 
     async with TcpServer() as server:
         await server.listen(network.host)
         with await network.raw_connect(server.server_port()):
-            with trio.CancelScope() as scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(functools.partial(server.serve, handler, isolate=True))
-                    await entered.wait()
-                    scope.cancel()
+            scope = await serve_until(entered, server, failing_when_cancelled(bug, entered), isolate=True)
 
     assert scope.cancelled_caught
     (record,) = caplog.records
@@ -555,11 +547,8 @@ async def test_without_isolate_a_bug_that_comes_with_a_cancellation_goes_out(net
     async with TcpServer() as server:
         await server.listen(network.host)
         with await network.raw_connect(server.server_port()):
-            with pytest.RaisesGroup(ValueError, flatten_subgroups=True), trio.CancelScope() as scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(server.serve, handler)
-                    await entered.wait()
-                    scope.cancel()
+            with pytest.RaisesGroup(ValueError, flatten_subgroups=True):
+                await serve_until(entered, server, handler)
 
 
 async def test_an_interrupt_goes_out_of_a_mixed_group_alone_if_isolated(

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from tests.networks import Network
+from tests.sources import Source, fact
 from trioqt import (
     AcceptError,
     BytesWritten,
@@ -30,7 +31,7 @@ from trioqt import (
     TcpSocket,
 )
 from trioqt.core.events import Nudge
-from trioqt.sockets.subscription import FACT_LIMIT, EventSource
+from trioqt.sockets.subscription import FACT_LIMIT
 
 
 async def rest(events: AsyncIterator[Event]) -> list[Event | ErrorKind]:
@@ -43,28 +44,6 @@ async def rest(events: AsyncIterator[Event]) -> list[Event | ErrorKind]:
             return seen
         except SocketError as exc:
             seen.append(exc.kind)
-
-
-def fact(number: int) -> ErrorOccurred:
-    """One of many different facts."""
-    return ErrorOccurred(ErrorKind.UNKNOWN, str(number))
-
-
-class Source(EventSource):
-    """Something that can be listened to, and tells what a test wants."""
-
-    def tell(self, *events: Event) -> None:
-        """As a socket does."""
-        for event in events:
-            self._post(event)
-
-    def end(self) -> None:
-        """As leaving a socket's block does."""
-        self._end_events()
-
-    def listeners(self) -> int:
-        """How many there are."""
-        return len(self._subscriptions)
 
 
 # ---- Facts and nudges ----------------------------------------------------------------------------

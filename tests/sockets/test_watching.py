@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.networks import Network, RawPeer, this_network
+from tests.networks import Network
 from tests.sockets.arrivals import fill, finish_arrived, reset_arrived, unread_bytes, until
+from tests.sockets.pairs import Connection, connection
 from trioqt import (
     Disconnected,
     ErrorKind,
@@ -30,61 +30,6 @@ from trioqt import (
     TcpServer,
     TcpSocket,
 )
-
-
-@attrs.frozen
-class Connection:
-    """A socket of ours and the scripted peer at its other end."""
-
-    sock: TcpSocket
-    peer: RawPeer
-
-    async def arrive(self, data: bytes) -> None:
-        """``data`` is sent, and acknowledged by the system on our side, when this returns; read or not."""
-        await self.peer.send(data)
-        descriptor, network = self.peer.sock.fileno(), this_network()
-        await until(lambda: network.unacknowledged_bytes(descriptor) == 0)
-
-    async def finish(self) -> None:
-        """The peer finishes, and our system knows."""
-        self.peer.finish()
-        if self.sock.socket_descriptor() != -1:
-            await finish_arrived(self.sock)
-
-    async def reset(self) -> None:
-        """The peer resets, and our system knows."""
-        self.peer.reset()
-        await until_reset(self.sock)
-
-
-async def until_reset(sock: TcpSocket) -> None:
-    """Until the system, or the socket itself, knows of the reset."""
-    with trio.move_on_after(1e9) as scope:
-        async with trio.open_nursery() as nursery:
-
-            async def told() -> None:
-                await until(lambda: sock.state() is SocketState.UNCONNECTED)
-                scope.cancel()
-
-            nursery.start_soon(told)
-            try:
-                await reset_arrived(sock)
-            except OSError:  # the descriptor is closed: it was told
-                await trio.sleep_forever()
-            scope.cancel()
-
-
-@asynccontextmanager
-async def connection(network: Network, **options: Any) -> AsyncIterator[Connection]:
-    """A connected socket that nobody watches; aborted at the end of the block."""
-    async with trio.open_nursery() as nursery:
-        sock, peer = await network.connected(nursery, **options)
-        try:
-            yield Connection(sock, peer)
-        finally:
-            sock.abort()
-            peer.close()
-            nursery.cancel_scope.cancel()
 
 
 async def outcome_of(call: Callable[[], object]) -> object:
@@ -729,6 +674,12 @@ def tasks() -> int:
     return trio.lowlevel.current_statistics().tasks_living
 
 
+async def note(counts: list[int], before: int) -> None:
+    """Once all wait: how many tasks there are more than before."""
+    await trio.testing.wait_all_tasks_blocked()
+    counts.append(tasks() - before)
+
+
 async def test_a_socket_that_nobody_watches_has_no_task(network: Network) -> None:
     """Connected in a nursery, entered as a block, or accepted: idle or used, none of them costs a task."""
     async with TcpServer() as server:
@@ -754,24 +705,19 @@ async def test_a_socket_that_nobody_watches_has_no_task(network: Network) -> Non
 
 async def test_the_watching_task_lives_as_long_as_somebody_watches(network: Network) -> None:
     """One task, however many listen; none before, none after, and none after the end."""
-    counts = []
-
-    async def note() -> None:
-        await trio.testing.wait_all_tasks_blocked()
-        counts.append(tasks() - before)
-
+    counts: list[int] = []
     async with connection(network) as pair:
         await trio.testing.wait_all_tasks_blocked()
         before = tasks()
         async with pair.sock.events():
-            await note()
+            await note(counts, before)
             async with pair.sock.events():
-                await note()
-            await note()
-        await note()
+                await note(counts, before)
+            await note(counts, before)
+        await note(counts, before)
         async with pair.sock.events():
             await pair.reset()
-            await note()
+            await note(counts, before)
 
     assert counts == [1, 1, 1, 0, 0]
 
@@ -795,24 +741,19 @@ async def test_a_socket_that_ends_with_its_peer_has_one_task_until_then(network:
 
 async def test_the_sending_task_lives_as_long_as_bytes_are_queued(network: Network) -> None:
     """What the system takes at once needs none; the last queued byte ends it, and so does an abort."""
-    counts = []
-
-    async def note() -> None:
-        await trio.testing.wait_all_tasks_blocked()
-        counts.append(tasks() - before)
-
+    counts: list[int] = []
     async with connection(network) as pair:
         await trio.testing.wait_all_tasks_blocked()
         before = tasks()
         pair.sock.write(b"abc")
-        await note()
+        await note(counts, before)
         accepted = 3 + await fill(pair.sock)
-        await note()
+        await note(counts, before)
         await pair.peer.receive(accepted)
-        await note()
+        await note(counts, before)
         await fill(pair.sock)
-        await note()
+        await note(counts, before)
         pair.sock.abort()
-        await note()
+        await note(counts, before)
 
     assert counts == [0, 1, 0, 1, 0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 import trioqt.testing
-from tests.testing.test_signal_spy import Source
+from tests.sources import Source
 from trioqt.testing import Crash, Probe, SignalSpy, VirtualNetwork, cancel_everywhere
 from trioqt.testing.network.faults import Trouble
 

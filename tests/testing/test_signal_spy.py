@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from tests.networks import Network
+from tests.sources import Source, fact
 from trioqt import (
     BytesWritten,
     Connected,
@@ -30,7 +31,6 @@ from trioqt import (
     TcpSocket,
 )
 from trioqt.core.events import Nudge
-from trioqt.sockets.subscription import EventSource
 from trioqt.testing import Probe, cancel_everywhere
 from trioqt.testing.signal_spy import LISTED, SPY_LIMIT, Expected, SignalSpy, expect, like
 
@@ -49,34 +49,6 @@ LOOKS: tuple[Callable[[SignalSpy[Event]], object], ...] = (
     lambda spy: fact(0) in spy,
     lambda spy: spy.count(fact(0)),
 )
-
-
-def fact(number: int) -> ErrorOccurred:
-    """One of many different facts."""
-    return ErrorOccurred(ErrorKind.UNKNOWN, str(number))
-
-
-class Source(EventSource):
-    """Something that can be listened to, and tells what a test wants."""
-
-    def tell(self, *events: Event) -> None:
-        """As a socket does."""
-        for event in events:
-            self._post(event)
-
-    async def tell_later(self, *told: tuple[float, Event]) -> None:
-        """Each after so many seconds more."""
-        for delay, event in told:
-            await trio.sleep(delay)
-            self.tell(event)
-
-    def end(self) -> None:
-        """As leaving a socket's block does."""
-        self._end_events()
-
-    def listeners(self) -> int:
-        """How many there are."""
-        return len(self._subscriptions)
 
 
 # ---- What a spy holds ----------------------------------------------------------------------------

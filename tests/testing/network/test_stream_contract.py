@@ -7,7 +7,6 @@ let segments overtake each other, and lose some.
 from __future__ import annotations
 
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
@@ -15,8 +14,8 @@ import attrs
 import pytest
 import trio
 import trio.testing
-import trustme
 
+from tests.certificates import Contexts
 from trioqt import TcpServer, TcpSocket
 from trioqt.testing import VirtualNetwork
 from trioqt.testing.network.fabric import Conditions
@@ -110,25 +109,6 @@ async def test_simulated_local_sockets_make_trio_streams(autojump_clock: object)
 
 
 # ---- TLS ---------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class Contexts:
-    """What the two ends of a TLS connection know."""
-
-    client: ssl.SSLContext
-    server: ssl.SSLContext
-
-
-@pytest.fixture(scope="module")
-def tls() -> Contexts:
-    """A server with a certificate for peer.example, and a client that trusts who issued it."""
-    authority = trustme.CA()
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("peer.example").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return Contexts(client, server)
 
 
 @on_every_network

@@ -35,6 +35,7 @@ from hypercorn.trio.tcp_server import TCPServer as HypercornConnection
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from tests.certificates import contexts
 from trioqt import TcpServer, TcpSocket
 from trioqt.testing import VirtualNetwork
 from trioqt.testing.network.fabric import Conditions
@@ -115,12 +116,8 @@ def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     The signature of an RSA certificate has one length; that of trustme's default, ECDSA, varies from one handshake to
     the next, and the trace with it.
     """
-    authority = trustme.CA(key_type=trustme.KeyType.RSA)
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("server", key_type=trustme.KeyType.RSA).configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return client, server
+    made = contexts("server", key_type=trustme.KeyType.RSA)
+    return made.client, made.server
 
 
 # ---- trio itself ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What QTcpServer does, and those that connect to it."""
+"""Servers: listening, accepting, limits, pausing, closing, and overrides of how connections come in."""
 
 import os
 import resource
@@ -8,6 +8,7 @@ from typing import Any
 import shiboken6
 from PySide6.QtNetwork import QHostAddress, QNetworkProxy, QTcpServer, QTcpSocket
 
+from tests.conformance.scenarios.beginnings import describe, listening, new_server, raw_client, raw_clients, take
 from tests.conformance.trace import Trace, scenario
 
 ProxyType = QNetworkProxy.ProxyType
@@ -15,57 +16,9 @@ LH = QHostAddress("127.0.0.1")
 ANY = QHostAddress(QHostAddress.SpecialAddress.Any)
 
 
-def server(
-    t: Trace,
-    name: str = "server",
-    addr: QHostAddress = LH,
-    port: int = 0,
-    listen: bool = True,
-    cls: type[QTcpServer] = QTcpServer,
-) -> Any:
-    """A server, watched, that listens."""
-    s = t.watch(cls(), name)
-    if listen:
-        t.call(s, "listen", addr, port)
-        t.port(s.serverPort(), "SERVER")
-    return s
-
-
-def raw_clients(t: Trace, s: Any, n: int) -> list[socket.socket]:
-    """So many raw sockets, connected to the server."""
-    return [connect(t, s, f"CLIENT_{i + 1}") for i in range(n)]
-
-
-def raw_client(t: Trace, s: Any) -> socket.socket:
-    """A raw socket, connected to the server."""
-    return connect(t, s, "CLIENT")
-
-
-def connect(t: Trace, s: Any, symbol: str) -> socket.socket:
-    c = socket.create_connection(("127.0.0.1", s.serverPort()), timeout=2)
-    t.port(c.getsockname()[1], symbol)
-    t.raw.append(c)
-    return c
-
-
-def take(t: Trace, s: Any, name: str) -> Any:
-    """What nextPendingConnection() gives, watched."""
-    c = s.nextPendingConnection()
-    if c is not None:
-        t.watch(c, name)
-    t.add(k="call", obj=t.name(s), fn="next_pending_connection", ret=None if c is None else name)
-    return c
-
-
-def describe(t: Trace, s: Any) -> None:
-    """Record all that a server says of itself."""
-    t.query(s, "isListening", "serverAddress", "serverPort", "serverError", "errorString")
-    t.query(s, "hasPendingConnections", "maxPendingConnections", "socketDescriptor")
-
-
 @scenario("a fresh QTcpServer: every getter", "server")
 def server_construct(t: Trace) -> None:
-    s = server(t, listen=False)
+    s = new_server(t)
     describe(t, s)
     t.query(s, "listenBacklogSize", "proxy")
     t.call(s, "nextPendingConnection")
@@ -111,15 +64,15 @@ def server_listen_addresses(t: Trace) -> None:
 
 @scenario("listen while listening", "server")
 def server_listen_twice(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     t.call(s, "listen", LH, 0)
     describe(t, s)
 
 
 @scenario("listen on a used port (another server / a raw socket)", "server")
 def server_listen_used_port(t: Trace) -> None:
-    a = server(t, "first")
-    b = server(t, "second", listen=False)
+    a = listening(t, "first")
+    b = new_server(t, "second")
     t.call(b, "listen", LH, a.serverPort())
     describe(t, b)
     t.call(b, "listen", LH, 0)
@@ -128,7 +81,7 @@ def server_listen_used_port(t: Trace) -> None:
 
 @scenario("listen on a foreign address", "server")
 def server_listen_foreign(t: Trace) -> None:
-    s = server(t, listen=False)
+    s = new_server(t)
     t.call(s, "listen", QHostAddress("1.2.3.4"), 0)
     describe(t, s)
     t.note("retry on loopback")
@@ -138,7 +91,7 @@ def server_listen_foreign(t: Trace) -> None:
 
 @scenario("listen on a specific port again right after close with live connections (TIME_WAIT)", "server")
 def server_relisten_same_port(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     p = s.serverPort()
     c = raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
@@ -153,7 +106,7 @@ def server_relisten_same_port(t: Trace) -> None:
 
 @scenario("accepting one connection in the loop: signals, accepted socket", "server")
 def server_accept_one(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     describe(t, s)
     raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
@@ -167,7 +120,7 @@ def server_accept_one(t: Trace) -> None:
 
 @scenario("limit of 2 pending connections, 4 clients", "server")
 def server_max_pending(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     t.call(s, "setMaxPendingConnections", 2)
     raw_clients(t, s, 4)
     t.spin(100)
@@ -186,7 +139,7 @@ def server_max_pending(t: Trace) -> None:
 @scenario("limit of 0 and of -1 pending connections", "server")
 def server_max_pending_zero(t: Trace) -> None:
     for n in (0, -1):
-        s = server(t, f"server_{abs(n)}", listen=False)
+        s = new_server(t, f"server_{abs(n)}")
         t.call(s, "setMaxPendingConnections", n)
         t.call(s, "listen", LH, 0)
         t.port(s.serverPort(), "SERVER")
@@ -202,7 +155,7 @@ def server_max_pending_zero(t: Trace) -> None:
 
 @scenario("raising the limit while full: are the waiting ones accepted at once?", "server")
 def server_max_pending_raise(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     t.call(s, "setMaxPendingConnections", 1)
     raw_clients(t, s, 3)
     t.spin(100)
@@ -215,7 +168,7 @@ def server_max_pending_raise(t: Trace) -> None:
 
 @scenario("limit reached, then taken inside the new_connection slot: all four come through", "server")
 def server_max_pending_slot(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     t.call(s, "setMaxPendingConnections", 1)
     n = [0]
 
@@ -230,7 +183,7 @@ def server_max_pending_slot(t: Trace) -> None:
 
 @scenario("pause_accepting / resume_accepting", "server")
 def server_pause_resume(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     t.call(s, "pauseAccepting")
     raw_clients(t, s, 2)
     t.spin(100)
@@ -242,7 +195,7 @@ def server_pause_resume(t: Trace) -> None:
 
 @scenario("wait_for_new_connection while paused; next_pending_connection while paused", "server")
 def server_pause_wait(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
     t.call(s, "pauseAccepting")
@@ -259,7 +212,7 @@ def server_pause_wait(t: Trace) -> None:
 
 @scenario("pause_accepting when not listening", "server", crashy=True)
 def server_pause_not_listening(t: Trace) -> None:
-    s = server(t, listen=False)
+    s = new_server(t)
     t.call(s, "pauseAccepting")
     t.call(s, "resumeAccepting")
     t.query(s, "isListening")
@@ -267,7 +220,7 @@ def server_pause_not_listening(t: Trace) -> None:
 
 @scenario("wait_for_new_connection: timeout, success, pending already, not listening", "server")
 def server_wait(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     t.call(s, "waitForNewConnection", 60)
     t.query(s, "serverError", "errorString", "isListening")
     raw_client(t, s)
@@ -283,7 +236,7 @@ def server_wait(t: Trace) -> None:
 
 @scenario("close with pending connections: what the clients see", "server")
 def server_close_pending(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     cs = raw_clients(t, s, 2)
     t.until(lambda: t.count("server", "new_connection") == 2)
     kept = take(t, s, "kept")
@@ -298,7 +251,7 @@ def server_close_pending(t: Trace) -> None:
 
 @scenario("close with clients still in the kernel queue", "server")
 def server_close_kernel_queue(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     s.pauseAccepting()
     c = raw_client(t, s)
     t.call(s, "close")
@@ -312,7 +265,7 @@ def server_close_kernel_queue(t: Trace) -> None:
 
 @scenario("close inside the new_connection slot", "server")
 def server_close_in_slot(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     t.on(s, "newConnection", lambda: t.call(s, "close"))
     raw_clients(t, s, 3)
     t.spin(100)
@@ -321,7 +274,7 @@ def server_close_in_slot(t: Trace) -> None:
 
 @scenario("accepted sockets live on after the server is closed", "server")
 def server_close_accepted_live(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
     a = take(t, s, "accepted")
@@ -335,7 +288,7 @@ def server_close_accepted_live(t: Trace) -> None:
 @scenario("destroying the server destroys the accepted sockets (children)", "server")
 def server_destroy(t: Trace) -> None:
 
-    s = server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.until(lambda: s.hasPendingConnections())
     a = take(t, s, "accepted")
@@ -349,7 +302,7 @@ def server_destroy(t: Trace) -> None:
 
 @scenario("data sent and connection closed before next_pending_connection is called", "server")
 def server_pending_already_closed(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     r = raw_client(t, s)
     r.sendall(b"in advance")
     t.until(lambda: s.hasPendingConnections())
@@ -365,7 +318,7 @@ def server_pending_already_closed(t: Trace) -> None:
 
 @scenario("client connects and closes before the loop turns", "server")
 def server_client_gone(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     r = raw_client(t, s)
     r.close()
     t.spin(60)
@@ -379,7 +332,7 @@ def server_client_gone(t: Trace) -> None:
 
 @scenario("client connects and resets before the loop turns", "server")
 def server_client_reset(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     r = raw_client(t, s)
     t.rst(r)
     t.spin(60)
@@ -394,7 +347,7 @@ def server_client_reset(t: Trace) -> None:
 @scenario("set_socket_descriptor: listening descriptor", "server")
 def server_set_descriptor(t: Trace) -> None:
     lst, _p = t.raw_listener()
-    s = server(t, listen=False)
+    s = new_server(t)
     t.call(s, "setSocketDescriptor", lst.detach(), show=["LISTENING_FD"])
     describe(t, s)
     raw_client(t, s)
@@ -403,22 +356,22 @@ def server_set_descriptor(t: Trace) -> None:
 
 @scenario("set_socket_descriptor: invalid, not listening, already listening", "server")
 def server_set_descriptor_invalid(t: Trace) -> None:
-    s = server(t, "closed_fd", listen=False)
+    s = new_server(t, "closed_fd")
     r, w = os.pipe()
     os.close(r)
     os.close(w)
     t.call(s, "setSocketDescriptor", r, show=["CLOSED_FD"])
     describe(t, s)
-    s = server(t, "minus_one", listen=False)
+    s = new_server(t, "minus_one")
     t.call(s, "setSocketDescriptor", -1)
     t.query(s, "serverError", "isListening")
     x = socket.socket()
-    s = server(t, "unbound", listen=False)
+    s = new_server(t, "unbound")
     unbound = x.detach()
     t.give_back(unbound)
     t.call(s, "setSocketDescriptor", unbound, show=["UNBOUND_FD"])
     describe(t, s)
-    s = server(t, "busy")
+    s = listening(t, "busy")
     lst, _p = t.raw_listener(symbol="OTHER")
     t.call(s, "setSocketDescriptor", lst.fileno(), show=["LISTENING_FD"])
     describe(t, s)
@@ -443,7 +396,7 @@ class Override(QTcpServer):
 
 @scenario("incoming_connection overridden, descriptor closed", "server")
 def server_incoming_override_drop(t: Trace) -> None:
-    s = server(t, cls=Override, listen=False)
+    s = new_server(t, cls=Override)
     s.trace = t
     s.mode = "drop"
     t.call(s, "listen", LH, 0)
@@ -455,7 +408,7 @@ def server_incoming_override_drop(t: Trace) -> None:
 
 @scenario("override that does not add: does the limit of pending connections count?", "server")
 def server_incoming_override_limit(t: Trace) -> None:
-    s = server(t, cls=Override, listen=False)
+    s = new_server(t, cls=Override)
     s.trace = t
     t.call(s, "setMaxPendingConnections", 1)
     t.call(s, "listen", LH, 0)
@@ -465,7 +418,7 @@ def server_incoming_override_limit(t: Trace) -> None:
 
 @scenario("add_pending_connection from outside on a server that does not listen", "server", crashy=True)
 def server_add_pending_outside(t: Trace) -> None:
-    s = server(t, listen=False)
+    s = new_server(t)
     c = QTcpSocket()
     t.keep.append(c)
     t.names[id(c)] = "mine"
@@ -477,7 +430,7 @@ def server_add_pending_outside(t: Trace) -> None:
 
 @scenario("add_pending_connection past the limit", "server")
 def server_add_pending_over_limit(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     s.setMaxPendingConnections(1)
     for i in range(3):
         c = QTcpSocket()
@@ -494,7 +447,7 @@ def server_add_pending_over_limit(t: Trace) -> None:
 
 @scenario("accept fails for want of descriptors: accept_error, and the server pauses", "server")
 def server_accept_error(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
     raw_client(t, s)
     fds = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -519,7 +472,7 @@ def server_accept_error(t: Trace) -> None:
 
 @scenario("listen backlog size", "server")
 def server_backlog(t: Trace) -> None:
-    s = server(t, listen=False)
+    s = new_server(t)
     t.query(s, "listenBacklogSize")
     t.call(s, "setListenBacklogSize", 0)
     t.query(s, "listenBacklogSize")
@@ -540,7 +493,7 @@ def server_backlog(t: Trace) -> None:
 
 @scenario("echo: Qt client and Qt server in one loop, full life, all signals interleaved", "server")
 def server_client_echo(t: Trace) -> None:
-    s = server(t)
+    s = listening(t)
 
     def slot() -> None:
         a = take(t, s, "accepted")

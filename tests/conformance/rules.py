@@ -1,0 +1,597 @@
+"""The general rules: what the two APIs say differently, translated in both traces.
+
+Each rule has a law or a row of the contract behind it, says what it does, and counts the entries it touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import attrs
+
+from tests.conformance.entries import (
+    NO_ERROR,
+    Entries,
+    count_of,
+    end_of,
+    fold,
+    is_call,
+    is_query,
+    is_signal,
+    objects,
+    of,
+    remove,
+    result_of,
+)
+from tests.conformance.trace import Entry
+
+__all__ = ["MARKS", "RULES", "Rule"]
+
+
+@attrs.frozen
+class Rule:
+    """One way in which the two APIs say the same thing differently."""
+
+    name: str
+    law: str
+    """The law, or row of the table, of the contract that it follows from."""
+    does: str
+    apply: Callable[[Entries, Entries], int]
+    """Translate Qt's entries, ours, or both, in place; how many of Qt's were touched."""
+
+
+NOT_COMPARED = frozenset({"is_open", "open_mode", "is_readable", "is_writable", "error_string"})
+NOT_SIGNALLED = frozenset({"about_to_close", "pending_connection_available"})
+# What later rules leave on an entry for one another; it is not compared.
+MARKS = frozenset({"warned", "written", "stable"})
+
+
+def drop(qt: Entries, ours: Entries) -> int:
+    def unwanted(entry: Entry) -> bool:
+        return is_query(entry, *NOT_COMPARED) or is_signal(entry, *NOT_SIGNALLED)
+
+    for entries in (qt, ours):
+        for entry in entries:
+            entry.pop("error_string", None)
+            if isinstance(entry.get("info"), dict):
+                entry["info"].pop("error_string", None)
+    for index, entry in enumerate(qt):
+        if is_signal(entry, "pending_connection_available"):
+            following = next((other for other in qt[index + 1 :] if other.get("obj") == entry["obj"]), None)
+            if following is None or not is_signal(following, "new_connection"):
+                entry["name"] = "new_connection"  # of add_pending_connection(): ours has one signal for both
+    remove(ours, unwanted)
+    return remove(qt, unwanted)
+
+
+def refuse(qt: Entries, ours: Entries) -> int:
+    touched = 0
+    for entries in (qt, ours):
+        for start in range(len(entries)):
+            if not is_call(entries[start]) or "ret" in entries[start]:
+                continue
+            end = end_of(entries, start)
+            inside = entries[start + 1 : end]
+            warnings = [e["fn"] for e in inside if e["k"] == "warning" and innermost(entries, start, e)]
+            if warnings:
+                entries[start]["warned"] = True
+                if entries[end].get("ret", ...) is None:
+                    entries[end]["ret"] = "refused: TypeError" if "TypeError" in warnings else "refused"
+        here = remove(entries, lambda entry: entry["k"] == "warning")
+        touched += here if entries is qt else 0
+    return touched
+
+
+def innermost(entries: Entries, start: int, warning: Entry) -> bool:
+    """Is the call at ``start`` the one that was running when this warning came?"""
+    place = next(index for index, entry in enumerate(entries) if entry is warning)
+    running = [at for at in range(place) if is_call(entries[at]) and end_of(entries, at) > place]
+    return bool(running) and running[-1] == start
+
+
+AWAITED = ("connect_to_host", "disconnect_from_host", "close", "abort")
+
+
+def await_(qt: Entries, ours: Entries) -> int:
+    """Where the call returned says nothing; unless it was refused."""
+    touched = 0
+    for entries in (qt, ours):
+        here = 0
+        for start in range(len(entries)):
+            if is_call(entries[start], *AWAITED) and end_of(entries, start) > start:
+                result = result_of(entries, start)
+                if result["k"] == "ret" and "raised" not in result:
+                    ended = is_call(entries[start], *AWAITED[1:]) and entries is ours
+                    state = state_at(entries, entries[start]["obj"], end_of(entries, start))
+                    result["k"] = "returned"
+                    entries[start]["ret"] = "not ended" if ended and state == "ConnectedState" else result.get("ret")
+                    here += 1
+        entries[:] = [entry for entry in entries if entry["k"] != "returned"]
+        touched += here if entries is qt else 0
+    return touched
+
+
+def spell(qt: Entries, ours: Entries) -> int:
+    touched = 0
+    for entries in (qt, ours):
+        for entry in entries:
+            if is_call(entry, "skip") and entry.get("ret") == -1:
+                entry["ret"] = 0
+                touched += 1 if entries is qt else 0
+            for key, value in entry.items():
+                if key != "text" and "addr:::ffff:" in str(value):
+                    entry[key] = json.loads(json.dumps(value).replace("addr:::ffff:", "addr:"))
+                    touched += 1 if entries is qt else 0
+    return touched
+
+
+TIMED_OUT = "SocketTimeoutError"
+
+
+def wait(qt: Entries, ours: Entries) -> int:
+    """No time-outs of ours, so none is an error; and who waits for what holds already is told so."""
+    touched = tell_nested(qt)
+    for obj in objects(qt):
+        error, pending, unread_news = NO_ERROR, 0, False
+        for index, entry in enumerate(qt):
+            if entry.get("obj") != obj:
+                continue
+            if is_signal(entry, "error_occurred"):
+                if entry["args"] != [TIMED_OUT]:
+                    error = entry["args"][0]
+            elif is_call(entry, "connect_to_host"):
+                error = NO_ERROR
+            if entry.get("error") == TIMED_OUT:
+                entry["error"] = error
+                touched += 1
+            if is_query(entry, "error", "server_error"):
+                if entry["value"] in (TIMED_OUT, "TemporaryError"):
+                    entry["value"] = error
+                    touched += 1
+                else:
+                    error = entry["value"]
+            if is_call(entry, "close") or (is_query(entry, "has_pending_connections") and not entry["value"]):
+                pending = 0
+            elif is_signal(entry, "new_connection"):
+                pending += 1
+            elif is_call(entry, "next_pending_connection") and entry.get("ret") is not None:
+                pending -= 1
+            elif is_signal(entry, "ready_read"):
+                unread_news = True
+            elif is_call(entry, "read", "read_all", "read_line", "peek", "skip", "get_char"):
+                unread_news = False
+            if is_call(entry) and entry["fn"].startswith("wait_for_"):
+                inside = [other for other in qt[index : end_of(qt, index)] if other.get("obj") == obj]
+                timed_out = any(is_signal(other, "error_occurred") and other["args"] == [TIMED_OUT] for other in inside)
+                holds = {
+                    "wait_for_bytes_written": not timed_out and "warned" not in entry,
+                    "wait_for_disconnected": not timed_out and "warned" in entry,
+                    "wait_for_new_connection": pending > 0,
+                    "wait_for_ready_read": timed_out and unread_news and len(inside) == 2,
+                }
+                result = result_of(qt, index)
+                number = sum(is_call(other, entry["fn"]) for other in of(qt[:index], obj))
+                mine = [at for at, other in enumerate(ours) if other.get("obj") == obj and is_call(other, entry["fn"])]
+                returned = number < len(mine) and result_of(ours, mine[number]).get("ret") in (True, [True, False])
+                if returned and holds.get(entry["fn"]) and result.get("ret") in (False, [False, True]):
+                    result["ret"] = True if result["ret"] is False else [True, False]
+                    touched += 1
+                if entry["fn"] == "wait_for_ready_read" and result.get("ret") is True:
+                    unread_news = False
+    told = {
+        id(entry)
+        for start in range(len(qt))
+        if is_call(qt[start]) and qt[start]["fn"].startswith("wait_for_")
+        for entry in qt[start : end_of(qt, start)]
+        if is_signal(entry, "error_occurred") and entry["args"] == [TIMED_OUT]
+    }
+    return touched + remove(qt, lambda entry: id(entry) in told)
+
+
+def tell_nested(qt: Entries) -> int:
+    """A wait_for_ready_read() in a slot of ready_read: Qt emits no signal in a signal, ours is told after."""
+    touched = 0
+    for index in range(len(qt) - 1, -1, -1):
+        entry = qt[index]
+        if is_call(entry, "wait_for_ready_read") and entry.get("ret") is True:
+            values = [other["value"] for other in of(qt[index:], entry["obj"]) if is_query(other, "bytes_available")]
+            signal = {"k": "signal", "obj": entry["obj"], "name": "ready_read", "state": "ConnectedState"}
+            signal |= {"error": NO_ERROR, "avail": values[0] if values else None}
+            qt.insert(index + 1, signal)
+            touched += 1
+    return touched
+
+
+def go_on(qt: Entries, ours: Entries) -> int:
+    """Move what happened to an object in one of its waits in front of that."""
+    touched = 0
+    for entries in (qt, ours):
+        for start in range(len(entries)):
+            call = entries[start]
+            if not is_call(call) or not call["fn"].startswith("wait_for_"):
+                continue
+            end = end_of(entries, start)
+            if end == start:
+                continue
+            inside = [entry for entry in entries[start + 1 : end] if entry.get("obj") == call["obj"]]
+            others = [entry for entry in entries[start + 1 : end] if entry.get("obj") != call["obj"]]
+            entries[start:end] = [*inside, call, *others]
+            touched += len(inside) if entries is qt else 0
+        fold(entries)
+    return touched
+
+
+def state_at(entries: Entries, obj: str, index: int) -> str | None:
+    """The state of ``obj`` as last seen before ``index``."""
+    for entry in reversed(entries[:index]):
+        if entry.get("obj") == obj:
+            if is_query(entry, "state"):
+                return str(entry["value"])
+            if "state" in entry:
+                return str(entry["state"])
+    return None
+
+
+def send_before_the_end(qt: Entries, ours: Entries) -> int:
+    """What was written before the peer's end was noticed goes out; Qt drops it without a word."""
+    touched = 0
+    for obj in objects(qt):
+        written, queued, texts = 0, 0, []
+        for index, entry in enumerate(qt):
+            if entry.get("obj") != obj:
+                continue
+            if is_signal(entry, "bytes_written"):
+                written += entry["args"][0]
+            elif is_call(entry, "write", "put_char") and count_of(result_of(qt, index)):
+                queued += count_of(result_of(qt, index))
+                texts.append(str(entry["args"][0]))
+            elif is_signal(entry, "error_occurred") and entry["args"] == ["RemoteHostClosedError"] and queued > written:
+                following = next((other for other in of(qt[index + 1 :], obj)), None)
+                if following is None or following.get("args") != ["ClosingState"]:
+                    continue  # found while writing
+                sent = {**entry, "name": "bytes_written", "args": [queued - written]}
+                peer = next((e for e in qt[index:] if e["k"] == "peer" and isinstance(e.get("data"), list)), None)
+                if peer is not None:
+                    peer["data"] = ["".join(texts), *peer["data"][1:]]
+                    touched += 1
+                qt.insert(index, sent)
+                touched += 1
+                break
+    return touched
+
+
+def send_at_once(qt: Entries, ours: Entries) -> int:
+    """What Qt's loop or flush() sends, our write() has sent: so a loss is found by it, and flush() has nothing to do.
+
+    What is compared of ``bytes_written`` is in ``comparison.py``: never later than Qt's, and the same in all.  What is
+    compared of ``bytes_to_write`` is its sum with what was written.
+    """
+    touched = find_losses_in_write(qt) + end_at_once(qt)
+    unrecorded = {obj for obj in objects(qt) if total_written(qt, obj) > total_queued(qt, obj)}
+    for entries in (qt, ours):
+        for obj in objects(entries):
+            written, queued = 0, 0
+            for index, entry in enumerate(entries):
+                if entry.get("obj") != obj:
+                    continue
+                entry["written"] = written
+                if is_signal(entry, "bytes_written"):
+                    # What was not recorded when it was written does not count.
+                    written += entry["args"][0] if queued else 0
+                    if obj in unrecorded:
+                        written = min(written, queued)
+                elif is_signal(entry, "state_changed") and entry["args"] == ["HostLookupState"]:
+                    written = queued = 0
+                elif is_call(entry, "write", "put_char"):
+                    queued += count_of(result_of(entries, index))
+                elif is_query(entry, "bytes_to_write"):
+                    entry["value"] += entry["written"]
+                    entry["fn"] = "bytes_to_write + bytes written"
+                    touched += 1 if entries is qt else 0
+                elif is_call(entry, "wait_for_bytes_written") and entries is ours and written < queued:
+                    result = result_of(entries, index)
+                    inside = entries[index : end_of(entries, index)]
+                    more = sum(other["args"][0] for other in of(inside, obj) if is_signal(other, "bytes_written"))
+                    if result.get("ret") is True and written + more < queued and obj not in unrecorded:
+                        result["ret"] = "too early"
+                elif is_call(entry, "flush"):
+                    end = end_of(entries, index)
+                    if any(is_signal(other, "bytes_written") for other in entries[index:end]):
+                        entries[end]["ret"] = False
+            entries.append({"k": "total", "obj": obj, "written": written})
+        here = remove(entries, lambda entry: is_signal(entry, "bytes_written"))
+        touched += here if entries is qt else 0
+    return touched
+
+
+def total_written(entries: Entries, obj: str) -> int:
+    return sum(entry["args"][0] for entry in of(entries, obj) if is_signal(entry, "bytes_written"))
+
+
+def total_queued(entries: Entries, obj: str) -> int:
+    writes = (at for at, e in enumerate(entries) if is_call(e, "write", "put_char") and e["obj"] == obj)
+    return sum(count_of(result_of(entries, at)) for at in writes)
+
+
+def find_losses_in_write(qt: Entries) -> int:
+    """A flush() right after a write() that finds the connection lost: our write() finds it."""
+    touched = 0
+    for index in range(len(qt) - 1):
+        write, flush = qt[index], qt[index + 1]
+        if is_call(write, "write", "put_char") and is_call(flush, "flush") and write["obj"] == flush["obj"]:
+            end = end_of(qt, index + 1)
+            inside = qt[index + 2 : end]
+            if any(is_signal(entry, "error_occurred") and entry["state"] == "ConnectedState" for entry in inside):
+                result = {"k": "ret", "obj": write["obj"], "fn": write["fn"], "ret": -1}
+                del write["ret"]
+                qt[index + 1 : end + 1] = [*inside, result, {**flush, "ret": False}]
+                touched += 2
+    return touched
+
+
+def end_at_once(qt: Entries) -> int:
+    """disconnect_from_host() or close() right after a small write(): ours has nothing left to wait for."""
+    touched = 0
+    for index, entry in enumerate(qt):
+        if not is_call(entry, "disconnect_from_host", "close") or index == 0 or not is_call(qt[index - 1], "write"):
+            continue
+        obj = entry["obj"]
+        mine = [at for at in range(index + 1, len(qt)) if qt[at].get("obj") == obj]
+        last = next((at for at in mine if is_signal(qt[at], "disconnected")), None)
+        if last is None or not any(is_signal(qt[at], "bytes_written") for at in mine if at < last):
+            continue
+        between = [qt[at] for at in range(index + 1, last + 1)]
+        signals = [other for other in between if is_signal(other) and other["obj"] == obj]
+        others = [other for other in between if other not in signals]
+        for other in others:
+            if other.get("obj") == obj and is_query(other, "state"):
+                other["value"] = "UnconnectedState"
+            elif other.get("obj") == obj and is_query(other, "bytes_to_write"):
+                other["value"] = 0
+        touched += len(others)
+        qt[index + 1 : last + 1] = [*signals, *others]
+    return touched
+
+
+def leave_nothing_behind(qt: Entries, ours: Entries) -> int:
+    """Qt keeps the socket of a failed listen(), and of a bound socket that was refused; its getters show it."""
+    touched = 0
+    nothing = {"socket_descriptor": -1, "local_address": "addr:null", "local_port": 0}
+    for obj in objects(qt):
+        stale, bound = False, False
+        for index, entry in enumerate(qt):
+            if entry.get("obj") != obj:
+                continue
+            if is_call(entry, "listen"):
+                stale = result_of(qt, index).get("ret") is False and not is_listening_before(qt, obj, index)
+            elif is_signal(entry, "state_changed"):
+                stale = bound and entry["args"] == ["UnconnectedState"] and entry["error"] != NO_ERROR
+                bound = entry["args"][0] in ("BoundState", "HostLookupState", "ConnectingState") and (
+                    bound or entry["args"] == ["BoundState"]
+                )
+            elif stale and is_query(entry, *nothing) and entry["value"] != nothing[entry["fn"]]:
+                entry["value"] = nothing[entry["fn"]]
+                touched += 1
+    return touched
+
+
+def is_listening_before(entries: Entries, obj: str, index: int) -> bool:
+    calls = [at for at in range(index) if entries[at].get("obj") == obj and is_call(entries[at], "listen", "close")]
+    return bool(calls) and is_call(entries[calls[-1]], "listen") and result_of(entries, calls[-1]).get("ret") is True
+
+
+def timeouts(entries: Entries) -> int:
+    return sum(entry["k"] == "wait_timeout" for entry in entries)
+
+
+def drop_the_attempt(qt: Entries, ours: Entries) -> int:
+    """disconnect_from_host() and close() end an attempt; Qt finishes it first, and then ends the connection."""
+    touched = 0
+    for index, entry in enumerate(qt):
+        if not is_call(entry, "disconnect_from_host", "close"):
+            continue
+        obj = entry["obj"]
+        if state_at(qt, obj, index) not in ("HostLookupState", "ConnectingState"):
+            continue
+        following = [at for at in range(index + 1, len(qt)) if qt[at].get("obj") == obj]
+        last = next((at for at in following if is_signal(qt[at], "disconnected")), None)
+        if last is None:
+            continue
+        error = qt[last]["error"]
+        between = [qt[at] for at in range(index + 1, last + 1)]
+        kept = [other for other in between if not (is_signal(other) and other["obj"] == obj)]
+        for other in kept:
+            if other.get("obj") == obj and is_query(other, "state"):
+                other["value"] = "UnconnectedState"
+        peers = 0
+        for other in [*kept, *qt[last + 1 :]]:
+            if other.get("obj") == obj and is_call(other, "connect_to_host"):
+                break
+            if other.get("obj") == obj and is_query(other, "bytes_to_write"):
+                other["value"] = 0
+            elif other["k"] == "peer" and isinstance(other.get("data"), list) and not peers:
+                other["data"] = ["", "eof"]
+                peers += 1
+        if timeouts(ours) > timeouts(qt):  # of who waits for the signal that Qt ends with
+            ours.remove(next(other for other in ours if other["k"] == "wait_timeout"))
+        ending = [
+            {"k": "signal", "obj": obj, "name": "state_changed", "args": ["UnconnectedState"]},
+            {"k": "signal", "obj": obj, "name": "read_channel_finished"},
+        ]
+        for other in ending:
+            other.update({"state": "UnconnectedState", "error": error, "avail": 0})
+        touched += last - index
+        qt[index + 1 : last + 1] = [*ending, *kept]
+    return touched
+
+
+LOW_DELAY = "LowDelayOption"
+
+
+def set_options(qt: Entries, ours: Entries) -> int:
+    """What was set is in force, also before there is a socket, and on IPv6; what cannot be set is refused aloud."""
+    touched = 0
+    for entry in qt:
+        if entry.get("text") == f"default {LOW_DELAY}":
+            entry["value"] = 1
+            touched += 1
+    for obj in objects(qt):
+        theirs = [entry for entry in of(qt, obj) if is_call(entry, "set_socket_option", "socket_option")]
+        mine = [entry for entry in of(ours, obj) if is_call(entry, "set_socket_option", "socket_option")]
+        in_force: dict[str, int] = {}
+        forgotten: set[str] = set()  # by Qt, which had no socket to set it on
+        for there, here in zip(theirs, mine, strict=False):
+            name = there["args"][0]
+            if is_call(there, "set_socket_option"):
+                if str(here.get("ret")).startswith("refused"):
+                    here["ret"] = None  # the getter after it shows that nothing has changed
+                    touched += 1
+                elif isinstance(there["args"][1], int):
+                    in_force[name] = int(there["args"][1])
+            elif name in in_force and (there["ret"] is None or name in forgotten):
+                there["ret"] = in_force[name]
+                forgotten.add(name)
+                touched += 1
+            elif name == LOW_DELAY and name not in in_force and there["ret"] == 0:
+                there["ret"] = 1
+                touched += 1
+    return touched
+
+
+def say_operation(qt: Entries) -> int:
+    """A bind() in the wrong state is OPERATION, as a connect_to_host() is; Qt has other kinds for it."""
+    touched = 0
+    for index, entry in enumerate(qt):
+        if is_call(entry, "bind") and result_of(qt, index).get("ret") is False:
+            obj = entry["obj"]
+            if state_at(qt, obj, index) in (None, "UnconnectedState") and not wrong_kind(qt, index):
+                continue
+            kind: str | None = None
+            closed = False
+            for other in qt[index:]:
+                if other.get("obj") != obj:
+                    continue
+                if is_signal(other, "error_occurred") and kind is None:
+                    kind = other["args"][0]
+                    other["args"] = ["OperationError"]
+                if is_call(other, "connect_to_host") or (closed and is_call(other, "bind")):
+                    break
+                closed = closed or is_call(other, "close")  # and what comes then has another socket of ours
+                if kind is not None and other.get("error") == kind:
+                    other["error"] = "OperationError"
+                    touched += 1
+                if kind is not None and is_query(other, "error") and other["value"] == kind:
+                    other["value"] = "OperationError"
+                    touched += 1
+    return touched
+
+
+def wrong_kind(entries: Entries, index: int) -> bool:
+    inside = entries[index : end_of(entries, index)]
+    kinds = [entry["args"][0] for entry in inside if is_signal(entry, "error_occurred")]
+    return kinds in (["UnfinishedSocketOperationError"], [NO_ERROR])
+
+
+def tell_errors(qt: Entries, ours: Entries) -> int:
+    return say_operation(qt) + keep_the_error(qt)
+
+
+def keep_the_error(qt: Entries) -> int:
+    """A refused write() leaves error() alone; Qt's sets it to UnknownSocketError."""
+    touched = 0
+    for obj in objects(qt):
+        error = NO_ERROR
+        for entry in of(qt, obj):
+            if is_signal(entry, "error_occurred"):
+                error = entry["args"][0]
+            elif is_call(entry, "connect_to_host", "close", "abort"):
+                error = NO_ERROR
+            elif is_query(entry, "error") and entry["value"] == NO_ERROR != error:
+                entry["value"] = error  # nothing but a refused write resets it, recorded or not
+                touched += 1
+    return touched
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "not compared",
+        "laws 2 and 3, row 21",
+        "Left out: `is_open`, `open_mode`, `is_readable`, `is_writable`, `about_to_close`,"
+        " `pending_connection_available`, and the wording of errors; and what follows where Qt itself crashed.",
+        drop,
+    ),
+    Rule(
+        "refused",
+        "law 4, row 8",
+        "A call that cannot be done raises; Qt prints a warning, and returns what says so if it returns anything.",
+        refuse,
+    ),
+    Rule(
+        "awaited",
+        "law 2",
+        "When `connect_to_host`, `disconnect_from_host` and `close` returned is not compared: ours are awaited; nor"
+        " when `abort` did, in which Qt runs slots.  But no end of ours may return while still connected.",
+        await_,
+    ),
+    Rule(
+        "spelling",
+        "row 20, HostAddress",
+        "An IPv4-mapped IPv6 address is its IPv4 form; None is UnknownSocketError; `read_line(n)` is `readLine(n + 1)`;"
+        " `skip` at the end is 0.",
+        spell,
+    ),
+    Rule(
+        "waits",
+        "rows 2, 13 and 19",
+        "A wait has no time-out of its own, so none becomes an error; and it returns if what it waits for holds.",
+        wait,
+    ),
+    Rule(
+        "meanwhile",
+        "law 2",
+        "While a `wait_for_...` waits, and before, everything else goes on; in Qt only inside of it.  So what was told"
+        " in a wait is compared as if it had been told right before; it must not come after.",
+        go_on,
+    ),
+    Rule(
+        "the attempt is dropped",
+        "row 12",
+        "`disconnect_from_host` and `close` end an attempt at once; Qt connects first, and then disconnects.",
+        drop_the_attempt,
+    ),
+    Rule(
+        "sent before the end",
+        "row 5",
+        "When the peer finishes, what is queued is sent; Qt drops it.",
+        send_before_the_end,
+    ),
+    Rule(
+        "sent at once",
+        "law 1, row 7",
+        "`write` hands over what the kernel takes.  So `bytes_written` may come earlier, never later, and is the same"
+        " in all; `flush` has nothing left to do; `bytes_to_write` is compared in its sum with what was written; and a"
+        " loss that Qt's `flush` finds is found by our `write`.",
+        send_at_once,
+    ),
+    Rule(
+        "nothing stays behind",
+        "law 6",
+        "After a failed `listen`, and after a bound socket was refused, there is no system's socket left.",
+        leave_nothing_behind,
+    ),
+    Rule(
+        "options",
+        "law 4, SocketOption",
+        "An option that was set is in force, also before there is a socket and on IPv6; one that cannot be set raises;"
+        " `LOW_DELAY` is on where nobody has set it.",
+        set_options,
+    ),
+    Rule(
+        "errors",
+        "law 4, AbstractSocket.bind",
+        "A refused `write` does not replace `error()`; `bind` in the wrong state is OPERATION, as `connect_to_host` is"
+        " in Qt too.",
+        tell_errors,
+    ),
+)

@@ -1,0 +1,72 @@
+"""The modules of PySide6, as a scenario imports them: their classes drive trioqt, and it cannot tell the difference.
+
+Each method of these classes is one verb or getter of trioqt, and says so in its one line.  Where Qt starts something
+and signals its end, the verb of trioqt runs in a task (law 2); where Qt returns a failure, trioqt raises, and what was
+raised is recorded like a warning of Qt (law 4).  What trioqt does not have answers ``NOT_THERE``.
+"""
+
+from __future__ import annotations
+
+import enum
+from types import SimpleNamespace
+from typing import Any
+
+from tests.conformance.stand_in.loop import ConnectionType, QCoreApplication, QEventLoop, QTimer
+from tests.conformance.stand_in.objects import QIODevice, QIODeviceBase, QObject
+from tests.conformance.stand_in.on_stage import NOT_THERE, stage
+from tests.conformance.stand_in.servers import QTcpServer
+from tests.conformance.stand_in.sockets import QAbstractSocket, QTcpSocket
+from tests.conformance.stand_in.values import QByteArray, QHostAddress
+
+__all__ = ["CORE", "NETWORK", "SHIBOKEN"]
+
+
+def delete(obj: QObject) -> None:
+    """``del obj`` of C++: the end of a scope, with us (law 3)."""
+    if isinstance(obj, QTcpServer):
+        stage().wait(obj._destroy)
+    elif isinstance(obj, QAbstractSocket):
+        stage().do(lambda: obj._sock._close())
+
+
+def is_valid(obj: QObject) -> bool:
+    return not (isinstance(obj, QAbstractSocket) and obj._sock._closed)
+
+
+class Absent:
+    """A class of Qt that trioqt has no counterpart of."""
+
+    def __init__(self, *args: object) -> None:
+        raise NotImplementedError(NOT_THERE)
+
+    @classmethod
+    def fromName(cls, name: str) -> Any:
+        raise NotImplementedError(NOT_THERE)
+
+
+class Proxy(Absent):
+    class ProxyType(enum.Enum):
+        DefaultProxy, Socks5Proxy, NoProxy, HttpProxy, HttpCachingProxy, FtpCachingProxy = range(6)
+
+
+NETWORK = SimpleNamespace(
+    QAbstractSocket=QAbstractSocket,
+    QTcpSocket=QTcpSocket,
+    QTcpServer=QTcpServer,
+    QHostAddress=QHostAddress,
+    QHostInfo=Absent,
+    QNetworkProxy=Proxy,
+    QUdpSocket=type("QUdpSocket", (Absent,), {}),
+    QSslSocket=type("QSslSocket", (Absent,), {}),
+)
+CORE = SimpleNamespace(
+    QByteArray=QByteArray,
+    QObject=QObject,
+    QCoreApplication=QCoreApplication,
+    QEventLoop=QEventLoop,
+    QTimer=QTimer,
+    QIODevice=QIODevice,
+    Qt=SimpleNamespace(ConnectionType=ConnectionType, **ConnectionType.__members__),
+    QIODeviceBase=QIODeviceBase,
+)
+SHIBOKEN = SimpleNamespace(delete=delete, isValid=is_valid)

@@ -1,0 +1,52 @@
+"""Which stage the stand-ins live on now, and how what trioqt refuses is recorded there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+import trioqt
+from tests.conformance.stage import Stage
+
+__all__ = ["NOT_THERE", "REFUSED", "or_else", "refused", "stage", "use"]
+
+NOT_THERE = "not in trioqt"
+
+REFUSED = (
+    trioqt.SocketError,
+    trio.ClosedResourceError,
+    trio.BusyResourceError,
+    trio.WouldBlock,
+    TypeError,
+    ValueError,
+)
+
+_stage: Stage
+
+
+def use(stage: Stage) -> None:
+    """From here on the stand-ins live on ``stage``."""
+    global _stage
+    _stage = stage
+
+
+def stage() -> Stage:
+    """The one in use."""
+    return _stage
+
+
+def refused(exc: Exception) -> None:
+    """Record that trioqt raises."""
+    kind = f".{exc.kind.name}" if isinstance(exc, trioqt.SocketError) else ""
+    _stage.warned(type(exc).__name__ + kind)
+
+
+def or_else(failed: Any, act: Callable[[], Any]) -> Any:
+    """What ``act`` gives; ``failed`` if trioqt raises."""
+    try:
+        return act()
+    except REFUSED as exc:
+        refused(exc)
+        return failed
