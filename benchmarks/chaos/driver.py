@@ -206,7 +206,8 @@ async def start_server(name: str, *arguments: str, context: ssl.SSLContext | Non
                 case ["missing", *what]:
                     raise MissingError(" ".join(what))
                 case _:
-                    raise DidNotStartError(f"{name} did not start: {os.pread(log.fileno(), 10_000, 0).decode()}")
+                    last_words = os.pread(log.fileno(), 100_000, 0).decode().strip().rpartition("\n")[2]
+                    raise DidNotStartError(f"{name} did not start: {last_words}")
         finally:
             process.kill()
             with trio.CancelScope(shield=True):

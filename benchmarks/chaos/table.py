@@ -25,10 +25,10 @@ def cell(played: Played) -> str:
     if outcome.asked:
         words.append(f"{outcome.answered:,} of {outcome.asked:,}")
     if outcome.descriptors:
-        words.append(f"{outcome.descriptors} left open")
+        words.append(f"{outcome.descriptors} descriptors left")
     if outcome.lines > QUIET:
         words.append(f"{outcome.lines:,} log lines")
-    words += [f"{name}: {value}" for name, value in outcome.facts.items()]
+    words += [f"{name}: {value}" for name, value in outcome.facts.items() if value != 0]
     words += [f"{name} {value}" for name, value in outcome.figures.items()]
     return ", ".join(words)
 

@@ -74,17 +74,21 @@ class Program:
 
     async def main(self) -> None:
         limits: dict[str, Any] = {} if math.isinf(self.options.stall) else {"stall_limit": self.options.stall}
-        async with TcpServer(**limits) as server, trio.open_nursery() as nursery:
+        async with TcpServer(**limits) as server:
             await server.listen("127.0.0.1", self.options.port)
-            if self.options.monitor:
-                await nursery.start(self.monitor, server)
-            if self.options.grace is not None:
-                from trioqt import stop_on_signals  # type: ignore[attr-defined]
+            if self.options.grace is None and not self.options.monitor:
+                ready(self.options, server.server_port())
+                await server.serve(self.handle)
+                return
+            async with trio.open_nursery() as nursery:
+                if self.options.monitor:
+                    await nursery.start(self.monitor, server)
+                if self.options.grace is not None:
+                    from trioqt import stop_on_signals  # type: ignore[attr-defined]
 
-                await nursery.start(stop_on_signals, server, self.options.grace)
-            ready(self.options, server.server_port())
-            await server.serve(self.handle)
-            nursery.cancel_scope.cancel()
+                    await nursery.start(stop_on_signals, server, self.options.grace)
+                ready(self.options, server.server_port())
+                await server.serve(self.handle)
 
 
 async def send(sock: TcpSocket, count: int) -> None:
