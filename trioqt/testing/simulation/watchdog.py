@@ -42,7 +42,8 @@ def _files(room: str, *names: str) -> set[str]:
 
 _TOOL = _files("cancelling", "boundaries", "cancel_everywhere") | _files("simulation", "watchdog")
 # A simulated network stands for the kernel, which has no lines.
-_TOOL |= _files("network", "fabric", "names", "virtual_network", "socket")
+_TOOL |= _files("network", "fabric", "names", "virtual_network", "waiting")
+_TOOL |= _files("network", "socket", "socket_addresses", "socket_messages")
 _INSTRUMENTS = _files("cancelling", "boundaries") | _files("network", "fabric")
 
 
