@@ -80,6 +80,12 @@ def soak(session: nox.Session) -> None:
     session.run("python", "benchmarks/network.py")
 
 
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """What goes wrong in networks, on purpose; ``-- --peers`` puts others beside.  A part of it is in ``tests``."""
+    session.run("python", "-m", "benchmarks.chaos", *session.posargs)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """All other tests, and which of them were slowest."""
