@@ -51,14 +51,14 @@ class VirtualSocket(Messages):
         self._family = socket.AddressFamily(family)
         self._type = socket.SocketKind(type_)
         self._proto = proto
-        self.options = Options(sort)
+        self.options: Options = Options(sort)
         self._binding: Binding | None = None
         self._unix_name: UnixName = ""
         self._did_shutdown_write = False
         # Of a connect() that returned before it was done (it always does) Linux tells the outcome to the next one.
         self._outcome_told = True
         self._waiting = Waiting()
-        self.end = Fresh(family)
+        self.end: Any = Fresh(family)
         if type_ == socket.SOCK_DGRAM:
             self.end = UdpEnd(host, family, self.options)
             self.end.waker = self._waiting
@@ -504,7 +504,7 @@ class VirtualSocket(Messages):
         Raises: trio.BusyResourceError if another task waits; trio.ClosedResourceError if closed, before or meanwhile.
         Cancelled: nothing has changed.
         """
-        self._check_waitable(self._waiting.has_reader())
+        self._check_waitable(self._waiting.reader)
         if self.end.is_readable():
             await trio.lowlevel.checkpoint()
         else:
@@ -516,16 +516,16 @@ class VirtualSocket(Messages):
         Raises: trio.BusyResourceError if another task waits; trio.ClosedResourceError if closed, before or meanwhile.
         Cancelled: nothing has changed.
         """
-        self._check_waitable(self._waiting.has_writer())
+        self._check_waitable(self._waiting.writer)
         if self.end.is_writable():
             await trio.lowlevel.checkpoint()
         else:
             await self._waiting.for_writing(self.end.writer_waits)
 
-    def _check_waitable(self, another_waits: bool) -> None:
+    def _check_waitable(self, waiting: trio.lowlevel.Task | None) -> None:
         if self.end is CLOSED:
             raise trio.ClosedResourceError("this socket is closed")
-        if another_waits:
+        if waiting is not None:
             raise trio.BusyResourceError("another task is already using this socket")
 
 

@@ -322,13 +322,16 @@ class TcpEnd(StreamEnd):
 
     def _ack_is_due(self, _: None) -> None:
         self._ack_planned = False
-        self._take_due_acks()
+        if self._acks:
+            self._take_due_acks()
         self._plan_ack()
 
     def _take_due_acks(self) -> None:
         """A thousand may be due at once, so it is a loop, and nothing in it asks what else is due."""
         now = self.host.fabric.now()
         acks = self._acks
+        if acks[0][0] > now:
+            return
         while acks and acks[0][0] <= now:
             _, ack, edge = acks.popleft()
             self._advance(ack, edge)
@@ -340,11 +343,12 @@ class TcpEnd(StreamEnd):
         self._tell_writer()
 
     def _advance(self, ack: int, edge: int) -> None:
-        if self._sending.acknowledged(ack, edge):
+        sending = self._sending
+        if sending.acknowledged(ack, edge):
             self._progress()
-            if self._sending.is_fin_acked():
+            if sending.fin_seq != -1 and ack > sending.fin_seq:
                 self._feed("fin acked")
-        if self._sending.unsent:
+        if sending.unsent:
             self._send_unsent()
 
     def _tell_writer(self) -> None:
@@ -366,7 +370,8 @@ class TcpEnd(StreamEnd):
 
     def room(self) -> int:
         """How many bytes it takes now.  Raises: OSError as send() does."""
-        self.fail_once()
+        if self.error:
+            self.fail_once()
         if self.sending_ended or self.is_over or self.state not in SENDING_STATES:
             fail(errno.EPIPE)
         if self._acks:
@@ -493,8 +498,7 @@ class TcpEnd(StreamEnd):
         return RETRIES if self.waker is not None or self.listener is not None else ORPHAN_RETRIES
 
     def _progress(self) -> None:
-        self._retry.progress()
-        if self._retry.is_set() and not self.answer_lost and not self._sending.has_lost():
+        if self._retry.progress() and not self.answer_lost and not self._sending.has_lost():
             self._retry.stop()
 
     # ---- keep-alive ----------------------------------------------------------------------------
@@ -526,7 +530,7 @@ class TcpEnd(StreamEnd):
 
         Unread bytes, or ``reset``: the peer is told by a reset that something was lost (RFC 2525, 2.17).
         """
-        self.waker = None
+        self.let_go()
         self.listener = None
         self._keep_alive.stop()
         self._plan_ack()  # nobody else will look at it
@@ -549,7 +553,7 @@ class TcpEnd(StreamEnd):
 
     def vanish(self) -> None:
         """The host has crashed: nobody is told, and what becomes of who waits here its socket knows."""
-        self.waker = None
+        self.let_go()
         self.forget()
 
     def _send_reset(self, victim: TcpEnd | None) -> None:

@@ -5,6 +5,7 @@ While nothing is wrong neither runs, so an idle network stays idle.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -26,7 +27,7 @@ class Retry:
         self._fabric = fabric
         self._timer = Timer(fabric, repeat)
         self._stalled_at = 0.0
-        self.count = 0
+        self.count: int = 0
         """How often it was repeated since the peer last acknowledged something."""
 
     def is_set(self) -> bool:
@@ -49,10 +50,11 @@ class Retry:
         """Until the limit ends it."""
         return limit - (self._fabric.now() - self._stalled_at)
 
-    def progress(self) -> None:
-        """The peer has acknowledged something: what comes to a stop now is a new story."""
+    def progress(self) -> bool:
+        """The peer has acknowledged something: what comes to a stop now is a new story.  True: it is set."""
         self.count = 0
         self._stalled_at = self._fabric.now()
+        return self._timer.due < math.inf
 
     def stop(self) -> None:
         self._timer.stop()
