@@ -7,6 +7,7 @@ import functools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import attrs
 import pytest
@@ -284,7 +285,7 @@ async def late_news() -> AsyncIterator[trio.Event]:
     before = trio.socket.set_custom_socket_factory(None)
 
     class Factory(trio.abc.SocketFactory):
-        def socket(self, *args: int) -> trio.socket.SocketType:
+        def socket(self, *args: Any) -> trio.socket.SocketType:
             trio.socket.set_custom_socket_factory(before)
             try:
                 sock = trio.socket.socket(*args)
