@@ -85,6 +85,9 @@ class ListenerLink(Protocol):
     async def wait_acceptable(self) -> None:
         """Wait until a connection waits.  Raises: trio.ClosedResourceError if closed meanwhile."""
 
+    def ignore_newcomers(self) -> bool:
+        """Before it is closed: answer nobody any more, but finish what is under way; False if that is not possible."""
+
     def close(self) -> None:
         """Stop listening."""
 

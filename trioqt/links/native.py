@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+from trioqt.links.newcomers import ignore_newcomers
 
 __all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "reset_on_close", "set_where_possible"]
 
@@ -196,6 +197,9 @@ class NativeListener:
         if self._closed:
             raise trio.ClosedResourceError("the listener is closed")
         await self._sock.wait_readable()
+
+    def ignore_newcomers(self) -> bool:
+        return ignore_newcomers(self._sock)
 
     def close(self) -> None:
         self._closed = True

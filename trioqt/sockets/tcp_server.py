@@ -125,6 +125,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         "_error_string",
         "_factory",
         "_inherited",
+        "_is_shared",
         "_listeners",
         "_machine",
         "_manager",
@@ -187,6 +188,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._error: ErrorKind | None = None
         self._error_string = ""
         self._listeners: dict[ListenerLink, trio.CancelScope] = {}  # each with the scope of its accept task
+        self._is_shared = False  # another process may have the same listening socket
         self._address = HostAddress.NULL
         self._port = 0
         self._most_connections = 0  # that there have been at one time
@@ -321,7 +323,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         except SocketError as error:
             self._error, self._error_string = error.kind, error.message
             raise
-        self._begin([NativeListener(sock)], None)
+        self._begin([NativeListener(sock)], None, is_shared=True)
 
     def _check_can_listen(self) -> None:
         if self._closed:
@@ -334,7 +336,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             raise SocketError(ErrorKind.OPERATION, "cannot listen while draining")
 
     @trio.lowlevel.enable_ki_protection
-    def _begin(self, listeners: list[NativeListener], address: HostAddress | None) -> None:
+    def _begin(self, listeners: list[NativeListener], address: HostAddress | None, *, is_shared: bool = False) -> None:
         try:
             self._check_can_listen()  # another task may have been faster
         except BaseException:
@@ -346,7 +348,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._stopped is not None:
             self._stopped.set()  # a connection that nobody took has kept it from that
         self._stopped = trio.Event()
-        self._drain, self._ends_when_taken = None, False
+        self._drain, self._ends_when_taken, self._is_shared = None, False, is_shared
         sockaddr = listeners[0].local_address()
         self._address = from_sockaddr(sockaddr) if address is None else address
         self._port = sockaddr[1]
@@ -434,20 +436,25 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     @trio.lowlevel.enable_ki_protection
     def _take_queued(self) -> None:
         for listener in list(self._listeners):
-            # No peer can keep us here for longer than the longest queue that a kernel has.
-            for _ in range(BACKLOG):
-                if self._is_at_most() or listener not in self._listeners:
-                    break
-                try:
-                    link, peer = listener.try_accept()
-                except BlockingIOError:
-                    break
-                except OSError as exc:
-                    if exc.errno not in ENDED_BEFORE_ACCEPT:
-                        self._note_accept_error(kind_of(exc), f"cannot accept: {reason_of(exc)}")
-                        break
-                else:
-                    self._admit(link, peer)
+            self._empty_queue(listener)
+            if not self._is_shared and listener in self._listeners and listener.ignore_newcomers():
+                self._empty_queue(listener)  # of those whose handshake was under way
+
+    def _empty_queue(self, listener: ListenerLink) -> None:
+        # No peer can keep us here for longer than the longest queue that a kernel has.
+        for _ in range(BACKLOG):
+            if self._is_at_most() or listener not in self._listeners:
+                return
+            try:
+                link, peer = listener.try_accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno not in ENDED_BEFORE_ACCEPT:
+                    self._note_accept_error(kind_of(exc), f"cannot accept: {reason_of(exc)}")
+                    return
+            else:
+                self._admit(link, peer)
 
     def _admit(self, link: Link, peer: Sockaddr) -> None:
         """An accepted connection becomes a socket with an owner; if it cannot, that ends it and no more."""
@@ -619,6 +626,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     def socket_descriptor(self) -> int:
         """The OS handle of the (first) listening socket, or -1.  Qt: socketDescriptor()."""
+        self._is_shared = True  # as far as we know
         return next((listener.native().fileno() for listener in self._listeners), -1)
 
 
