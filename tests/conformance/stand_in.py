@@ -728,7 +728,13 @@ class QTcpSocket(QAbstractSocket):
 
 def _new_socket(parent: trio.Nursery | None, read_buffer_size: int = 0) -> trioqt.TcpSocket:
     """As Qt's: no limits, and the peer's end is the end."""
-    return trioqt.TcpSocket(parent, read_buffer_size=read_buffer_size, write_buffer_size=NO_LIMIT, half_open=False)
+    return trioqt.TcpSocket(
+        parent,
+        read_buffer_size=read_buffer_size,
+        write_buffer_size=NO_LIMIT,
+        half_open=False,
+        unsent_limit=None,
+    )
 
 
 def _so_long(milliseconds: int) -> trio.CancelScope:
@@ -755,7 +761,7 @@ class QTcpServer(QObject):
     async def _live(self, task_status: trio.TaskStatus[Any]) -> None:
         """The server's block."""
         try:
-            async with trioqt.TcpServer(self._socket) as server:
+            async with trioqt.TcpServer(self._socket, keep_alive=False) as server:
                 server._subscribe(Hook(self._tell))
                 task_status.started(server)
                 await self._end.wait()
