@@ -653,9 +653,10 @@ async def test_one_look_ends_a_connection_whose_queue_nobody_takes(network: Netw
             await trio.testing.wait_all_tasks_blocked()
             link = sock._link
             assert isinstance(link, TimedLink)
-            limits._look(sock, link, link.moved_at + 59.9)
+            since = max(link.moved_at, link.queued_at)
+            limits._look(sock, link, since + 59.9)
             before = sock.state()
-            limits._look(sock, link, link.moved_at + 60)
+            limits._look(sock, link, since + 60)
 
     assert (before, sock.error()) == (SocketState.CONNECTED, ErrorKind.SOCKET_TIMEOUT)
 
