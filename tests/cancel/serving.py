@@ -227,6 +227,10 @@ class Echo:
             self.running -= 1
 
 
+# Of an address and in seconds; nobody reaches them, so nothing may differ.
+BOUNDS = {"max_connections_per_peer": len(NAMES), "idle_limit": 3600, "stall_limit": 3600}
+
+
 def serving(
     *,
     waiting: bool = False,
@@ -234,6 +238,7 @@ def serving(
     limit: int | None = None,
     beside: Beside | None = None,
     twice: bool = False,
+    bounds: dict[str, int] | None = None,
 ) -> Play:
     """Every connection has one handler; who was not cut off has been served; no slot is left taken.
 
@@ -245,7 +250,7 @@ def serving(
 
     async def play(trial: Trial) -> None:
         clients = [Client(name) for name in NAMES]
-        async with trial.server(max_connections=limit) as server:
+        async with trial.server(max_connections=limit, **(bounds or {})) as server:
             echo = Echo(server, cleans_up=twice)
             server.set_max_pending_connections(2)
             await server.listen(GOOD)
@@ -273,6 +278,10 @@ def serving(
             trial.equal("handlers", echo.running, 0)
             trial.equal("connections", server.connection_count(), 0)
             trial.equal("listening", server.is_listening(), False)
+            if server._peer_limit is not None:
+                trial.equal("addresses that count", dict(server._peer_limit._counts), {})
+            if server._time_limits is not None:
+                trial.equal("connections that are watched", server._time_limits._watched, {})
             for client in clients:
                 await client.seen.over.wait()
             if trial.cancelled:
@@ -579,6 +588,8 @@ SERVES: tuple[tuple[Situation, str, Play], ...] = (
     ("has to wait",      "limit",     serving(limit=1)),
     ("has to wait",      "limit, all waiting", serving(limit=2, waiting=True)),
     ("has to wait",      "twice",     serving(twice=True)),
+    ("has to wait",      "bounds",    serving(bounds=BOUNDS)),
+    ("answered at once", "bounds",    serving(bounds=BOUNDS, waiting=True)),
     ("peer finishes",    "",          serving(manner="finishes")),
     ("peer resets",      "",          serving(manner="resets")),
     ("second task",      "busy",      serving(beside=busy)),

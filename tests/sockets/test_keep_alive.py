@@ -74,7 +74,8 @@ async def test_the_options_of_the_factory_win(
 
     def factory() -> TcpSocket:
         sock = TcpSocket()
-        sock._options = own  # what set_socket_option keeps for a socket that is not open yet
+        for option, value in own.items():
+            sock.set_socket_option(option, value)
         return sock
 
     async with TcpServer(factory) as server:
@@ -89,7 +90,7 @@ async def test_the_figures_of_a_factory_mean_nothing_to_a_server_without_keep_al
 
     def factory() -> TcpSocket:
         sock = TcpSocket()
-        sock._options = {SocketOption.KEEP_ALIVE_IDLE: 5}
+        sock.set_socket_option(SocketOption.KEEP_ALIVE_IDLE, 5)
         return sock
 
     async with TcpServer(factory, keep_alive=False) as server:

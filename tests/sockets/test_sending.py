@@ -291,6 +291,8 @@ async def test_flush_sends_what_the_system_takes_by_now(network: Network) -> Non
         idle = pair.sock.flush()
         pair.sock.write(data)
         await trio.testing.wait_all_tasks_blocked()
+        while pair.sock.flush():
+            pass  # a system that calls itself full may take some more (Linux: half of unsent_limit)
         full = pair.sock.flush()
         received = bytearray()
         took = 0

@@ -953,7 +953,7 @@ async def test_a_factory_makes_the_sockets(network: Network) -> None:
 
     def make() -> Named:
         sock = Named(read_buffer_size=1000)
-        sock.set_socket_option(SocketOption.KEEP_ALIVE, 1)
+        sock.set_socket_option(SocketOption.KEEP_ALIVE, 0)
         sock.name = "made"
         return sock
 
@@ -964,8 +964,8 @@ async def test_a_factory_makes_the_sockets(network: Network) -> None:
             sock, other = await server.accept(), await plain.accept()
 
             assert (type(sock), sock.name, sock.read_buffer_size()) == (Named, "made", 1000)
-            assert sock.socket_option(SocketOption.KEEP_ALIVE) == 1
-            assert (type(other), other.name, other.socket_option(SocketOption.KEEP_ALIVE)) == (Named, "unnamed", 0)
+            assert sock.socket_option(SocketOption.KEEP_ALIVE) == 0
+            assert (type(other), other.name, other.socket_option(SocketOption.KEEP_ALIVE)) == (Named, "unnamed", 1)
 
 
 def _fails() -> TcpSocket:

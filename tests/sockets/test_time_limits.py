@@ -617,7 +617,7 @@ async def tcp_pair(network: Loopback) -> tuple[int, RawPeer]:
         return below.detach(), await listener.accept()
 
 
-# ---- on loopback ------------------------------------------------------------------------------
+# ---- what a system takes and tells --------------------------------------------------------------
 
 
 async def test_the_kernel_tells_when_a_byte_came_that_nobody_read(network: Loopback) -> None:
@@ -640,6 +640,25 @@ async def test_the_kernel_tells_when_a_byte_came_that_nobody_read(network: Loopb
     assert arrived is not None
     assert begun - 1 < arrived <= ended  # to a few milliseconds, by a clock of the kernel's
     assert link.moved_at == ended + 2000
+
+
+async def test_one_look_ends_a_connection_whose_queue_nobody_takes(network: Network) -> None:
+    """Linux would take more of it if it were asked, whatever the peer does: half of what may be unsent is free."""
+    async with TcpServer(stall_limit=60) as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()):
+            sock, limits = await server.accept(), server._time_limits
+            assert limits is not None
+            sock.write(bytes(10_000_000))
+            await trio.testing.wait_all_tasks_blocked()
+            link = sock._link
+            assert isinstance(link, TimedLink)
+            since = max(link.moved_at, link.queued_at)
+            limits._look(sock, link, since + 59.9)
+            before = sock.state()
+            limits._look(sock, link, since + 60)
+
+    assert (before, sock.error()) == (SocketState.CONNECTED, ErrorKind.SOCKET_TIMEOUT)
 
 
 @pytest.mark.parametrize("limit", ["idle_limit", "stall_limit"])

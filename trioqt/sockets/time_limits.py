@@ -123,7 +123,7 @@ class TimeLimits:
         """End the connection if it is over a limit; else look again when it could be."""
         due, why = self._over(sock, link, now)
         if due <= now:
-            self._move(sock, link)
+            self._take_unread(sock, link)
             if sock._link is not link:
                 return  # and that found that it had ended
             due, why = self._over(sock, link, now)
@@ -132,14 +132,16 @@ class TimeLimits:
         else:
             self._put(sock, link, due)
 
-    def _move(self, sock: Connection, link: TimedLink) -> None:
-        """Take what the system holds and nobody has read, and offer it what is queued: both may be movement."""
+    def _take_unread(self, sock: Connection, link: TimedLink) -> None:
+        """Take what the system holds and nobody has read: that is movement.
+
+        What is queued is not offered to the system once more.  It would take some: Linux calls itself full while half
+        of ``unsent_limit`` is free, whatever the peer does.
+        """
         before = link.moved_at
         sock._pull(len(sock._read_buffer) + 1)
         if link.moved_at != before:
             link.correct(before)
-        if sock._link is link and sock._queue:
-            sock._send_queued(link)
 
     def _over(self, sock: Connection, link: TimedLink, now: float) -> tuple[float, str]:
         """When it is over a limit if nothing moves, and what is said then; nothing may be due before ``now``."""
