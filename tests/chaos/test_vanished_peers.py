@@ -107,6 +107,7 @@ async def test_a_hundred_that_dribble_are_cut_and_others_do_not_feel_it(
                     error = (await anext(endings)).error
                     ended.append(error.kind if isinstance(error, SocketError) else error)
             good.close()
+        nursery.cancel_scope.cancel()
 
     assert ended == [ErrorKind.SOCKET_TIMEOUT] * 100
     assert answers == 20
