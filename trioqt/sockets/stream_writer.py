@@ -152,9 +152,11 @@ class StreamWriter(Connection):
         self._begin_sending()
         try:
             self._uncork()
-            if self._queue or self._link is None:
+            if self._queue or self._attempt is not None:
                 await self._room_to_send(early=True)
                 self.write(data)
+            elif self._link is None:
+                await self._refuse_at_once("send")
             else:
                 # Look for cancellation, send, then let others run, in this order: the peer works on it while they do,
                 # and nothing after the write can raise Cancelled.
@@ -196,15 +198,16 @@ class StreamWriter(Connection):
         """
         if self._parent is not None:
             self._in_scope()
+        if self._link is None and self._attempt is None:
+            await self._refuse_at_once("wait for bytes to be written")
         generation = self._generation
-        waited = self._link is not None or self._attempt is not None
         await trio.lowlevel.checkpoint()
         while (self._attempt is not None or self._queue) and self._generation is generation:
             await self._wait_changed()
         # Its bytes may be sent though another attempt has begun meanwhile.
-        if not waited or generation.unsent or not generation.connected:
+        if generation.unsent or not generation.connected:
             self._check_same(generation, "wait for bytes to be written")
-            self._refuse("wait for bytes to be written", waited=waited)
+            self._refuse("wait for bytes to be written", waited=True)
 
     @trio.lowlevel.enable_ki_protection
     async def send_eof(self) -> None:
@@ -219,7 +222,9 @@ class StreamWriter(Connection):
         """
         self._begin_sending()
         try:
-            generation, waited = self._generation, self._machine.state is CONNECTED
+            if self._machine.state is not CONNECTED:
+                await self._refuse_at_once("finish sending")
+            generation = self._generation
             await trio.lowlevel.checkpoint()
             self._check_same(generation, "finish sending")
             if self._send_finished and self._machine.state is CONNECTED:
@@ -227,7 +232,7 @@ class StreamWriter(Connection):
             while True:
                 link = self._link
                 if link is None or self._machine.state is not CONNECTED:
-                    self._refuse("finish sending", waited=waited)
+                    self._refuse("finish sending", waited=True)
                 if not self._queue:
                     break
                 await self._wait_changed()
@@ -259,11 +264,13 @@ class StreamWriter(Connection):
     async def _room_to_send(self, *, early: bool = False) -> None:
         """Wait until the queue has room, and until there is a connection unless ``early``."""
         # It could send when it was called; if that is not so any more later, it is no mistake of the caller's.
-        generation, waited = self._generation, self._takes_bytes()
+        if not self._takes_bytes():
+            await self._refuse_at_once("send")
+        generation = self._generation
         await trio.lowlevel.checkpoint()
         while True:
             if self._generation is not generation or not self._takes_bytes() or self._send_finished:
-                self._refuse_sending("send", waited=waited)
+                self._refuse_sending("send", waited=True)
             if len(self._queue) < self._write_buffer_size and (early or self._attempt is None):
                 return
             await self._wait_changed()
