@@ -30,6 +30,7 @@ from trioqt import (
     HostFound,
     ReadChannelFinished,
     SocketError,
+    SocketOption,
     SocketState,
     StateChanged,
     TcpSocket,
@@ -555,6 +556,32 @@ async def test_a_names_addresses_are_tried_one_after_the_other_from_the_same_por
                 assert peer.sock.getpeername() == ("127.0.0.3", port)
 
             assert (sock.peer_address(), sock.local_port()) == (HostAddress.LOCAL_HOST, port)
+
+
+@pytest.mark.parametrize("order", [["::1", "127.0.0.1"], ["127.0.0.1", "::1"]], ids=str)
+@pytest.mark.parametrize("listening", ["::1", "127.0.0.1"])
+async def test_a_socket_of_both_families_gets_through_by_the_other_one(
+    network: Network, order: list[str], listening: str
+) -> None:
+    """The one socket that was bound tries both, its options and its port stay, and bytes get through.
+
+    IPv6 comes first, whatever the resolver says: refused by IPv4, a Linux socket connects to IPv6 and carries nothing.
+    """
+    names({"peer.example": order})
+
+    with await listen_on(listening) as listener:
+        async with TcpSocket() as sock:
+            await sock.bind()
+            sock.set_socket_option(SocketOption.KEEP_ALIVE_IDLE, 77)
+            port, descriptor = sock.local_port(), sock.socket_descriptor()
+            await sock.connect_to_host("peer.example", listener.port)
+            with await listener.accept() as peer:
+                assert (peer.sock.getpeername()[:2], sock.local_port()) == ((listening, port), port)
+                assert (sock.socket_descriptor(), sock.socket_option(SocketOption.KEEP_ALIVE_IDLE)) == (descriptor, 77)
+                await sock.send_all(b"hello")
+                assert await peer.receive(5) == b"hello"
+                await peer.send(b"back")
+                assert await sock.receive_exactly(4) == b"back"
 
 
 async def test_when_all_fail_the_address_is_given_back(network: Network) -> None:

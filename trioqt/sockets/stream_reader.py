@@ -65,6 +65,20 @@ class StreamReader(Connection):
         self._pull(1)
         return len(self._read_buffer) == 0
 
+    @trio.lowlevel.enable_ki_protection
+    def peer_has_finished(self) -> bool:
+        """Has the peer's end come, or is the connection lost?  Then no byte will come but those that can be read.
+
+        It looks at what the system holds, as far as the buffer may take it: an end that is behind more unread bytes
+        than that is seen once they are read.  A pool of connections asks before it hands one out again.  False before
+        there was a connection, and after ``abort``.
+
+        Qt: no counterpart; readChannelFinished tells it.
+        """
+        for _ in range(2):  # bytes, and what is behind them
+            self._pull_some()
+        return self._peer_finished or (self._failure is not None and self._generation.connected)
+
     def peek(self, max_bytes: int) -> bytes:
         """Up to ``max_bytes`` that have arrived; they stay.  Qt: peek()."""
         max_bytes = check_size(max_bytes, "max_bytes")
@@ -268,7 +282,7 @@ class StreamReader(Connection):
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
-        generation = self._generation
+        generation, owed = self._generation, False
         try:
             if link is not None and not self._read_buffer:
                 # Nothing is buffered and nobody watches: the bytes need not pass through the buffer.
@@ -288,7 +302,7 @@ class StreamReader(Connection):
                     if data is not None:
                         self._came(link, generation, data)
             else:
-                await trio.lowlevel.checkpoint()
+                owed = await self._turn()
             self._check_same(generation, "receive")
             while not self._read_buffer:
                 if self._peer_finished:
@@ -299,6 +313,8 @@ class StreamReader(Connection):
             self._receiving = False
             if self._lot is not None:
                 self._lot.unpark_all()
+            if owed:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def receive_line(self, max_bytes: int = 65536) -> bytes:
         """Wait for a whole line.  After the peer finished: the unended rest, then ``b""``.
@@ -341,9 +357,9 @@ class StreamReader(Connection):
         """
         count = check_size(count, "count")
         self._begin_receiving()
-        generation = self._generation
+        generation, owed = self._generation, False
         try:
-            await self._look()
+            owed = await self._look()
             self._check_same(generation, "receive")
             while len(self._read_buffer) < count:
                 if self._peer_finished:
@@ -354,6 +370,8 @@ class StreamReader(Connection):
             return self._take(count)
         finally:
             self._end_receiving()
+            if owed:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     def lines(self, max_bytes: int = 65536) -> AsyncIterator[bytes]:
         """``receive_line`` again and again, until the peer has finished.
@@ -378,9 +396,9 @@ class StreamReader(Connection):
         Qt: waitForReadyRead().  There, it waits for bytes that arrive during the call.
         """
         self._begin_receiving()
-        generation = self._generation
+        generation, owed = self._generation, False
         try:
-            await trio.lowlevel.checkpoint()
+            owed = await self._turn()
             while self._attempt is not None and self._generation is generation:
                 await self._park()
             self._check_same(generation, "receive")
@@ -397,6 +415,8 @@ class StreamReader(Connection):
             return True
         finally:
             self._end_receiving()
+            if owed:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     @trio.lowlevel.enable_ki_protection
     async def _receive_through(self, delimiter: bytes, max_bytes: int, *, rest: bool, iterating: bool = False) -> bytes:
@@ -413,14 +433,14 @@ class StreamReader(Connection):
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
-        buffer, generation = self._read_buffer, self._generation
+        buffer, generation, owed = self._read_buffer, self._generation, False
         try:
-            # _look(), spelled out: this is the path of every line that is there already.
+            # This is the path of every line that is there already.
             self._answers -= 1
             if self._answers > 0 and self._now() < self._answers_until:
                 await trio.lowlevel.checkpoint_if_cancelled()
             else:
-                await trio.lowlevel.checkpoint()
+                owed = await self._turn()
                 self._check_same(generation, "receive")
                 self._refill_answers()
             while True:
@@ -447,6 +467,8 @@ class StreamReader(Connection):
             self._receiving = False
             if self._lot is not None:
                 self._lot.unpark_all()
+            if owed:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _begin_receiving(self) -> None:
         self._look_at_parent()
@@ -459,14 +481,23 @@ class StreamReader(Connection):
         if self._lot is not None:
             self._lot.unpark_all()
 
-    async def _look(self) -> None:
-        """Look for cancellation; let other tasks run if the buffer has answered for long enough."""
+    async def _turn(self) -> bool:
+        """Look for cancellation, and let other tasks run, or say that this is owed: see ``_is_idle``."""
+        if self._link is None and self._is_idle():
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return True
+        await trio.lowlevel.checkpoint()
+        return False
+
+    async def _look(self) -> bool:
+        """Look for cancellation; let other tasks run, or owe it, if the buffer has answered for long enough."""
         self._answers -= 1
         if self._answers > 0 and self._now() < self._answers_until:
             await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            await trio.lowlevel.checkpoint()
-            self._refill_answers()
+            return False
+        owed = await self._turn()
+        self._refill_answers()
+        return owed
 
     def _refill_answers(self) -> None:
         # trio's clock, not the processor's: on a mock clock the turns must not depend on the machine's speed.

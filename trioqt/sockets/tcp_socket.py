@@ -21,8 +21,7 @@ from trioqt.core.options import KEEP_ALIVE_FIGURES, UNSENT_LIMIT, SocketType, un
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
-from trioqt.links.bind import bind_socket
-from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, link_over, look_up, race
+from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, connect_again, link_over, look_up, race
 from trioqt.links.native import KernelSocket, NativeLink, reset_on_close, set_where_possible
 from trioqt.links.stream import StreamLink
 from trioqt.links.timed import TimedLink
@@ -140,12 +139,21 @@ class TcpSocket(StreamDevice):
 
     @trio.lowlevel.enable_ki_protection
     async def connect_to_host(
-        self, host: Host, port: int, *, protocol: NetworkLayerProtocol = NetworkLayerProtocol.ANY_IP
+        self,
+        host: Host,
+        port: int,
+        *,
+        protocol: NetworkLayerProtocol = NetworkLayerProtocol.ANY_IP,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Look up ``host``, try its addresses (RFC 8305), return when CONNECTED.
 
+        A socket that was bound or adopted is the one that connects, to one address after the other.
+
         Args:
           protocol: IPV4 or IPV6 uses only such addresses.
+          task_status: Told once the attempt has begun.  So ``await nursery.start(sock.connect_to_host, ...)`` returns
+            in HOST_LOOKUP, as Qt's call does, and every call that waits for the connection can follow.
 
         Raises:
           SocketError: HOST_NOT_FOUND, CONNECTION_REFUSED, NETWORK, SOCKET_TIMEOUT, SOCKET_ACCESS, SOCKET_RESOURCE, or
@@ -172,6 +180,10 @@ class TcpSocket(StreamDevice):
 
         try:
             with attempt.scope:
+                if task_status is not trio.TASK_STATUS_IGNORED:
+                    task_status.started()
+                    for _ in range(2):  # then whoever is told has had its turn, in whatever order
+                        await trio.lowlevel.checkpoint()
                 await trio.lowlevel.checkpoint_if_cancelled()
                 targets = await look_up(host, port, protocol)
                 if self._attempt is not attempt:  # dropped in this step; another one may have begun
@@ -261,7 +273,7 @@ class TcpSocket(StreamDevice):
             is_any = sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
             address = sock.getsockname()
             is_any = is_any and from_sockaddr(address) == HostAddress.ANY_IPV6
-            bound = Bound(trio.socket.from_stdlib_socket(sock), address, is_any, ())
+            bound = Bound(trio.socket.from_stdlib_socket(sock), address, is_any)
             if not bound.is_spare():
                 self._took_address(bound)
             else:
@@ -282,22 +294,24 @@ class TcpSocket(StreamDevice):
 
 
 async def _connect_bound(bound: Bound, targets: list[Target], prepare: Prepare) -> NativeLink:
-    """One address after the other, each from the local address that was bound; that leaves no room for a race."""
+    """One address after the other, all with the one socket that was bound; that leaves no room for a race."""
     failures: list[OSError] = []
-    local, tried = Target(bound.sock.family, bound.sockaddr), False
-    for target in targets:
+    tried = False
+    # A Linux socket of both families that was refused by an IPv4 address connects to an IPv6 one, and then no byte
+    # gets through; the other way round it works.
+    for target in sorted(targets, key=lambda target: bound.is_any and target.family != socket.AF_INET6):
         try:
-            reachable = _reachable(target, local.family, bound.is_any)
-            if tried:  # a socket whose attempt failed cannot be used again on every system
-                bound.sock.close()
-                bound.sock = await bind_socket(local, bound.options, dual_stack=bound.is_any)
-            tried = True
+            reachable = _reachable(target, bound.sock.family, bound.is_any)
             prepare(bound.sock, reachable.address)
-            await connect(bound.sock, reachable)
+            if tried:
+                await connect_again(bound.sock, reachable, bound.sockaddr)
+            else:
+                await connect(bound.sock, reachable)
             return link_over(bound.sock, reachable.address)
         except OSError as exc:
             exc.add_note(f"while connecting to {target}")
             failures.append(exc)
+            tried = True
     raise AttemptsFailed("no address could be connected", failures)
 
 
