@@ -75,6 +75,7 @@ class StreamReader(Connection):
 
         Qt: no counterpart; readChannelFinished tells it.
         """
+        self._look_at_parent()
         for _ in range(2):  # bytes, and what is behind them
             self._pull_some()
         return self._peer_finished or (self._failure is not None and self._generation.connected)
