@@ -26,7 +26,7 @@ import trio.testing
 from tests.testing.cancelling import naive_code as naive
 from tests.testing.cancelling.bounded_pipe import pipe_pair
 from trioqt.testing import Probe, cancel_everywhere
-from trioqt.testing.cancelling.cancel_everywhere import Report
+from trioqt.testing.cancelling.report import Report
 
 Scenario = Callable[[Probe], Awaitable[None]]
 
@@ -441,8 +441,8 @@ def test_a_scenario_that_fails_by_itself_is_reported_once_a_seed() -> None:
     report = cancel_everywhere(broken)
 
     assert [str(failure) for failure in report.failures] == [
-        "seed 0: without any cancellation\n    expect: always wrong",
-        "seed 1: without any cancellation\n    expect: always wrong",
+        "seed 0: undisturbed\n    expect: always wrong",
+        "seed 1: undisturbed\n    expect: always wrong",
     ]
 
 

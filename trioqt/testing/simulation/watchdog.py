@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import inspect
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ import trio
 
 from trioqt.testing.simulation.places import place
 
-__all__ = ["Aborted", "Watchdog", "is_machinery"]
+__all__ = ["Aborted", "Watchdog", "is_machinery", "is_tool"]
 
 T = TypeVar("T")
 
@@ -40,10 +41,11 @@ def _files(room: str, *names: str) -> set[str]:
     return {os.path.join(testing, room, f"{name}.py") for name in names}
 
 
-_TOOL = _files("cancelling", "boundaries", "cancel_everywhere") | _files("simulation", "watchdog")
+_TOOL = _files("cancelling", "walker", "boundaries", "lines", "walk", "cancel_everywhere", "interrupt_everywhere")
+_TOOL |= _files("simulation", "watchdog")
 # A simulated network stands for the kernel, which has no lines.
-_TOOL |= _files("network", "fabric", "names", "virtual_network", "socket")
-_INSTRUMENTS = _files("cancelling", "boundaries") | _files("network", "fabric")
+_KERNEL = _files("network", "fabric", "names", "virtual_network", "socket")
+_INSTRUMENTS = _files("cancelling", "walker", "boundaries", "lines") | _files("network", "fabric")
 
 
 class Aborted(BaseException):
@@ -103,10 +105,11 @@ class Watchdog:
 
     def _bite(self, frame: FrameType | None) -> bool:
         # Only within `call`: an exception that is still on its way when the run is over must not hit our own code.  And
-        # not within an instrument: trio would take it for the instrument's failure, log it, and run on.
+        # not within an instrument: trio would take it for the instrument's failure, log it, and run on.  A coroutine
+        # in the same file is no part of one, for trio calls what does not wait.
         innermost = frame
         while frame is not None and frame.f_code is not Watchdog.call.__code__:
-            if frame.f_code.co_filename in _INSTRUMENTS:
+            if frame.f_code.co_filename in _INSTRUMENTS and not frame.f_code.co_flags & inspect.CO_COROUTINE:
                 return False
             frame = frame.f_back
         if frame is None:
@@ -178,7 +181,12 @@ class _ThreadTimer:
 
 def is_machinery(filename: str) -> bool:
     """Whether a source file is trio's or this tool's, so that its lines say nothing about the code under test."""
-    return filename.startswith(_TRIO) or filename in _TOOL
+    return filename.startswith(_TRIO) or filename in _TOOL or filename in _KERNEL
+
+
+def is_tool(filename: str) -> bool:
+    """Whether a source file runs and watches what is tested, so that nothing may be done to its lines."""
+    return filename in _TOOL
 
 
 def _first_foreign_line(frame: FrameType | None) -> str:
