@@ -334,7 +334,9 @@ class Crash(_OnHost):
 
     Its sockets vanish and nobody is told; what comes for it is lost.  Its programs that `VirtualNetwork.run_on` runs
     are cancelled, and run again from their beginning when it starts; what any other task on it calls fails, mostly with
-    ENETDOWN.  After the start a peer that still believes in an old connection is answered by a reset.
+    ENETDOWN.  But a system task, whose error would end trio's run, waits until its socket is closed.
+
+    After the start a peer that still believes in an old connection is answered by a reset.
     """
 
     def change_this_host(self, state: HostState) -> HostState:

@@ -10,23 +10,10 @@ from collections.abc import Callable, Collection, Sequence
 
 from hypothesis import strategies as st
 
+from trioqt.testing.network import faults as fault_kinds
 from trioqt.testing.network.fabric import Conditions
 from trioqt.testing.network.fault_plan import FaultPlan, Planned
-from trioqt.testing.network.faults import (
-    KINDS,
-    Crash,
-    Degraded,
-    DescriptorsExhausted,
-    Fault,
-    Hold,
-    Isolated,
-    Latency,
-    Loss,
-    NameServerDown,
-    Partition,
-    Pause,
-    ResetConnections,
-)
+from trioqt.testing.network.faults import KINDS, Fault
 
 __all__ = ["conditions", "fault_plans", "faults", "seeds"]
 
@@ -121,23 +108,28 @@ def _thousandths(most: int) -> st.SearchStrategy[float]:
 
 
 def _partitions(pairs: Pairs) -> st.SearchStrategy[Fault]:
-    return st.builds(lambda pair, one_way: Partition(pair[0], pair[1], one_way=one_way), pairs, st.booleans())
+    return st.builds(
+        lambda pair, one_way: fault_kinds.Partition(pair[0], pair[1], one_way=one_way), pairs, st.booleans()
+    )
 
 
 def _holds(pairs: Pairs) -> st.SearchStrategy[Fault]:
-    return st.builds(lambda pair, one_way: Hold(pair[0], pair[1], one_way=one_way), pairs, st.booleans())
+    return st.builds(lambda pair, one_way: fault_kinds.Hold(pair[0], pair[1], one_way=one_way), pairs, st.booleans())
 
 
 def _losses(pairs: Pairs) -> st.SearchStrategy[Fault]:
     rates = st.integers(1, 1000).map(lambda number: number / 1000)
     return st.builds(
-        lambda pair, rate, one_way: Loss(pair[0], pair[1], rate, one_way=one_way), pairs, rates, st.booleans()
+        lambda pair, rate, one_way: fault_kinds.Loss(pair[0], pair[1], rate, one_way=one_way),
+        pairs,
+        rates,
+        st.booleans(),
     )
 
 
 def _latencies(pairs: Pairs) -> st.SearchStrategy[Fault]:
     return st.builds(
-        lambda pair, latency, jitter, one_way: Latency(pair[0], pair[1], latency, jitter, one_way=one_way),
+        lambda pair, latency, jitter, one_way: fault_kinds.Latency(pair[0], pair[1], latency, jitter, one_way=one_way),
         pairs,
         _thousandths(2000),
         st.none() | _thousandths(1000),
@@ -147,7 +139,7 @@ def _latencies(pairs: Pairs) -> st.SearchStrategy[Fault]:
 
 def _degradations(pairs: Pairs) -> st.SearchStrategy[Fault]:
     return st.builds(
-        lambda pair, one_way, bandwidth, duplication, reordering: Degraded(
+        lambda pair, one_way, bandwidth, duplication, reordering: fault_kinds.Degraded(
             pair[0], pair[1], one_way=one_way, bandwidth=bandwidth, duplication=duplication, reordering=reordering
         ),
         pairs,
@@ -159,22 +151,22 @@ def _degradations(pairs: Pairs) -> st.SearchStrategy[Fault]:
 
 
 def _limits(host: Names) -> st.SearchStrategy[Fault]:
-    return st.builds(DescriptorsExhausted, host, st.integers(0, 16))
+    return st.builds(fault_kinds.DescriptorsExhausted, host, st.integers(0, 16))
 
 
 _ON_LINKS: dict[type[Fault], Callable[[Pairs], st.SearchStrategy[Fault]]] = {
-    Partition: _partitions,
-    Hold: _holds,
-    Loss: _losses,
-    Latency: _latencies,
-    Degraded: _degradations,
-    ResetConnections: lambda pairs: pairs.map(lambda pair: ResetConnections(*pair)),
+    fault_kinds.Partition: _partitions,
+    fault_kinds.Hold: _holds,
+    fault_kinds.Loss: _losses,
+    fault_kinds.Latency: _latencies,
+    fault_kinds.Degraded: _degradations,
+    fault_kinds.ResetConnections: lambda pairs: pairs.map(lambda pair: fault_kinds.ResetConnections(*pair)),
 }
 
 _ON_HOSTS: dict[type[Fault], Callable[[Names], st.SearchStrategy[Fault]]] = {
-    Isolated: lambda host: st.builds(Isolated, host),
-    Crash: lambda host: st.builds(Crash, host),
-    Pause: lambda host: st.builds(Pause, host),
-    DescriptorsExhausted: _limits,
-    NameServerDown: lambda host: st.builds(NameServerDown, st.none() | host),
+    fault_kinds.Isolated: lambda host: st.builds(fault_kinds.Isolated, host),
+    fault_kinds.Crash: lambda host: st.builds(fault_kinds.Crash, host),
+    fault_kinds.Pause: lambda host: st.builds(fault_kinds.Pause, host),
+    fault_kinds.DescriptorsExhausted: _limits,
+    fault_kinds.NameServerDown: lambda host: st.builds(fault_kinds.NameServerDown, st.none() | host),
 }

@@ -28,7 +28,7 @@ class UdpEnd:
         self.options = options
         self.binding: Binding | None = None
         self.remote: Address | None = None
-        self.socket: Waker | None = None
+        self.waker: Waker | None = None
         self.error: int = 0
         self.receiving_ended = False
         self.sending_ended = False
@@ -149,15 +149,15 @@ class UdpEnd:
             return
         self._arrived.append((packet.data, packet.source))
         self._size += len(packet.data) + OVERHEAD
-        if self.socket is not None:
-            self.socket.wake_reader()
+        if self.waker is not None:
+            self.waker.wake_reader()
 
     def refused(self, source: Address) -> None:
         """ICMP says that nobody is at that port: who is connected to it hears of it (RFC 1122, 4.1.3.3)."""
         if self.remote == source:
             self.error = errno.ECONNREFUSED
-            if self.socket is not None:
-                self.socket.wake_reader()
+            if self.waker is not None:
+                self.waker.wake_reader()
 
     def read(self, *, peek: bool = False) -> tuple[bytes, Address]:
         """The next datagram and where it is from.  Raises: BlockingIOError, OSError."""

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import deque
 
-from trioqt.core.buffers import ReadBuffer
 from trioqt.links.base import Bytes
-from trioqt.testing.network.host import Host, Waker, fail
+from trioqt.testing.network.host import Host, fail
 from trioqt.testing.network.options import Options
+from trioqt.testing.network.stream_ends import StreamEnd, StreamListener, first_bytes
 
 __all__ = ["UnixEnd", "UnixListener", "UnixName", "spelled"]
 
@@ -27,19 +26,17 @@ def spelled(name: UnixName) -> UnixName:
     return name if name.startswith(b"\0") else os.fsdecode(name)
 
 
-class UnixEnd:
+class UnixEnd(StreamEnd):
     """One end of a connection.  What is sent is at once in the other end's queue; there is nothing between them."""
 
+    __slots__ = ("name", "options", "peer", "peer_name")
+
     def __init__(self, name: UnixName, options: Options) -> None:
+        super().__init__()
         self.name = name
         self.options = options
         self.peer: UnixEnd | None = None
         self.peer_name: UnixName = ""
-        self.socket: Waker | None = None
-        self.error: int = 0
-        self.arrived: ReadBuffer = ReadBuffer()
-        self.sending_ended: bool = False
-        self.receiving_ended: bool = False
 
     def connect(self, other: UnixEnd) -> None:
         """Make a pair of the two."""
@@ -62,18 +59,13 @@ class UnixEnd:
     def queued(self) -> tuple[int, int]:
         return len(self.arrived), 0
 
-    def take_error(self) -> int:
-        error, self.error = self.error, 0
-        return error
-
     def _is_at_end(self) -> bool:
         return self.receiving_ended or self.peer is None or self.peer.sending_ended
 
     def send(self, data: Bytes) -> int:
         """Raises: BlockingIOError, OSError EPIPE."""
         peer = self.peer
-        if self.error:
-            fail(self.take_error())
+        self.fail_once()
         if peer is None or self.sending_ended or peer.receiving_ended:
             fail(errno.EPIPE)
         room = self.options.send_buffer - len(peer.arrived)
@@ -81,36 +73,30 @@ class UnixEnd:
             return 0
         if room <= 0:
             fail(errno.EAGAIN)
-        piece = bytes(data) if len(data) <= room else bytes(memoryview(data)[:room])
+        piece = first_bytes(data, room)
         peer.arrived.append(piece)
-        if peer.socket is not None:
-            peer.socket.wake_reader()
+        if peer.waker is not None:
+            peer.waker.wake_reader()
         return len(piece)
 
-    def read(self, count: int, *, peek: bool = False) -> bytes:
+    def _read_nothing(self, count: int) -> bytes:
         """Raises: BlockingIOError, OSError ECONNRESET if the peer closed with bytes unread."""
-        if not self.arrived:
-            if self.error:
-                fail(self.take_error())
-            if self._is_at_end():
-                return b""
-            if count == 0:
-                return b""
-            fail(errno.EAGAIN)
-        if peek:
-            return self.arrived.peek(count)
-        data = self.arrived.take(count)
-        if self.peer is not None and self.peer.socket is not None and self.peer.is_writable():
-            self.peer.socket.wake_writer()
-        return data
+        self.fail_once()
+        if self._is_at_end() or count == 0:
+            return b""
+        fail(errno.EAGAIN)
+
+    def _tell_room(self) -> None:
+        if self.peer is not None and self.peer.waker is not None and self.peer.is_writable():
+            self.peer.waker.wake_writer()
 
     def finish(self) -> None:
         self.sending_ended = True
-        self._wake_both()
+        self._wake_all()
 
     def receive_no_more(self) -> None:
         self.receiving_ended = True
-        self._wake_both()
+        self._wake_all()
 
     def writer_waits(self) -> None:
         """Nothing to prepare."""
@@ -121,48 +107,23 @@ class UnixEnd:
             peer.peer = None
             if self.arrived:
                 peer.error = errno.ECONNRESET
-            peer._wake()
-        self.socket = None
+            peer.wake_both()
+        self.waker = None
 
-    def _wake_both(self) -> None:
-        self._wake()
+    def _wake_all(self) -> None:
+        self.wake_both()
         if self.peer is not None:
-            self.peer._wake()
-
-    def _wake(self) -> None:
-        if self.socket is not None:
-            self.socket.wake_reader()
-            self.socket.wake_writer()
+            self.peer.wake_both()
 
 
-class UnixListener:
+class UnixListener(StreamListener[UnixEnd]):
     """A name that accepts connections."""
 
     def __init__(self, host: Host, name: UnixName, options: Options, backlog: int) -> None:
+        super().__init__(backlog)
         self.host = host
         self.name = name
         self.options = options
-        self.backlog = backlog
-        self.socket: Waker | None = None
-        self.ready: deque[UnixEnd] = deque()
-        self.is_shut: bool = False
-
-    def is_readable(self) -> bool:
-        return bool(self.ready) or self.is_shut
-
-    def is_writable(self) -> bool:
-        return self.is_shut
-
-    def writer_waits(self) -> None:
-        """Nothing to prepare."""
-
-    def take_error(self) -> int:
-        return 0
-
-    def shut(self) -> None:
-        """shutdown(): it listens no more, but keeps its name."""
-        self.is_shut = True
-        self.close()
 
     def connect(self, client: UnixEnd) -> None:
         """Raises: BlockingIOError if too many wait."""
@@ -172,9 +133,7 @@ class UnixListener:
             fail(errno.EAGAIN)
         end = UnixEnd(self.name, self.options.copy())
         client.connect(end)
-        self.ready.append(end)
-        if self.socket is not None:
-            self.socket.wake_reader()
+        self.offer(end)
 
     def close(self) -> None:
         for end in self.ready:

@@ -34,7 +34,8 @@ from trioqt.testing.network.faults import (
 )
 from trioqt.testing.network.host import Host
 from trioqt.testing.network.names import Names, is_address
-from trioqt.testing.network.socket import VirtualSocket, shown
+from trioqt.testing.network.socket import VirtualSocket
+from trioqt.testing.network.socket_addresses import shown
 from trioqt.testing.network.supervisor import Program, crash_programs, restart_programs
 from trioqt.testing.network.trace import TRACE_LIMIT, Trace, TraceEvent
 

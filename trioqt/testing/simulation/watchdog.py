@@ -44,7 +44,8 @@ def _files(room: str, *names: str) -> set[str]:
 _TOOL = _files("cancelling", "walker", "boundaries", "lines", "walk", "cancel_everywhere", "interrupt_everywhere")
 _TOOL |= _files("simulation", "watchdog")
 # A simulated network stands for the kernel, which has no lines.
-_KERNEL = _files("network", "fabric", "names", "virtual_network", "socket")
+_KERNEL = _files("network", "fabric", "names", "virtual_network", "waiting")
+_KERNEL |= _files("network", "socket", "socket_addresses", "socket_messages")
 _INSTRUMENTS = _files("cancelling", "walker", "boundaries", "lines") | _files("network", "fabric")
 
 

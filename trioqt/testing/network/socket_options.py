@@ -1,0 +1,106 @@
+"""What a simulated socket answers about options that nobody has set: facts, TCP's state, multicast memberships."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+from trioqt.testing.network.fabric import Address
+from trioqt.testing.network.host import Host, fail, is_multicast
+from trioqt.testing.network.options import number
+from trioqt.testing.network.socket_addresses import canonical
+from trioqt.testing.network.sorts import DEFAULT_PROTOCOLS
+from trioqt.testing.network.stream_ends import StreamListener
+from trioqt.testing.network.tcp import TcpEnd
+from trioqt.testing.network.tcp_listener import TcpListener
+from trioqt.testing.network.udp import UdpEnd
+
+__all__ = ["join_or_leave", "remote_of", "what_is_so"]
+
+# linux/tcp.h: struct tcp_info; net/tcp_states.h.
+TCP_INFO_SIZE = 104
+TCP_STATES = {
+    "ESTABLISHED": 1,
+    "SYN_SENT": 2,
+    "SYN_RECV": 3,
+    "FIN_WAIT1": 4,
+    "FIN_WAIT2": 5,
+    "TIME_WAIT": 6,
+    "CLOSED": 7,
+    "CLOSE_WAIT": 8,
+    "LAST_ACK": 9,
+    "LISTEN": 10,
+    "CLOSING": 11,
+}
+
+
+def what_is_so(host: Host, family: int, type_: int, end: Any, level: int, name: int) -> int | bytes | None:
+    """What is not set but so, or None; of TCP_INFO only the first byte, the state, is told."""
+    if level == socket.SOL_SOCKET:
+        return _fact(family, type_, end, name)
+    if (level, name) in ((socket.IPPROTO_IP, number("IP_MTU")), (socket.IPPROTO_IPV6, number("IPV6_MTU"))):
+        if family == socket.AF_UNIX:
+            fail(errno.EOPNOTSUPP)
+        return _path_mtu(host, end, level)
+    if level == socket.IPPROTO_TCP and family != socket.AF_UNIX and type_ == socket.SOCK_STREAM:
+        if name == number("TCP_MAXSEG") and isinstance(end, TcpEnd) and end.is_connected():
+            return _path_mtu(host, end, level) - 40
+        if name == number("TCP_INFO"):
+            return bytes([_tcp_state(end)]).ljust(TCP_INFO_SIZE, b"\0")
+    return None
+
+
+def _fact(family: int, type_: int, end: Any, name: int) -> int | None:
+    if name == socket.SO_ERROR:
+        error: int = end.take_error() if hasattr(end, "take_error") else 0
+        return error
+    if name == socket.SO_ACCEPTCONN:
+        return int(isinstance(end, StreamListener))
+    facts = {"SO_TYPE": type_, "SO_DOMAIN": family, "SO_PROTOCOL": DEFAULT_PROTOCOLS.get((family, type_), 0)}
+    return next((int(fact) for key, fact in facts.items() if getattr(socket, key, None) == name), None)
+
+
+def _tcp_state(end: Any) -> int:
+    if isinstance(end, TcpListener):
+        return TCP_STATES["CLOSED" if end.is_shut else "LISTEN"]
+    if isinstance(end, TcpEnd):
+        return TCP_STATES[end.state if end.is_connected() or end.state == "SYN_SENT" else "CLOSED"]
+    return TCP_STATES["CLOSED"]
+
+
+def remote_of(end: Any) -> Address | None:
+    """With whom a TCP or UDP socket talks."""
+    return end.remote if isinstance(end, TcpEnd | UdpEnd) else None
+
+
+def _path_mtu(host: Host, end: Any, level: int) -> int:
+    remote = remote_of(end)
+    path = None if remote is None else host.path_to(remote[0])
+    if path is None:
+        if level == socket.IPPROTO_IPV6:
+            return 65536
+        fail(errno.ENOTCONN)
+    return int(path.conditions.mtu)
+
+
+def join_or_leave(host: Host, end: Any, level: int, name: int, value: int | bytes) -> bool:
+    """Joining and leaving multicast groups: | group | interface |.  False: it is another option."""
+    family = {socket.IPPROTO_IP: socket.AF_INET, socket.IPPROTO_IPV6: socket.AF_INET6}.get(level)
+    joins = {socket.IPPROTO_IP: socket.IP_ADD_MEMBERSHIP, socket.IPPROTO_IPV6: socket.IPV6_JOIN_GROUP}
+    leaves = {socket.IPPROTO_IP: socket.IP_DROP_MEMBERSHIP, socket.IPPROTO_IPV6: socket.IPV6_LEAVE_GROUP}
+    if family is None or name not in (joins[level], leaves[level]):
+        return False
+    size = 4 if family == socket.AF_INET else 16
+    if not isinstance(end, UdpEnd):
+        fail(errno.EPROTO if family == socket.AF_INET else errno.ENOPROTOOPT)
+    if isinstance(value, int) or len(value) < size + 4:
+        fail(errno.EINVAL)
+    group = canonical(socket.inet_ntop(family, value[:size]))
+    interface = socket.inet_ntop(family, value[4:8]) if family == socket.AF_INET else "0.0.0.0"
+    if interface != "0.0.0.0" and not host.owns(interface):
+        fail(errno.ENODEV)
+    if not is_multicast(group):
+        fail(errno.EINVAL)
+    (end.join if name == joins[level] else end.leave)(group)
+    return True

@@ -1,0 +1,123 @@
+"""Who waits for a simulated socket: at most one task to read and one to write, as trio has it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
+
+import outcome
+import trio
+
+__all__ = ["Waiting", "is_system_task", "try_and_wait"]
+
+T = TypeVar("T")
+
+
+class Waiting:
+    """What is below a socket wakes these, and knows nothing of the socket."""
+
+    __slots__ = ("_reader", "_writer")
+
+    def __init__(self) -> None:
+        self._reader: trio.lowlevel.Task | None = None
+        self._writer: trio.lowlevel.Task | None = None
+
+    def has_reader(self) -> bool:
+        return self._reader is not None
+
+    def has_writer(self) -> bool:
+        """Does a task wait for room?"""
+        return self._writer is not None
+
+    async def for_reading(self) -> None:
+        """Wait for `wake_reader`.
+
+        Raises: what is given to `end`.
+        Cancelled: nothing has changed.
+        """
+        self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_reader)
+
+    async def for_writing(self, prepare: Callable[[], None]) -> None:
+        """Wait for `wake_writer`.
+
+        Args:
+          prepare: Called when `has_writer` is true already.
+
+        Raises: what is given to `end`.
+        Cancelled: nothing has changed.
+        """
+        self._writer = trio.lowlevel.current_task()
+        prepare()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_writer)
+
+    def _abort_reader(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _abort_writer(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+        self._writer = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def wake_reader(self) -> None:
+        """Something has arrived, or it is over."""
+        if self._reader is not None:
+            task, self._reader = self._reader, None
+            trio.lowlevel.reschedule(task)
+
+    def wake_writer(self) -> None:
+        """There is room, or it is over."""
+        if self._writer is not None:
+            task, self._writer = self._writer, None
+            trio.lowlevel.reschedule(task)
+
+    def tell_dead(self) -> None:
+        """There is no host any more, or no network: who waits looks again, but a system task waits on."""
+        if self._reader is not None and not is_system_task(self._reader):
+            self.wake_reader()
+        if self._writer is not None and not is_system_task(self._writer):
+            self.wake_writer()
+
+    def end(self, exc: BaseException) -> None:
+        """Both waits end with an exception."""
+        for task in (self._reader, self._writer):
+            if task is not None:
+                trio.lowlevel.reschedule(task, outcome.Error(exc))
+        self._reader = self._writer = None
+
+
+async def try_and_wait(wait: Callable[[], Awaitable[None]], call: Callable[..., T], *args: object) -> T:
+    """Try at once; if it would block, wait and try again.
+
+    Cancelled: nothing was done.
+    """
+    await trio.lowlevel.checkpoint_if_cancelled()
+    try:
+        result = call(*args)
+    except BlockingIOError:
+        pass
+    except BaseException:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        raise
+    else:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return result
+    while True:
+        await wait()
+        try:
+            return call(*args)
+        except BlockingIOError:
+            pass
+
+
+def is_system_task(task: trio.lowlevel.Task) -> bool:
+    """Is it, or is it in a nursery of, a task that no nursery of the program's holds?
+
+    What such a task raises ends the run with TrioInternalError, so only its end may be told to it.
+    """
+    root = trio.lowlevel.current_root_task()
+    nursery = task.parent_nursery
+    while nursery is not None and nursery.parent_task is not root:
+        nursery = nursery.parent_task.parent_nursery
+    # The root has a nursery for callbacks, in it one for system tasks, in that one for main.
+    return root is not None and nursery not in root.child_nurseries[2:]
