@@ -67,6 +67,14 @@ class RawPeer:
             got += piece
         return bytes(got)
 
+    async def how_it_ends(self) -> str:
+        """``end`` or ``reset``, after whatever comes before that."""
+        try:
+            await self.receive_to_end()
+        except ConnectionResetError:
+            return "reset"
+        return "end"
+
     def send_now(self, data: bytes) -> int:
         """Send what the system takes at once; how much that was.  Raises: BlockingIOError if it takes nothing."""
         return self.sock.try_send(data) if isinstance(self.sock, VirtualSocket) else os.write(self.sock.fileno(), data)

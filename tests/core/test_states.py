@@ -105,6 +105,7 @@ def test_these_inputs_are_legal_in_these_states() -> None:
         Input.FOUND: {HOST_LOOKUP},
         Input.ATTEMPT_FAILED: {HOST_LOOKUP, CONNECTING},
         Input.ATTEMPT_DROPPED: {HOST_LOOKUP, CONNECTING},
+        Input.QUEUE_DROPPED: {HOST_LOOKUP, CONNECTING},
         Input.ESTABLISHED: {CONNECTING},
         Input.ADOPTED: {UNCONNECTED, BOUND, CONNECTED},
         Input.BIND: {UNCONNECTED},
@@ -123,7 +124,7 @@ def test_these_inputs_are_legal_in_these_states() -> None:
 def test_the_walk_covers_the_whole_table() -> None:
     """No row stands for a state or an input that the walk above does not reach."""
     assert set(LEGAL) == set(TRANSITIONS)
-    assert len(CELLS) == 7 * 16
+    assert len(CELLS) == 7 * 17
     assert set(WAYS) == set(SocketState)
 
 
@@ -160,8 +161,12 @@ def test_every_input_is_legal_somewhere() -> None:
 
 
 def test_errors_are_told_once_by_just_these_inputs() -> None:
-    """A failure is told exactly once, a refused connect or bind too; what a program does to its own socket is none."""
+    """A failure is told exactly once, a refused connect or bind and bytes that were promised too.
+
+    Whatever else a program does to its own socket is none.
+    """
     failing = {Input.ATTEMPT_FAILED, Input.BIND_FAILED, Input.PEER_CLOSED, Input.READ_FAILED, Input.WRITE_FAILED}
+    failing.add(Input.QUEUE_DROPPED)
     busy = {(state, Input.LOOK_UP) for state in (HOST_LOOKUP, CONNECTING, CONNECTED, CLOSING)}
 
     counts = {cell: told.count(ErrorOccurred) for cell, (_, told) in TRANSITIONS.items()}
@@ -312,6 +317,16 @@ def test_aborting_before_there_is_a_connection_tells_no_disconnected(state: Sock
     """Qt: S(Unconnected) RCF."""
     assert feed(machine_in(state), Input.ABORT) == [
         (UNCONNECTED, UNCONNECTED),
+        (ReadChannelFinished, UNCONNECTED),
+    ]
+
+
+@pytest.mark.parametrize("state", [HOST_LOOKUP, CONNECTING])
+def test_an_attempt_that_is_dropped_with_its_queue_tells_the_state_before_the_error(state: SocketState) -> None:
+    """Ours, in Qt's order for what fails while connecting; and before the last thing that is told, so nobody misses it."""
+    assert feed(machine_in(state), Input.QUEUE_DROPPED) == [
+        (UNCONNECTED, UNCONNECTED),
+        (ErrorOccurred, UNCONNECTED),
         (ReadChannelFinished, UNCONNECTED),
     ]
 

@@ -43,7 +43,7 @@ class ScriptedSocket(trio.socket.SocketType):
 
     def setsockopt(self, level: int, option: int, value: Any, length: int | None = None) -> None:
         if (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER):
-            self.resets = True
+            self.resets = value != bytes(len(value))
         else:
             self.options.append((level, option, value))
 

@@ -86,16 +86,16 @@ def failing_when_cancelled(error: Exception, entered: trio.Event) -> Handler:
 
 async def raise_beside_another(
     network: Network, server: TcpServer[Any], events: AsyncIterator[ConnectionFinished]
-) -> tuple[int, bytes, ConnectionFinished, bytes]:
+) -> tuple[int, str, ConnectionFinished, bytes]:
     """One client lets its handler raise, another one goes on.
 
-    | the port of the one | what it received | the event of its end | what the other one received |
+    | the port of the one | how it ended | the event of its end | what the other one received |
     """
     with await network.raw_connect(server.server_port()) as other:
         with await network.raw_connect(server.server_port()) as client:
             port = client.sock.getsockname()[1]
             await client.send(b"raise")
-            end = await client.receive_to_end()
+            end = await client.how_it_ends()
         finished = await anext(events)
         await other.send(b"hello")
         return port, end, finished, await other.receive(5)
@@ -309,7 +309,7 @@ async def test_a_vanished_peer_is_no_bug(
         await start(nursery, server, network, handler, isolate=isolate)
         port, end, finished, got = await raise_beside_another(network, server, events)
 
-        assert (end, got) == (b"", b"hello")
+        assert (end, got) == ("reset", b"hello")
         assert finished == ConnectionFinished(HostAddress.LOCAL_HOST, port, error)
         assert finished.error is error
         assert await answers(network, server)
@@ -370,7 +370,7 @@ BUG_NAMES = [
 async def test_a_bug_goes_out_of_serve_in_a_group_and_cancels_the_other_handlers(
     network: Network, bug: Exception
 ) -> None:
-    """As in any nursery.  Every peer sees the end, and every slot is free."""
+    """As in any nursery.  Its peer sees a reset, those of the cancelled ones the end, and every slot is free."""
     cancelled = []
 
     async def handler(sock: TcpSocket) -> None:
@@ -390,7 +390,7 @@ async def test_a_bug_goes_out_of_serve_in_a_group_and_cancels_the_other_handlers
             await server.serve(handler)
         except BaseException as exc:
             caught = exc
-        ends = [await client.receive_to_end() for client in clients]
+        ends = [await client.how_it_ends() for client in clients]
         for client in clients:
             client.close()
 
@@ -398,7 +398,7 @@ async def test_a_bug_goes_out_of_serve_in_a_group_and_cancels_the_other_handlers
         assert len(caught.exceptions) == 1
         assert leaves(caught) == leaves(bug)
         assert len(cancelled) == 2
-        assert ends == [b"", b"", b""]
+        assert ends == ["end", "reset", "end"]
         assert server.connection_count() == 0
         assert server.is_listening()  # the body decides what to do about it
 
@@ -407,7 +407,7 @@ async def test_a_bug_goes_out_of_serve_in_a_group_and_cancels_the_other_handlers
 async def test_isolate_keeps_a_bug_to_its_connection(
     network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, bug: Exception
 ) -> None:
-    """It is logged with its traceback and told as an event; its peer sees the end; the others notice nothing."""
+    """It is logged with its traceback and told as an event; its peer sees a reset; the others notice nothing."""
 
     async def handler(sock: TcpSocket) -> None:
         async for chunk in sock:
@@ -419,7 +419,7 @@ async def test_isolate_keeps_a_bug_to_its_connection(
         await start(nursery, server, network, handler, isolate=True)
         port, end, finished, got = await raise_beside_another(network, server, events)
 
-        assert (end, got) == (b"", b"hello")
+        assert (end, got) == ("reset", b"hello")
         assert finished == ConnectionFinished(HostAddress.LOCAL_HOST, port, bug)
         assert finished.error is bug
         assert await answers(network, server)
@@ -451,8 +451,7 @@ async def test_an_interrupt_and_an_exit_always_go_out(network: Network, error: B
 
             assert isinstance(caught, BaseExceptionGroup)
             assert caught.exceptions == (error,)
-            # With unread bytes a socket's close is a reset; these were read.
-            assert await client.receive_to_end() == b""
+            assert await client.how_it_ends() == "reset"
 
 
 @pytest.mark.parametrize("isolate", [False, True])
@@ -581,7 +580,7 @@ async def test_a_handler_that_is_no_async_function_is_a_bug(network: Network) ->
         with await network.raw_connect(server.server_port()) as client:
             with pytest.RaisesGroup(TypeError):
                 await server.serve(lambda sock: None)  # type: ignore[arg-type, return-value]
-            assert await client.receive_to_end() == b""
+            assert await client.how_it_ends() == "reset"
 
 
 async def test_a_peer_that_takes_nothing_is_cut_after_flush_timeout(
@@ -717,7 +716,7 @@ async def test_leaving_the_block_cancels_a_serve_that_runs_elsewhere(network: Ne
                 await trio.lowlevel.checkpoint()
             await trio.testing.wait_all_tasks_blocked()
         counted = server.connection_count()
-        ends = [await client.receive_to_end() for client in clients]
+        ends = [await client.how_it_ends() for client in clients]
         for client in clients:
             client.close()
 

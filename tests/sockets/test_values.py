@@ -162,7 +162,7 @@ STORIES: list[tuple[Callable[[Story], Awaitable[None]], list[tuple[str, Values]]
     (Story.abort_while_looking_up,  [*LOOKING_UP, ("UNCONNECTED", NOTHING), ("ReadChannelFinished", NOTHING)], NOTHING),
     (Story.abort,                   [*CONNECTING, *ending(ABORTED)], NOTHING),
     (Story.aclose,                  [*CONNECTING, CLOSING, *ending(ABORTED)], NOTHING),
-    (Story.abort_what_had_ended,    [*CONNECTING, CLOSING, *ending(ENDED)], VALID),
+    (Story.abort_what_had_ended,    [*CONNECTING, CLOSING, *ending(ENDED)], NOTHING),
     (Story.lose_it_while_reading,   [*CONNECTING, FOUND_LOST, CLOSING, *ending(ENDED)], VALID),
     (Story.lose_it_in_a_write,      [*CONNECTING, FOUND_LOST, *ending(ENDED)], VALID),
     (Story.the_peer_finishes,       [*CONNECTING, FOUND_LOST, CLOSING, *ending(ENDED)], VALID),

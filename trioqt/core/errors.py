@@ -1,8 +1,8 @@
 """What can go wrong, and how the system's error numbers say it.
 
 The one table from errno to :class:`ErrorKind` is here; nothing else in trioqt maps an error number.
-This is the one module of ``core`` that imports trio, for one name: ``SocketError`` is a
-``trio.BrokenResourceError``.
+This is the one module of ``core`` that imports trio, for two names: ``SocketError`` is a
+``trio.BrokenResourceError``, and ``trio.Cancelled`` is no error.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import enum
 import errno
 import socket
 import ssl
+from typing import NoReturn
 
 import trio
 
-__all__ = ["ErrorKind", "SocketError", "kind_of", "reason_of"]
+__all__ = ["ErrorKind", "SocketError", "is_cancellation", "kind_of", "raise_bare", "reason_of"]
 
 
 class ErrorKind(enum.Enum):
@@ -121,7 +122,7 @@ _NAMES: dict[ErrorKind, str] = {
     ErrorKind.DATAGRAM_TOO_LARGE: "EMSGSIZE",
     ErrorKind.NETWORK: "ENETUNREACH EHOSTUNREACH ENETDOWN EHOSTDOWN ENETRESET ENONET",
     ErrorKind.ADDRESS_IN_USE: "EADDRINUSE",
-    ErrorKind.SOCKET_ADDRESS_NOT_AVAILABLE: "EADDRNOTAVAIL",
+    ErrorKind.SOCKET_ADDRESS_NOT_AVAILABLE: "EADDRNOTAVAIL ENODEV",
     ErrorKind.UNSUPPORTED_SOCKET_OPERATION: (
         "EAFNOSUPPORT EPFNOSUPPORT EPROTONOSUPPORT EPROTOTYPE ESOCKTNOSUPPORT EOPNOTSUPP ENOPROTOOPT ENOTSOCK EBADF "
         "EINVAL"
@@ -174,3 +175,28 @@ def _teller(exc: BaseException) -> BaseException:
             break
         exc = exc.__cause__
     return exc
+
+
+def is_cancellation(exc: BaseException) -> bool:
+    """Is it ``trio.Cancelled``, or a group of nothing else?"""
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(trio.Cancelled)[1] is None
+    return isinstance(exc, trio.Cancelled)
+
+
+def raise_bare(exc: BaseException) -> NoReturn:
+    """Raise ``exc``, which a nursery gave; or the one KeyboardInterrupt or SystemExit in it, as itself.
+
+    A second exception beside that keeps the group.  A cancellation does not count: the program ends anyway.
+    """
+    bare: BaseException | None = exc.split(trio.Cancelled)[1] if isinstance(exc, BaseExceptionGroup) else exc
+    while isinstance(bare, BaseExceptionGroup) and len(bare.exceptions) == 1:
+        bare = bare.exceptions[0]
+    if not isinstance(bare, (KeyboardInterrupt, SystemExit)):
+        bare = exc
+    context = bare.__context__
+    try:
+        raise bare
+    finally:
+        bare.__context__ = context  # not the group that is being handled
+        del exc, bare, context  # or this frame, in the traceback, would hold what holds it

@@ -38,6 +38,7 @@ class Input(enum.Enum):
     FOUND = "an address is known"
     ATTEMPT_FAILED = "no address could be connected, or none was found"
     ATTEMPT_DROPPED = "connect_to_host was cancelled"
+    QUEUE_DROPPED = "an attempt is dropped, and with it bytes that were queued for its connection"
     ESTABLISHED = "an attempt succeeded"
     ADOPTED = "a connection that exists already is taken over"
     BIND = "a local address was taken"
@@ -71,6 +72,8 @@ TRANSITIONS: dict[tuple[SocketState, Input], tuple[SocketState, tuple[Told, ...]
     (CONNECTING,  Input.ATTEMPT_FAILED):  (UNCONNECTED, (UNCONNECTED, ErrorOccurred)),
     (HOST_LOOKUP, Input.ATTEMPT_DROPPED): (UNCONNECTED, (UNCONNECTED,)),
     (CONNECTING,  Input.ATTEMPT_DROPPED): (UNCONNECTED, (UNCONNECTED,)),
+    (HOST_LOOKUP, Input.QUEUE_DROPPED):   (UNCONNECTED, (UNCONNECTED, ErrorOccurred, ReadChannelFinished)),
+    (CONNECTING,  Input.QUEUE_DROPPED):   (UNCONNECTED, (UNCONNECTED, ErrorOccurred, ReadChannelFinished)),
     (CONNECTING,  Input.ESTABLISHED):     (CONNECTED,   (CONNECTED, Connected)),
 
     # -- taking over what is there.  A second connection replaces the first without a word, as in Qt.

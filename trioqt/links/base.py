@@ -7,10 +7,11 @@ link says what that means.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
-__all__ = ["Bytes", "Link", "ListenerLink", "NativeSocket", "Sockaddr"]
+__all__ = ["Bytes", "Link", "ListenerLink", "NativeSocket", "Resettable", "Sockaddr"]
 
 Sockaddr = tuple[Any, ...]
 """An address as the socket module has it: (host, port) or (host, port, flow info, scope id)."""
@@ -56,7 +57,7 @@ class Link(Protocol):
         """End it now.  Tasks that wait in the link wake with ``trio.ClosedResourceError``.
 
         Args:
-          reset: The peer must not take this for a clean end, because bytes for it are dropped.
+          reset: The peer must not take this for a clean end: bytes for it are dropped, or something went wrong.
         """
 
     async def say_goodbye(self) -> None:
@@ -117,3 +118,13 @@ class NativeSocket(Protocol):
     def getpeername(self) -> Any: ...
     def getsockopt(self, level: int, option: int, /) -> int: ...
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
+
+
+class Resettable(ABC):
+    """What lies above the seam and may come to lie below it again: one of our sockets, with TLS over it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def abort(self, *, reset: bool = False) -> None:
+        """Drop the connection, now; with ``reset`` the peer must not take that for a clean end."""

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_address, to_sockaddr
+from trioqt.core.errors import raise_bare
 from trioqt.links.base import Sockaddr
 from trioqt.links.native import NativeLink, native_socket
 
@@ -108,6 +109,7 @@ async def race(targets: Sequence[Target], prepare: Prepare, *, delay: float = AT
 
     Raises:
       AttemptsFailed: All of them; one OSError per attempt, in the order in which they ended.
+      KeyboardInterrupt, SystemExit: As themselves, not in a group.
     Cancelled: every socket is closed.
     """
     failures: list[OSError] = []
@@ -136,10 +138,10 @@ async def race(targets: Sequence[Target], prepare: Prepare, *, delay: float = AT
                 nursery.start_soon(attempt, target, ended)
                 with trio.move_on_after(delay):
                     await ended.wait()
-    except BaseException:
+    except BaseException as exc:
         if winner is not None:
             winner.close()
-        raise
+        raise_bare(exc)
     if winner is None:
         raise AttemptsFailed("no address could be connected", failures)
     assert peer is not None

@@ -5,6 +5,7 @@ Non-blocking calls are made at once; only when they would block does a task wait
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import sys
@@ -15,11 +16,12 @@ import trio
 
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
 
-__all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket"]
+__all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "reset_on_close"]
 
 # (on, 0 seconds): close() drops what is unsent and sends a reset.  A pair of ints on Unix, of unsigned shorts on
 # Windows.
-RESET_ON_CLOSE = struct.pack("HH" if hasattr(socket, "SIO_RCVALL") else "ii", 1, 0)
+LINGER = struct.Struct("HH" if hasattr(socket, "SIO_RCVALL") else "ii")
+RESET_ON_CLOSE, FINISH_ON_CLOSE = LINGER.pack(1, 0), LINGER.pack(0, 0)
 
 
 class KernelSocket(socket.socket):
@@ -58,6 +60,14 @@ class KernelSocket(socket.socket):
         if self.fileno() != -1 and trio.lowlevel.in_trio_run():
             trio.lowlevel.notify_closing(self)
         super().close()
+
+
+def reset_on_close(sock: NativeSocket | trio.socket.SocketType, *, reset: bool = True) -> None:
+    """From now on closing ``sock`` sends a reset and drops what is unsent, or no more.  Never fails."""
+    # It may be closed already.  And macOS refuses every option once the peer has reset the connection; then nobody
+    # needs to be told.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE if reset else FINISH_ON_CLOSE)
 
 
 def native_socket(sock: trio.socket.SocketType) -> NativeSocket:
@@ -127,10 +137,7 @@ class NativeLink(Link):
             return
         self._closed = True
         if reset:
-            try:
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            except OSError:
-                pass  # macOS refuses every option once the peer has reset the connection; then nobody needs to be told
+            reset_on_close(self._sock)
         self._sock.close()
 
     async def say_goodbye(self) -> None:

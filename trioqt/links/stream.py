@@ -6,9 +6,12 @@ takes nothing: whatever is written is queued and sent by a task.
 
 from __future__ import annotations
 
+from typing import Any
+
 import trio
 
-from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+from trioqt.links.base import Bytes, Link, NativeSocket, Resettable, Sockaddr
+from trioqt.links.native import reset_on_close
 
 __all__ = ["StreamLink"]
 
@@ -60,6 +63,8 @@ class StreamLink(Link):
             await self._stream.send_eof()
 
     def close(self, *, reset: bool = False) -> None:
+        if reset:
+            _close_by_reset(self._stream)
         if self._closed:
             # To abort what still says goodbye, which may take for ever: a cancelled aclose closes forcefully.
             self._goodbye.cancel(reason="the link was closed")
@@ -89,6 +94,24 @@ class StreamLink(Link):
 
     def native(self) -> NativeSocket | None:
         return None
+
+
+def _close_by_reset(stream: Any) -> None:
+    """Closing ``stream`` shall not look like a clean end, if there is a TCP connection at its bottom.
+
+    A memory pair has no other end than a clean one, and neither has what we do not know.
+    """
+    while True:
+        if isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        elif isinstance(stream, trio.StapledStream):
+            stream = stream.send_stream
+        elif isinstance(stream, trio.SocketStream):
+            return reset_on_close(stream.socket)
+        elif isinstance(stream, Resettable):
+            return stream.abort(reset=True)
+        else:
+            return None
 
 
 async def _close_forcefully(stream: trio.abc.Stream) -> None:

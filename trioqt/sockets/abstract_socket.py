@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
-from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
+from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, kind_of, raise_bare, reason_of
 from trioqt.core.events import (
     Connected,
     Disconnected,
@@ -28,14 +28,14 @@ from trioqt.core.events import (
 from trioqt.core.options import BindMode, OptionSpec, SocketOption, SocketType, bind_options, option_for
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
-from trioqt.links.base import NativeSocket, Sockaddr
+from trioqt.links.base import NativeSocket, Resettable, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import look_up
-from trioqt.sockets.arguments import Host, check_host, check_port
+from trioqt.sockets.arguments import Host, check_host, check_port, spelled
 from trioqt.sockets.native_options import read_option, set_option, unsupported
 from trioqt.sockets.subscription import EventSource
 
-__all__ = ["AbstractSocket", "Bound", "Failure", "Generation"]
+__all__ = ["AbstractSocket", "Bound", "Failure", "Generation", "is_another_task"]
 
 # Events without a value of their own are built once.
 EVENTS: dict[Told, Event] = {state: StateChanged(state) for state in SocketState}
@@ -67,6 +67,8 @@ class Generation:
 
     connected: bool = False  # it came as far as a connection
     unsent: bool = False  # queued bytes were dropped at its end
+    aborted: bool = False  # it was ended here, by abort()
+    ended_by: trio.lowlevel.Task | None = None  # or in order, or replaced, by this task; others could not know
 
 
 @attrs.define(eq=False)
@@ -98,7 +100,12 @@ class Block:
     entries: int = 0  # of that task, nested
 
 
-class AbstractSocket(EventSource):
+def is_another_task(task: trio.lowlevel.Task | None) -> bool:
+    """Was it done by a task, and not by the one that runs?  Then it could not know."""
+    return task is not None and task is not trio.lowlevel.current_task()
+
+
+class AbstractSocket(EventSource, Resettable):
     """What every socket has: a scope, a state, a last error, events.  Qt: QAbstractSocket.
 
     Args:
@@ -108,11 +115,9 @@ class AbstractSocket(EventSource):
 
     __slots__ = (
         "__weakref__",
-        "_aborted",
         "_block",
         "_bound",
         "_closed",
-        "_ended_by",
         "_ends",
         "_error",
         "_error_string",
@@ -140,8 +145,6 @@ class AbstractSocket(EventSource):
         self._generation = Generation()
         self._ends = 0  # how often it became UNCONNECTED, or a connection was replaced
         self._open = False  # a connection was begun or given, and none was aborted since
-        self._aborted = False  # the connection was ended here, by abort()
-        self._ended_by: trio.lowlevel.Task | None = None  # and in order, by this task; others could not know
         self._failure: Failure | None = None  # the connection, or the attempt, ended by this
         self._error: ErrorKind | None = None
         self._error_string = ""
@@ -160,6 +163,7 @@ class AbstractSocket(EventSource):
 
         Raises: trio.ClosedResourceError if it has been closed.
         """
+        self._look_at_parent()
         if self._closed:
             raise trio.ClosedResourceError("the socket is closed")
         if self._home is None:
@@ -174,7 +178,10 @@ class AbstractSocket(EventSource):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End it: flush and disconnect after a normal body, abort after an exception.
+        """End it: flush and disconnect after a normal body, abort after a cancellation, reset after an exception.
+
+        A peer must not take half an answer for the whole, so whatever else than a cancellation leaves the block, also
+        KeyboardInterrupt, or a group that is not of cancellations alone, is as ``abort(reset=True)``.
 
         The body's exception goes out as it is, never wrapped in an ExceptionGroup: the socket's own tasks do not
         raise.  (A bug in trioqt itself is the one thing that arrives in a group.)
@@ -186,7 +193,9 @@ class AbstractSocket(EventSource):
         Cancelled: the connection has ended, as by ``abort()``.
         """
         try:
-            if exc_type is None:
+            if exc is not None:
+                self.abort(reset=not is_cancellation(exc))
+            else:
                 await self._leave()
         finally:
             self._close()
@@ -203,7 +212,10 @@ class AbstractSocket(EventSource):
         # would wrap that in a group.
         nursery.cancel_scope.cancel(reason="the socket's block is left")
         nursery.cancel_scope.shield = True
-        await block.manager.__aexit__(None, None, None)
+        try:
+            await block.manager.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            raise_bare(group)
 
     def _entered(self) -> None:
         """A block was entered."""
@@ -220,6 +232,11 @@ class AbstractSocket(EventSource):
         self._end_events()
         self._changed()
 
+    def _look_at_parent(self) -> None:
+        """Close it if its parent nursery has ended; every call begins with this."""
+        if self._parent is not None:
+            self._in_scope()
+
     def _in_scope(self) -> bool:
         """Has it a nursery that can hold its tasks?"""
         if self._parent is None or self._closed:
@@ -234,8 +251,7 @@ class AbstractSocket(EventSource):
 
     def state(self) -> SocketState:
         """Where in its life it is.  Qt: state()."""
-        if self._parent is not None:
-            self._in_scope()  # which closes it, if that nursery has ended
+        self._look_at_parent()
         return self._machine.state
 
     def error(self) -> ErrorKind | None:
@@ -243,10 +259,12 @@ class AbstractSocket(EventSource):
 
         Qt: error().  There, UnknownSocketError means none.
         """
+        self._look_at_parent()
         return self._error
 
     def error_string(self) -> str:
         """The last error in words; empty if there was none.  Qt: errorString(), with our wording."""
+        self._look_at_parent()
         return self._error_string
 
     def is_valid(self) -> bool:
@@ -270,28 +288,34 @@ class AbstractSocket(EventSource):
 
     def local_address(self) -> HostAddress:
         """This end's address; ``HostAddress.NULL`` if it has none.  Qt: localAddress()."""
+        self._look_at_parent()
         return self._local()[0]
 
     def local_port(self) -> int:
         """This end's port; 0 if it has none.  Qt: localPort()."""
+        self._look_at_parent()
         return self._local()[1]
 
     def peer_address(self) -> HostAddress:
         """The peer's address while connected, else ``HostAddress.NULL``.  Qt: peerAddress()."""
+        self._look_at_parent()
         peer = self._peer()
         return HostAddress.NULL if peer is None else from_sockaddr(peer)
 
     def peer_port(self) -> int:
         """The peer's port while connected, else 0.  Qt: peerPort()."""
+        self._look_at_parent()
         peer = self._peer()
         return 0 if peer is None else int(peer[1])
 
     def peer_name(self) -> str:
         """What ``connect_to_host`` was called with, also after the end; empty before.  Qt: peerName()."""
+        self._look_at_parent()
         return self._peer_name
 
     def socket_descriptor(self) -> int:
         """The OS handle, or -1.  Qt: socketDescriptor()."""
+        self._look_at_parent()
         native = self._native()
         # What has just ended is still here while that is told.
         ended = self._machine.state is UNCONNECTED and (self._bound is None or not self._bound.is_spare())
@@ -326,9 +350,9 @@ class AbstractSocket(EventSource):
         # The numbers may differ between the families; which options there are, and their values, do not.
         spec = option_for(option, socket.AF_INET)
         number = (spec or OptionSpec(0, 0)).to_system(value)
+        self._look_at_parent()
+        self._check_open(f"set {option.name}")
         native = self._native()
-        if self._closed or not self._in_scope():
-            self._check_open(f"set {option.name}")
         if spec is None or spec.read_only or (native is None and self._machine.state is CONNECTED):
             raise unsupported(option)
         if native is not None:
@@ -345,6 +369,7 @@ class AbstractSocket(EventSource):
         """
         if not isinstance(option, SocketOption):
             raise TypeError(f"an option is a SocketOption, not {type(option).__name__}")
+        self._look_at_parent()
         native = self._native()
         if native is not None:
             return read_option(native, option, self._peer())
@@ -389,7 +414,10 @@ class AbstractSocket(EventSource):
             sock = await bind_socket(target, options, dual_stack=dual_stack, socket_type=self._system_type())
         except (OSError, UnicodeError) as exc:
             self._check_can_bind()  # another task may have done something meanwhile, and that is what counts
-            kind, message = kind_of(exc), f"cannot bind to {str(host) or 'no address'} port {port}: {reason_of(exc)}"
+            kind, message = (
+                kind_of(exc),
+                f"cannot bind to {spelled(host) or 'no address'} port {port}: {reason_of(exc)}",
+            )
             self._set_error(kind, message)
             self._machine.feed(Input.BIND_FAILED, self._tell)
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
@@ -444,12 +472,18 @@ class AbstractSocket(EventSource):
 
     # -- the end ----------------------------------------------------------------------------
 
-    def abort(self) -> None:
-        """Drop the connection and unsent bytes, now.  Never waits, never fails, works when cancelled.
+    def abort(self, *, reset: bool = False) -> None:
+        """Drop the connection, unsent and unread bytes, now.  Never waits, never fails, works when cancelled.
 
         Tasks waiting on the socket wake with ``trio.ClosedResourceError``, and so ends every later call that needs the
-        connection, until ``connect_to_host`` starts anew.  The peer sees a reset if queued bytes were dropped, else
-        the end.
+        connection, until ``connect_to_host`` starts anew.  The peer sees a reset if queued bytes were dropped, or if
+        ``reset``; else the end.  Over a stream it sees what the stream can do.
+
+        Bytes that were queued for the connection of an attempt that it drops are told as ``ErrorOccurred``:
+        UNFINISHED_SOCKET_OPERATION.
+
+        Args:
+          reset: The peer must not take this for a clean end, because something went wrong here.
 
         Qt: abort().  There, the peer never sees a reset.
         """
@@ -467,13 +501,13 @@ class AbstractSocket(EventSource):
         Qt: waitForConnected().  There, a time-out drops the attempt.
         """
         await trio.lowlevel.checkpoint()
-        generation, waited = self._generation, False
+        generation, began = self._generation, None
         while self.state() is not CONNECTED:
             attempting = self._machine.state in (SocketState.HOST_LOOKUP, SocketState.CONNECTING)
             if not attempting or self._generation is not generation:
-                self._refuse("wait for a connection", waited=waited)
+                self._refuse("wait for a connection", began=began)
+            began = generation
             await self._wait_changed()
-            waited = True
 
     async def wait_for_disconnected(self) -> None:
         """Wait until UNCONNECTED, whatever the reason; ``error()`` tells it.  Returns at once if it is.
@@ -486,6 +520,7 @@ class AbstractSocket(EventSource):
         Cancelled: nothing has happened.
         Qt: waitForDisconnected().  There, False if it was unconnected already.
         """
+        self._look_at_parent()
         ends = self._ends  # of what it waits for now: another attempt may begin in the step in which that ends
         await trio.lowlevel.checkpoint()
         self._watch_end(1)
@@ -543,19 +578,27 @@ class AbstractSocket(EventSource):
         if self._closed or not self._in_scope() or not self._machine.allows(call):
             self._refuse(attempted, ended=False)
 
-    def _refuse(self, attempted: str, *, ended: bool = True, waited: bool = False) -> NoReturn:
+    def _refuse(self, attempted: str, *, ended: bool = True, began: Generation | None = None) -> NoReturn:
         """Raise what a call gets that cannot be done: closed, the failure that ended it, or the wrong state.
+
+        The one place that says whose mistake it is.  What another task did to the connection, whether it closed,
+        aborted, replaced or ended it in order, the caller could not know: that is ``trio.ClosedResourceError``.  To go
+        on with a connection that this very task has ended in order is its mistake, and so is a call that was never
+        possible.
 
         Args:
           ended: The call needs a connection, so the reason why that ended is the answer.
-          waited: The call had begun rightly and has waited, so an end that was made here is not its mistake.
+          began: The attempt or connection that the call had rightly begun with, and has waited for.
         """
         in_scope = self._in_scope()  # which closes it, if its parent nursery has ended
         self._check_open(attempted)
-        if ended and self._failure is not None:
-            self._raise_failure()
-        if ended and (self._aborted or waited):
-            raise trio.ClosedResourceError(f"cannot {attempted}: the connection was ended here")
+        if ended:
+            generation = self._generation
+            self._check_same(began or generation, attempted)
+            if self._failure is not None:
+                self._raise_failure()
+            if generation.aborted or is_another_task(generation.ended_by):
+                raise trio.ClosedResourceError(f"cannot {attempted}: the connection was ended here")
         if not in_scope:
             raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} outside of the socket's `async with` block")
         raise SocketError(ErrorKind.OPERATION, self._wrong_state(attempted))

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from trioqt.core.addresses import HostAddress, parse_address
 
-__all__ = ["Host", "check_char", "check_host", "check_port", "check_size"]
+__all__ = ["Host", "check_char", "check_host", "check_port", "check_seconds", "check_size", "spelled"]
 
 Host = HostAddress | str | IPv4Address | IPv6Address
 
@@ -24,6 +24,12 @@ def check_host(host: Host) -> HostAddress | str:
     return host if address is None else address
 
 
+def spelled(host: HostAddress | str) -> str:
+    """A host as messages have it: whatever a caller took out of a URL or a file, it can be printed."""
+    text = str(host)
+    return text if text.isprintable() else repr(text)
+
+
 def check_port(port: int) -> int:
     """Raises: TypeError, ValueError."""
     port = operator.index(port)
@@ -38,6 +44,18 @@ def check_size(size: int, name: str, *, least: int = 0) -> int:
     if size < least:
         raise ValueError(f"{name} must be at least {least}, not {size}")
     return size
+
+
+def check_seconds(seconds: float, name: str) -> float:
+    """Raises: TypeError, ValueError."""
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} is a number of seconds, not {type(seconds).__name__}")
+    if not seconds >= 0:  # nan too
+        raise ValueError(f"{name} must be at least 0, not {seconds}")
+    try:
+        return float(seconds)
+    except OverflowError:
+        raise ValueError(f"{name} is more than a float can hold") from None
 
 
 def check_char(char: bytes) -> bytes:

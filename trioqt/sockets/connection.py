@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from typing import Protocol
 
+import attrs
 import trio
 
 from trioqt.core.addresses import HostAddress, from_sockaddr
@@ -22,11 +23,12 @@ from trioqt.core.events import BytesWritten, ReadyRead
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
+from trioqt.links.native import reset_on_close
 from trioqt.links.stream import StreamLink
 from trioqt.sockets.abstract_socket import AbstractSocket, Generation
 from trioqt.sockets.native_options import set_option
 
-__all__ = ["BLOCK_SIZE", "Connection"]
+__all__ = ["BLOCK_SIZE", "Attempt", "Connection"]
 
 # 64 KiB: what trio reads at once (SocketStream's default).  Larger blocks gain nothing measurable up to 512 KiB, and
 # above 128 KiB each allocation is a system call of its own.
@@ -53,6 +55,29 @@ class Owner(Protocol):
         """The connection has ended: its slot is free.  Called once."""
 
 
+@attrs.define(eq=False)
+class Attempt:
+    """A ``connect_to_host`` that runs."""
+
+    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    socks: list[trio.socket.SocketType] = attrs.Factory(list)
+    """What it tries its addresses with; some may be closed already."""
+    resets: bool = False
+
+    def tries(self, sock: trio.socket.SocketType) -> None:
+        """One more."""
+        self.socks.append(sock)
+        if self.resets:
+            reset_on_close(sock)
+
+    def reset_when_dropped(self) -> None:
+        """A peer that is connected already, though we do not know yet, must not take the end for a clean one."""
+        if not self.resets:
+            self.resets = True
+            for sock in self.socks:
+                reset_on_close(sock)
+
+
 class Connection(AbstractSocket):
     """A socket that has, at times, a link."""
 
@@ -61,6 +86,7 @@ class Connection(AbstractSocket):
         "_answers_until",
         "_attempt",
         "_corked",
+        "_cut_off_by",
         "_direct",
         "_drain_scope",
         "_ends_itself",
@@ -81,7 +107,6 @@ class Connection(AbstractSocket):
         "_send_finished",
         "_sending",
         "_unseen",
-        "_waited",
         "_watch_scope",
         "_watcher_waits",
         "_watching",
@@ -105,9 +130,10 @@ class Connection(AbstractSocket):
         # The link, while a receiver may take from it directly, past the buffer: see _update_direct.
         self._direct: Link | None = None
         self._offered: StreamLink | None = None  # what from_stream was given, until the block is entered
-        self._attempt: trio.CancelScope | None = None  # of the connect_to_host that runs
+        self._attempt: Attempt | None = None
         self._owner: Owner | None = None  # the server whose slot this connection has
         self._read_buffer = ReadBuffer()
+        self._cut_off_by: trio.lowlevel.Task | None = None  # who dropped an open transaction, until that is told
         self._queue = WriteBuffer()
         self._peer_finished = False  # the peer will send no more; some may be unread
         self._ends_itself = False  # half_open=False: once the queue is sent, the connection ends
@@ -117,7 +143,6 @@ class Connection(AbstractSocket):
         self._send_finished = False
         self._receiving = False  # a task is in a receive_... or in wait_for_ready_read
         self._parked = False  # and waits for what the watcher brings, not on the link
-        self._waited = False  # and began before the end that it meets, which was somebody else's doing
         self._sending = False  # a task is in send_all, wait_send_all_might_not_block or send_eof
         self._watching = 0  # tasks in wait_for_disconnected
         self._watch_scope: trio.CancelScope | None = None  # of the watcher
@@ -158,12 +183,10 @@ class Connection(AbstractSocket):
         """Nothing of an earlier connection holds any more."""
         self._generation = Generation()
         self._open = True
-        self._read_buffer.clear()
+        self._drop_unread()
         self._failure = None
         self._error, self._error_string = None, ""
-        self._ended_by = None
-        self._aborted = self._peer_finished = self._ends_itself = self._finish_told = False
-        self._unseen = self._send_finished = False
+        self._peer_finished = self._ends_itself = self._finish_told = self._send_finished = False
 
     def _entered(self) -> None:
         if self._offered is not None:
@@ -251,15 +274,11 @@ class Connection(AbstractSocket):
         """
         link = self._link
         if link is None or self._machine.state is not CONNECTED:
-            # Who receives in another task than the one that ended it could not know, whether it waited or was between
-            # two calls: not its mistake.
-            another = self._ended_by is not None and self._ended_by is not trio.lowlevel.current_task()
-            self._refuse("receive", waited=self._waited or another)
+            self._refuse("receive")
         if self._watcher_waits:
             await self._park()
             self._check_same(generation, "receive")
             return
-        self._waited = True
         try:
             data = await self._receive(link, max_bytes)
         except ENDS as exc:
@@ -271,13 +290,13 @@ class Connection(AbstractSocket):
 
     def _came(self, link: Link, generation: Generation, data: bytes) -> None:
         """A wait on ``link`` brought ``data``: absorb it, unless an end that drops it was made in the same step."""
-        dropped = self._generation is not generation or self._aborted or self._closed
+        dropped = self._generation is not generation or generation.aborted or self._closed
         if self._link is link or (data and not dropped):
             self._absorb(data)
 
     async def _park(self) -> None:
         """Wait, as the one in a receive_..., for what somebody else brings: the watcher, or the attempt that runs."""
-        self._waited = self._parked = True
+        self._parked = True
         try:
             await self._wait_changed()
         finally:
@@ -305,6 +324,7 @@ class Connection(AbstractSocket):
     # -- the watcher ------------------------------------------------------------------------
 
     def _listeners_changed(self) -> None:
+        self._look_at_parent()
         self._update_watcher()
 
     def _watch_end(self, more: int) -> None:
@@ -531,48 +551,62 @@ class Connection(AbstractSocket):
             owner._forget(self)
         self._changed()
 
+    def _drop_unread(self) -> None:
+        if self._read_buffer.in_transaction:
+            self._cut_off_by = trio.lowlevel.current_task()
+        self._read_buffer.clear()
+        self._unseen = False
+
     def _drop_queue(self) -> None:
         self._generation.unsent = len(self._queue) > 0
         self._queue.clear()
         self._corked = False
 
     @trio.lowlevel.enable_ki_protection
-    def abort(self) -> None:
+    def abort(self, *, reset: bool = False) -> None:
         if self._corked and self._link is not None:
             with contextlib.suppress(OSError):  # whatever that finds, the end is made here
                 self._hand_over(self._link)
         self._take_offered()
+        # Nothing is left, whatever came before: an end may have left something to read.
+        self._open = self._peer_finished = False
+        self._drop_unread()
         if self._attempt is not None:
-            self._aborted, self._open = True, False
-            self._drop_attempt(Input.ABORT)
+            self._generation.aborted = True
+            self._drop_attempt(Input.ABORT, reset=reset)
         elif self._link is not None:
-            self._aborted, self._open = True, False
-            self._read_buffer.clear()
-            self._peer_finished = False
-            self._end_link(Input.ABORT)
+            self._generation.aborted = True
+            self._end_link(Input.ABORT, reset=reset)
         elif self._bound is not None:
-            self._open = False
             self._machine.feed(Input.ABORT, self._tell)
             self._unbind()
         self._changed()
-
-    def _close(self) -> None:
-        super()._close()
-        self._read_buffer.clear()
 
     def _take_offered(self) -> None:
         """The end may come before the block is entered."""
         if self._offered is not None:
             self._link, self._offered = self._offered, None
 
-    def _drop_attempt(self, happened: Input) -> None:
-        """End the connect_to_host that runs, in whatever task, and drop what was queued for its connection."""
+    def _drop_attempt(self, happened: Input, *, reset: bool = False) -> str:
+        """End the connect_to_host that runs, in whatever task, and drop what was queued for its connection.
+
+        Returns: What is wrong with that, if bytes were dropped and no failure says so.
+        """
         attempt, self._attempt = self._attempt, None
         assert attempt is not None
-        attempt.cancel(reason="the attempt was dropped")
+        if reset:
+            attempt.reset_when_dropped()
+        attempt.scope.cancel(reason="the attempt was dropped")
+        self._generation.ended_by = trio.lowlevel.current_task()
+        message = ""
+        if self._queue and happened is not Input.ATTEMPT_FAILED:
+            message = f"{len(self._queue)} bytes were queued for a connection that was not made"
+            self._set_error(ErrorKind.UNFINISHED_SOCKET_OPERATION, message)
+            happened = Input.QUEUE_DROPPED
         self._drop_queue()
         self._machine.feed(happened, self._tell)
         self._unbind()
+        return message
 
     # -- what it says of itself -------------------------------------------------------------
 

@@ -23,7 +23,7 @@ def open_connection(descriptor: int, state: SocketState) -> tuple[socket.socket,
     attempted = f"cannot adopt descriptor {descriptor}"
     try:
         sock = socket.socket(fileno=descriptor)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, OverflowError) as exc:
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
     try:
         if sock.fileno() != descriptor:  # Python cuts a large number down to a C int
@@ -72,7 +72,7 @@ def open_listener(descriptor: int) -> KernelSocket:
     attempted = f"cannot listen on descriptor {descriptor}"
     try:
         sock = socket.socket(fileno=descriptor)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, OverflowError) as exc:
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
     try:
         if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:

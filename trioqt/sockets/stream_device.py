@@ -12,10 +12,10 @@ import socket
 
 import trio
 
-from trioqt.core.errors import ErrorKind, SocketError, kind_of
+from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, kind_of
 from trioqt.core.states import Input
 from trioqt.links.base import Link
-from trioqt.sockets.arguments import check_size
+from trioqt.sockets.arguments import check_seconds, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CLOSING, CONNECTED, ENDS, LINGER
 from trioqt.sockets.stream_reader import StreamReader
 from trioqt.sockets.stream_writer import StreamWriter
@@ -40,14 +40,12 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         half_open: bool = True,
         flush_timeout: float = 10.0,
     ) -> None:
-        if not flush_timeout >= 0:  # nan too
-            raise ValueError(f"flush_timeout must be at least 0, not {flush_timeout}")
         super().__init__(
             parent,
             check_size(read_buffer_size, "read_buffer_size"),
             check_size(write_buffer_size, "write_buffer_size", least=1),
             bool(half_open),
-            flush_timeout,
+            check_seconds(flush_timeout, "flush_timeout"),
         )
 
     # -- its end in order -------------------------------------------------------------------
@@ -80,14 +78,14 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         Returns: Was there a connection to end?
         Raises: SocketError: Bytes were queued for a connection that is not made now.
         """
-        promised = 0
+        self._look_at_parent()
+        dropped = ""
         try:
             await trio.lowlevel.checkpoint()
             self._take_offered()
             link = self._link
             if self._attempt is not None:
-                promised = len(self._queue)
-                self._drop_attempt(Input.DISCONNECT)
+                dropped = self._drop_attempt(Input.DISCONNECT)
                 self._changed()
             elif self._bound is not None:
                 self._machine.feed(Input.DISCONNECT, self._tell)
@@ -104,12 +102,11 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
                             await self._wait_changed()
                     if scope.cancelled_caught and self._link is link:
                         self._goodbye_failed(flush_timeout)
-        except BaseException:
-            self.abort()
+        except BaseException as exc:
+            self.abort(reset=not is_cancellation(exc))
             raise
-        if promised:
-            message = f"{promised} bytes were queued for a connection that was not made"
-            raise SocketError(ErrorKind.UNFINISHED_SOCKET_OPERATION, message)
+        if dropped:
+            raise SocketError(ErrorKind.UNFINISHED_SOCKET_OPERATION, dropped)
         return link is not None
 
     def _check_sent(self, *, again: bool) -> None:
@@ -133,9 +130,8 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         # the peer the last thing we said.
         unread = len(self._read_buffer) > 0
         if drop:
-            self._read_buffer.clear()
-        self._waited = True  # who is in a receive_... now began it rightly
-        self._ended_by = trio.lowlevel.current_task()
+            self._drop_unread()
+        self._generation.ended_by = trio.lowlevel.current_task()
         self._machine.feed(Input.DISCONNECT, self._tell)
         self._update_direct()
         self._update_watcher()

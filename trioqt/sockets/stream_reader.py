@@ -12,7 +12,7 @@ import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.states import Input
-from trioqt.sockets.abstract_socket import Generation
+from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.arguments import check_char, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, ENDS, Connection
 
@@ -44,11 +44,13 @@ class StreamReader(Connection):
         """How many bytes can be read now: those in the buffer, and what the system holds, as far as the buffer may
         take it.  Qt: bytesAvailable().
         """
+        self._look_at_parent()
         self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
         return len(self._read_buffer)
 
     def can_read_line(self) -> bool:
         """Is a whole line there?  Qt: canReadLine()."""
+        self._look_at_parent()
         buffer = self._read_buffer
         if buffer.has_line():
             return True
@@ -57,6 +59,7 @@ class StreamReader(Connection):
 
     def at_end(self) -> bool:
         """Is nothing there to read now?  More may come.  Qt: atEnd()."""
+        self._look_at_parent()
         self._pull(1)
         return len(self._read_buffer) == 0
 
@@ -92,6 +95,7 @@ class StreamReader(Connection):
         Qt: readLine().  There, ``readLine(n)`` gives n - 1 bytes, and 0 means no limit.
         """
         max_bytes = check_size(max_bytes, "max_bytes", least=1)
+        self._look_at_parent()
         if not self._read_buffer.has_line():
             self._arrived(max_bytes)
         line = self._read_buffer.take_through(b"\n", max_bytes)
@@ -124,6 +128,7 @@ class StreamReader(Connection):
 
     def is_transaction_started(self) -> bool:
         """Is one open?  Qt: isTransactionStarted()."""
+        self._look_at_parent()
         return self._read_buffer.in_transaction
 
     def start_transaction(self) -> None:
@@ -142,10 +147,18 @@ class StreamReader(Connection):
         if self._read_buffer.in_transaction:
             raise SocketError(ErrorKind.OPERATION, "cannot start a transaction in a transaction")
         self._read_buffer.start_transaction()
+        self._cut_off_by = None
         self._update_direct()
 
     def commit_transaction(self) -> None:
-        """What was read is gone for good.  Raises: SocketError(OPERATION) outside one.  Qt: commitTransaction()."""
+        """What was read is gone for good.
+
+        Raises:
+          SocketError: OPERATION outside of a transaction.
+          trio.ClosedResourceError: The socket is closed, or another task has cut the transaction off by an end that
+            drops what is unread, ``abort`` for one.
+        Qt: commitTransaction().
+        """
         self._check_transaction("commit")
         self._read_buffer.commit()
         self._transaction_over()
@@ -156,7 +169,7 @@ class StreamReader(Connection):
         Raises:
           SocketError: OPERATION outside of a transaction.
           trio.BusyResourceError: A task is in a ``receive_...``: it would not hear of the bytes.
-          trio.ClosedResourceError: The socket is closed.
+          trio.ClosedResourceError: As ``commit_transaction``.
         Qt: rollbackTransaction().
         """
         self._check_transaction("roll back")
@@ -175,15 +188,20 @@ class StreamReader(Connection):
     def _check_transaction(self, attempted: str) -> None:
         self._check_readable(f"{attempted} a transaction")
         if not self._read_buffer.in_transaction:
+            cut_off_by, self._cut_off_by = self._cut_off_by, None  # it is over, and that is told once
+            if is_another_task(cut_off_by):
+                raise trio.ClosedResourceError(f"cannot {attempted} the transaction: its connection was ended here")
             raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} outside of a transaction")
 
     def read_buffer_size(self) -> int:
         """How many bytes are read ahead at most; 0: no limit.  Qt: readBufferSize()."""
+        self._look_at_parent()
         return self._read_buffer_size
 
     def set_read_buffer_size(self, size: int) -> None:
         """Change it; nothing that is buffered is dropped.  Qt: setReadBufferSize()."""
         self._read_buffer_size = check_size(size, "size")
+        self._look_at_parent()
         self._changed()
 
     def _check_readable(self, attempted: str) -> None:
@@ -228,8 +246,9 @@ class StreamReader(Connection):
           max_bytes: None lets the socket choose: at most 127 KiB.
 
         Raises:
-          SocketError: The connection was lost; what had arrived comes first.
-          trio.ClosedResourceError: The socket is closed, or the connection was aborted here.
+          SocketError: The connection was lost; what had arrived comes first.  LIMIT_EXCEEDED in a transaction that
+            holds ``read_buffer_size`` bytes already, all of them read.
+          trio.ClosedResourceError: The socket is closed, or the connection was aborted here, or ended by another task.
           trio.BusyResourceError: Another task is in a ``receive_...``.
         Cancelled: nothing was taken.
         Qt: waitForReadyRead + read.
@@ -246,12 +265,10 @@ class StreamReader(Connection):
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
-        self._waited = False
         generation = self._generation
         try:
             if link is not None and not self._read_buffer:
                 # Nothing is buffered and nobody watches: the bytes need not pass through the buffer.
-                self._waited = True
                 try:
                     if not link.is_drained():
                         await trio.lowlevel.checkpoint_if_cancelled()
@@ -329,6 +346,8 @@ class StreamReader(Connection):
                 if self._peer_finished:
                     self._refuse_rest(f"the peer finished after {len(self._read_buffer)} of {count} bytes")
                 await self._fill_up_to(count, generation)
+            if self._closed or generation.aborted:  # of no bytes there are always enough
+                self._refuse("receive")
             return self._take(count)
         finally:
             self._end_receiving()
@@ -389,7 +408,6 @@ class StreamReader(Connection):
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
-        self._waited = False
         buffer, generation = self._read_buffer, self._generation
         try:
             # _look(), spelled out: this is the path of every line that is there already.
@@ -424,12 +442,10 @@ class StreamReader(Connection):
                 self._lot.unpark_all()
 
     def _begin_receiving(self) -> None:
-        if self._parent is not None:
-            self._in_scope()
+        self._look_at_parent()
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
-        self._waited = False
 
     def _end_receiving(self) -> None:
         self._receiving = False
@@ -464,14 +480,14 @@ class StreamReader(Connection):
         """The end has been reached.  A failure that came after it is told after it."""
         if self._finish_told and self._failure is not None and self._half_open:
             self._raise_failure()
-        if self._closed or self._aborted:
+        if self._closed or self._generation.aborted:
             self._refuse("receive")
         self._finish_told = True
         return b""
 
     def _refuse_rest(self, message: str) -> NoReturn:
         """The peer finished, or was lost, in the middle."""
-        if self._closed or self._aborted:
+        if self._closed or self._generation.aborted:
             self._refuse("receive")
         if self._failure is not None and self._half_open:
             self._raise_failure()

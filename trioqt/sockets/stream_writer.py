@@ -101,6 +101,8 @@ class StreamWriter(Connection):
         if self._queue.size >= self._write_buffer_size:
             raise trio.WouldBlock
         if data:
+            if self._attempt is not None:
+                self._attempt.reset_when_dropped()
             self._queue.append(bytes(data))
         return len(data)
 
@@ -115,6 +117,7 @@ class StreamWriter(Connection):
         Raises: SocketError if that finds the connection lost.
         Qt: flush().  There, while connecting with something queued, it ends the attempt; here it is False.
         """
+        self._look_at_parent()
         link = self._link
         if link is None:
             return False
@@ -129,6 +132,7 @@ class StreamWriter(Connection):
 
         Qt: bytesToWrite().
         """
+        self._look_at_parent()
         self._uncork()
         return len(self._queue)
 
@@ -193,8 +197,7 @@ class StreamWriter(Connection):
         Cancelled: nothing has happened; the queue goes on.
         Qt: waitForBytesWritten().  There, some bytes are enough, and an empty queue is a failure.
         """
-        if self._parent is not None:
-            self._in_scope()
+        self._look_at_parent()
         generation = self._generation
         waited = self._link is not None or self._attempt is not None
         await trio.lowlevel.checkpoint()
@@ -202,8 +205,7 @@ class StreamWriter(Connection):
             await self._wait_changed()
         # Its bytes may be sent though another attempt has begun meanwhile.
         if not waited or generation.unsent or not generation.connected:
-            self._check_same(generation, "wait for bytes to be written")
-            self._refuse("wait for bytes to be written", waited=waited)
+            self._refuse("wait for bytes to be written", began=generation)
 
     @trio.lowlevel.enable_ki_protection
     async def send_eof(self) -> None:
@@ -218,7 +220,7 @@ class StreamWriter(Connection):
         """
         self._begin_sending()
         try:
-            generation, waited = self._generation, self._machine.state is CONNECTED
+            generation = self._generation
             await trio.lowlevel.checkpoint()
             self._check_same(generation, "finish sending")
             if self._send_finished and self._machine.state is CONNECTED:
@@ -226,7 +228,7 @@ class StreamWriter(Connection):
             while True:
                 link = self._link
                 if link is None or self._machine.state is not CONNECTED:
-                    self._refuse("finish sending", waited=waited)
+                    self._refuse("finish sending")
                 if not self._queue:
                     break
                 await self._wait_changed()
@@ -249,8 +251,7 @@ class StreamWriter(Connection):
             self._refuse("finish sending")
 
     def _begin_sending(self) -> None:
-        if self._parent is not None:
-            self._in_scope()
+        self._look_at_parent()
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this socket")
         self._sending = True
@@ -258,11 +259,12 @@ class StreamWriter(Connection):
     async def _room_to_send(self, *, early: bool = False) -> None:
         """Wait until the queue has room, and until there is a connection unless ``early``."""
         # It could send when it was called; if that is not so any more later, it is no mistake of the caller's.
-        generation, waited = self._generation, self._takes_bytes()
+        generation = self._generation
+        began = generation if self._takes_bytes() else None
         await trio.lowlevel.checkpoint()
         while True:
             if self._generation is not generation or not self._takes_bytes() or self._send_finished:
-                self._refuse_sending("send", waited=waited)
+                self._refuse_sending("send", began=began)
             if len(self._queue) < self._write_buffer_size and (early or self._attempt is None):
                 return
             await self._wait_changed()
@@ -271,10 +273,10 @@ class StreamWriter(Connection):
         """Is there a connection, or an attempt at one that they can be queued for?"""
         return self._attempt is not None or (self._link is not None and self._machine.state is CONNECTED)
 
-    def _refuse_sending(self, attempted: str, *, waited: bool = False) -> NoReturn:
+    def _refuse_sending(self, attempted: str, *, began: Generation | None = None) -> NoReturn:
         if self._send_finished and self._machine.state is CONNECTED:
             raise trio.ClosedResourceError(f"cannot {attempted}: sending is finished")
-        self._refuse(attempted, waited=waited)
+        self._refuse(attempted, began=began)
 
 
 def _view(data: bytes | bytearray | memoryview) -> memoryview:

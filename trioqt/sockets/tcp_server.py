@@ -29,7 +29,7 @@ from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import look_up
 from trioqt.links.native import NativeListener
-from trioqt.sockets.arguments import Host, check_host, check_port, check_size
+from trioqt.sockets.arguments import Host, check_host, check_port, check_size, spelled
 from trioqt.sockets.descriptors import open_listener
 from trioqt.sockets.pending_connections import PendingConnections
 from trioqt.sockets.serving import Service
@@ -217,7 +217,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         Qt: listen().
         """
         host, port = check_host(host), check_port(port)
-        backlog = BACKLOG if backlog is None else check_size(backlog, "backlog", least=0)
+        backlog = BACKLOG if backlog is None else min(check_size(backlog, "backlog"), BACKLOG)
         self._check_can_listen()
         try:
             if host == HostAddress.NULL:
@@ -226,7 +226,10 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
             targets = [any_target(port)] if dual_stack else await look_up(host, port, NetworkLayerProtocol.ANY_IP)
             listeners = await listen_on(targets, backlog, dual_stack=dual_stack)
         except (OSError, UnicodeError) as exc:
-            kind, message = kind_of(exc), f"cannot listen on {host or 'no address'} port {port}: {reason_of(exc)}"
+            kind, message = (
+                kind_of(exc),
+                f"cannot listen on {spelled(host) or 'no address'} port {port}: {reason_of(exc)}",
+            )
             self._error, self._error_string = kind, message
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
         self._begin(listeners, host if isinstance(host, HostAddress) else None)

@@ -19,13 +19,14 @@ from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.options import SocketType
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
+from trioqt.links.base import Sockaddr
 from trioqt.links.bind import bind_socket
-from trioqt.links.connect import AttemptsFailed, Target, connect, link_over, look_up, race
-from trioqt.links.native import KernelSocket, NativeLink
+from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, link_over, look_up, race
+from trioqt.links.native import KernelSocket, NativeLink, reset_on_close
 from trioqt.links.stream import StreamLink
 from trioqt.sockets.abstract_socket import Bound, Failure
-from trioqt.sockets.arguments import Host, check_host, check_port
-from trioqt.sockets.connection import CONNECTED
+from trioqt.sockets.arguments import Host, check_host, check_port, spelled
+from trioqt.sockets.connection import CONNECTED, Attempt
 from trioqt.sockets.descriptors import open_connection
 from trioqt.sockets.stream_device import StreamDevice
 
@@ -109,19 +110,26 @@ class TcpSocket(StreamDevice):
         self._begin_attempt(name)
         bound, options = self._bound, self._options
         link: NativeLink | None = None
+        self._attempt = attempt = Attempt()
+
+        def prepare(sock: trio.socket.SocketType, peer: Sockaddr) -> None:
+            attempt.tries(sock)
+            self._prepare(sock, peer)
+
         try:
-            with trio.CancelScope() as attempt:
-                self._attempt = attempt
+            with attempt.scope:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 targets = await look_up(host, port, protocol)
                 if self._attempt is not attempt:  # dropped in this step; another one may have begun
                     raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
                 self._machine.feed(Input.FOUND, self._tell)
-                link = await (race(targets, self._prepare) if bound is None else self._connect_bound(bound, targets))
+                link = await (race(targets, prepare) if bound is None else _connect_bound(bound, targets, prepare))
                 if self._options is not options:  # set meanwhile, when some of the race's sockets were made already
                     self._prepare(link.native(), link.peer_address())
             if self._attempt is attempt and link is not None and self._in_scope():
                 self._attempt = self._bound = None
+                if attempt.resets:  # what was queued is in good hands now
+                    reset_on_close(link.native(), reset=False)
                 self._adopt(link, Input.ESTABLISHED)
                 return
         except (OSError, UnicodeError, AttemptsFailed) as exc:
@@ -137,7 +145,7 @@ class TcpSocket(StreamDevice):
             if link is None and bound is not None:
                 bound.sock.close()
             elif link is not None and self._link is not link:
-                link.close()
+                link.close(reset=attempt.resets)
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
     def _begin_attempt(self, name: str) -> None:
@@ -149,32 +157,13 @@ class TcpSocket(StreamDevice):
         self._peer_name = name
         self._machine.feed(Input.LOOK_UP, self._tell)
 
-    async def _connect_bound(self, bound: Bound, targets: list[Target]) -> NativeLink:
-        """One address after the other, each from the local address that was bound; that leaves no room for a race."""
-        failures: list[OSError] = []
-        local, tried = Target(bound.sock.family, bound.sockaddr), False
-        for target in targets:
-            try:
-                reachable = _reachable(target, local.family, bound.is_any)
-                if tried:  # a socket whose attempt failed cannot be used again on every system
-                    bound.sock.close()
-                    bound.sock = await bind_socket(local, bound.options, dual_stack=bound.is_any)
-                tried = True
-                self._prepare(bound.sock, reachable.address)
-                await connect(bound.sock, reachable)
-                return link_over(bound.sock, reachable.address)
-            except OSError as exc:
-                exc.add_note(f"while connecting to {target}")
-                failures.append(exc)
-        raise AttemptsFailed("no address could be connected", failures)
-
     def _attempt_failed(self, host: HostAddress | str, port: int, exc: Exception) -> Failure:
         attempts: Sequence[Exception] = exc.exceptions if isinstance(exc, AttemptsFailed) else (exc,)
         cause = exc if len(attempts) > 1 else attempts[0]
         last = attempts[-1]
         for failed in attempts:
             failed.__traceback__ = None  # as _set_failure does for the whole
-        message = f"cannot connect to {str(host) or 'an empty name'} port {port}: {reason_of(last)}"
+        message = f"cannot connect to {spelled(host) or 'an empty name'} port {port}: {reason_of(last)}"
         self._set_failure(kind_of(last), message, cause)
         self._drop_attempt(Input.ATTEMPT_FAILED)
         assert self._failure is not None
@@ -194,8 +183,9 @@ class TcpSocket(StreamDevice):
         Cancelled: as ``abort()``.
         Qt: disconnectFromHost + waitForDisconnected.  There, while connecting, it connects first.
         """
+        generation = self._generation
         ended = await self._disconnect(math.inf, keep=True)
-        if ended and self._aborted:
+        if ended and generation.aborted:
             raise trio.ClosedResourceError("cannot disconnect: another task aborted the connection")
         self._check_sent(again=ended)
 
@@ -228,11 +218,32 @@ class TcpSocket(StreamDevice):
         self._uncork()
         if self._link is not None:
             owner, self._owner = self._owner, None  # the slot in a server goes over to the new connection
+            self._generation.ended_by = trio.lowlevel.current_task()
             self._drop_link(self._link)
             self._ends += 1
             self._owner = owner
         self._peer_name = ""
         self._adopt(NativeLink(KernelSocket.adopt(sock), peer), Input.ADOPTED)
+
+
+async def _connect_bound(bound: Bound, targets: list[Target], prepare: Prepare) -> NativeLink:
+    """One address after the other, each from the local address that was bound; that leaves no room for a race."""
+    failures: list[OSError] = []
+    local, tried = Target(bound.sock.family, bound.sockaddr), False
+    for target in targets:
+        try:
+            reachable = _reachable(target, local.family, bound.is_any)
+            if tried:  # a socket whose attempt failed cannot be used again on every system
+                bound.sock.close()
+                bound.sock = await bind_socket(local, bound.options, dual_stack=bound.is_any)
+            tried = True
+            prepare(bound.sock, reachable.address)
+            await connect(bound.sock, reachable)
+            return link_over(bound.sock, reachable.address)
+        except OSError as exc:
+            exc.add_note(f"while connecting to {target}")
+            failures.append(exc)
+    raise AttemptsFailed("no address could be connected", failures)
 
 
 def _reachable(target: Target, family: int, dual_stack: bool) -> Target:
