@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+from trioqt.links.interrupts import protected
 
 __all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "reset_on_close"]
 
@@ -24,6 +25,7 @@ LINGER = struct.Struct("HH" if hasattr(socket, "SIO_RCVALL") else "ii")
 RESET_ON_CLOSE, FINISH_ON_CLOSE = LINGER.pack(1, 0), LINGER.pack(0, 0)
 
 
+@protected
 class KernelSocket(socket.socket):
     """The kernel's socket, non-blocking, with the names that the native link uses."""
 
@@ -77,6 +79,7 @@ def native_socket(sock: trio.socket.SocketType) -> NativeSocket:
     return KernelSocket.adopt(sock)
 
 
+@protected
 class NativeLink(Link):
     """A connected native socket."""
 
@@ -154,6 +157,7 @@ class NativeLink(Link):
         return self._sock
 
 
+@protected
 class NativeListener:
     """A listening native socket."""
 

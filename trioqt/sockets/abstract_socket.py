@@ -31,6 +31,7 @@ from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import NativeSocket, Resettable, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import look_up
+from trioqt.links.interrupts import protected
 from trioqt.sockets.arguments import Host, check_host, check_port, spelled
 from trioqt.sockets.native_options import read_option, set_option, unsupported
 from trioqt.sockets.subscription import EventSource
@@ -105,6 +106,7 @@ def is_another_task(task: trio.lowlevel.Task | None) -> bool:
     return task is not None and task is not trio.lowlevel.current_task()
 
 
+@protected
 class AbstractSocket(EventSource, Resettable):
     """What every socket has: a scope, a state, a last error, events.  Qt: QAbstractSocket.
 
@@ -429,7 +431,6 @@ class AbstractSocket(EventSource, Resettable):
         if not self._machine.allows(Input.BIND):
             self._refuse_aloud("bind", Input.BIND_FAILED)
 
-    @trio.lowlevel.enable_ki_protection
     def _took_address(self, bound: Bound) -> None:
         try:
             self._check_can_bind()  # another task may have done something meanwhile

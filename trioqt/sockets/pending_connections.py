@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
+from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.arguments import check_size
 from trioqt.sockets.subscription import EventSource
@@ -21,6 +22,7 @@ SocketT = TypeVar("SocketT", bound=AbstractSocket)
 MAX_PENDING_CONNECTIONS = 30
 
 
+@protected
 class PendingConnections(EventSource, Generic[SocketT]):
     """A server as who takes connections sees it."""
 
@@ -46,7 +48,6 @@ class PendingConnections(EventSource, Generic[SocketT]):
         self._closed = False
         self._lot = trio.lowlevel.ParkingLot()  # of all who wait for a connection, for room, or for the end
 
-    @trio.lowlevel.enable_ki_protection
     async def accept(self) -> SocketT:
         """Wait for a connection and take it.
 
@@ -154,6 +155,7 @@ class PendingConnections(EventSource, Generic[SocketT]):
         return self._stopped
 
 
+@protected
 class _Connections(AsyncIterator[SocketT], Generic[SocketT]):
     """Accepts until the server stops listening.  An iterator object, so a cancelled step does not end it."""
 

@@ -16,6 +16,7 @@ from trioqt.core.addresses import HostAddress, from_sockaddr
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import ConnectionFinished
 from trioqt.links.base import Sockaddr
+from trioqt.links.interrupts import await_interruptible, protected
 from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.subscription import EventSource
 
@@ -26,6 +27,7 @@ SocketT = TypeVar("SocketT", bound=AbstractSocket)
 logger: logging.Logger = logging.getLogger("trioqt.server")
 
 
+@protected
 class Service(Generic[SocketT]):
     """One call of ``serve``: what each connection gets."""
 
@@ -56,7 +58,7 @@ class Service(Generic[SocketT]):
         peer = sock._peer()
         try:
             async with sock:
-                await self._handler(sock)
+                await await_interruptible(self._handler, sock)
         except BaseException as exc:
             if not self._ended(peer, exc):
                 raise

@@ -15,6 +15,7 @@ import trio
 from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, kind_of
 from trioqt.core.states import Input
 from trioqt.links.base import Link
+from trioqt.links.interrupts import protected
 from trioqt.sockets.arguments import check_seconds, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CLOSING, CONNECTED, ENDS, LINGER
 from trioqt.sockets.stream_reader import StreamReader
@@ -23,6 +24,7 @@ from trioqt.sockets.stream_writer import StreamWriter
 __all__ = ["StreamDevice"]
 
 
+@protected
 class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
     """A connection with Qt's verbs and trio's.  Qt: QIODevice.
 

@@ -12,6 +12,7 @@ import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.states import Input
+from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.arguments import check_char, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, ENDS, Connection
@@ -30,6 +31,7 @@ ANSWERS_PERIOD = 0.001
 RECEIVE_SIZE = 127 * 1024
 
 
+@protected
 class StreamReader(Connection):
     """A connection that can be read.  Qt: QIODevice."""
 
@@ -238,7 +240,6 @@ class StreamReader(Connection):
             raise StopAsyncIteration
         return data
 
-    @trio.lowlevel.enable_ki_protection
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for at least one byte.  ``b""`` means the peer finished.
 
@@ -326,7 +327,6 @@ class StreamReader(Connection):
             raise ValueError("a delimiter must not be empty")
         return await self._receive_through(bytes(delimiter), max_bytes, rest=False)
 
-    @trio.lowlevel.enable_ki_protection
     async def receive_exactly(self, count: int) -> bytes:
         """Wait for ``count`` bytes.
 
@@ -359,7 +359,6 @@ class StreamReader(Connection):
         """
         return _Lines(self, check_size(max_bytes, "max_bytes", least=1))
 
-    @trio.lowlevel.enable_ki_protection
     async def wait_for_ready_read(self) -> bool:
         """Wait for bytes you have not seen.  True: there are some; False: there will be none.
 
@@ -393,7 +392,6 @@ class StreamReader(Connection):
         finally:
             self._end_receiving()
 
-    @trio.lowlevel.enable_ki_protection
     async def _receive_through(self, delimiter: bytes, max_bytes: int, *, rest: bool, iterating: bool = False) -> bytes:
         """What ``receive_line`` and ``receive_until`` do, and the steps of ``lines``.
 
@@ -494,6 +492,7 @@ class StreamReader(Connection):
         raise SocketError(ErrorKind.REMOTE_HOST_CLOSED, message)
 
 
+@protected
 class _Lines(AsyncIterator[bytes]):
     __slots__ = ("_max_bytes", "_sock")
 

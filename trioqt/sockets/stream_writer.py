@@ -13,6 +13,7 @@ from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import BytesWritten
 from trioqt.core.states import Input
 from trioqt.links.base import Link
+from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import check_char
 from trioqt.sockets.connection import CONNECTED, ENDS, Connection
@@ -24,6 +25,7 @@ __all__ = ["StreamWriter"]
 CORK_SIZE = 16384
 
 
+@protected
 class StreamWriter(Connection):
     """A connection that can be written to.  Qt: QIODevice."""
 
@@ -33,7 +35,6 @@ class StreamWriter(Connection):
     #
     # write may be called at any time from any task: it goes out whole, between messages.
 
-    @trio.lowlevel.enable_ki_protection
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Send ``data`` now as far as the kernel takes it, queue the rest.  Returns ``len(data)``, in bytes.
 
@@ -110,7 +111,6 @@ class StreamWriter(Connection):
         """``write`` one byte.  Raises: as ``write``; ValueError.  Qt: putChar()."""
         self.write(check_char(char))
 
-    @trio.lowlevel.enable_ki_protection
     def flush(self) -> bool:
         """Try the kernel with what is queued; True if it took any.  The rest goes out by itself.
 
@@ -136,7 +136,6 @@ class StreamWriter(Connection):
         self._uncork()
         return len(self._queue)
 
-    @trio.lowlevel.enable_ki_protection
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Wait until there is room in the queue, then ``write(data)``, whole.
 
@@ -207,7 +206,6 @@ class StreamWriter(Connection):
         if not waited or generation.unsent or not generation.connected:
             self._refuse("wait for bytes to be written", began=generation)
 
-    @trio.lowlevel.enable_ki_protection
     async def send_eof(self) -> None:
         """Send what is queued, then finish sending; you can still receive.  Again: no effect.
 
@@ -249,6 +247,9 @@ class StreamWriter(Connection):
             self._link_failed(link, exc, Input.WRITE_FAILED)
             self._check_same(generation, "finish sending")
             self._refuse("finish sending")
+        except BaseException:  # a Ctrl-C, which no shield keeps off
+            self._send_finished = False
+            raise
 
     def _begin_sending(self) -> None:
         self._look_at_parent()

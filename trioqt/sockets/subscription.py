@@ -17,6 +17,7 @@ import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import Event, Nudge
+from trioqt.links.interrupts import protected
 
 __all__ = ["FACT_LIMIT", "EventSource", "Subscription"]
 
@@ -29,6 +30,7 @@ FACT_LIMIT = 1000
 CHANNEL_SIZE = FACT_LIMIT + 4 + 1
 
 
+@protected
 class Subscription(AsyncIterator[E], Generic[E]):
     """What one listener has not read yet.  An iterator object, so a cancelled step does not end it."""
 
@@ -69,7 +71,6 @@ class Subscription(AsyncIterator[E], Generic[E]):
     def __aiter__(self) -> Self:
         return self
 
-    @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> E:
         try:
             item = (await self._receive.receive()).unwrap()
@@ -81,6 +82,7 @@ class Subscription(AsyncIterator[E], Generic[E]):
         return item  # type: ignore[return-value]
 
 
+@protected
 class EventSource:
     """What can be listened to.  Base of sockets and servers."""
 
@@ -147,6 +149,7 @@ class EventSource:
         """Called after somebody began or ceased to listen."""
 
 
+@protected
 class _Subscribing(AbstractAsyncContextManager["AsyncIterator[Any]"]):
     __slots__ = ("_kinds", "_source", "_subscription")
 

@@ -21,13 +21,14 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
-from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
+from trioqt.core.errors import ErrorKind, SocketError, kind_of, raise_bare, reason_of
 from trioqt.core.events import AcceptError, NewConnection
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import look_up
+from trioqt.links.interrupts import call_interruptible, protected
 from trioqt.links.native import NativeListener
 from trioqt.sockets.arguments import Host, check_host, check_port, check_size, spelled
 from trioqt.sockets.descriptors import open_listener
@@ -67,6 +68,7 @@ ENDED_BEFORE_ACCEPT: frozenset[int] = frozenset(
 NEW_CONNECTION = NewConnection()
 
 
+@protected
 class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     """Listens for TCP connections.  Qt: QTcpServer.
 
@@ -146,7 +148,6 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
 
     # -- the scope --------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
         """Begin the server's life; its tasks, and those of accepted sockets, run in a nursery that ends with the block.
 
@@ -162,7 +163,6 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
             self._entries += 1
         return self
 
-    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -196,11 +196,13 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
             # Cancelled, shielded and told of no exception, for the reasons given in AbstractSocket._end_nursery.
             nursery.cancel_scope.cancel(reason="the server's block is left")
             nursery.cancel_scope.shield = True
-            await manager.__aexit__(None, None, None)
+            try:
+                await manager.__aexit__(None, None, None)
+            except BaseExceptionGroup as group:
+                raise_bare(group)
 
     # -- listening --------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def listen(self, host: Host = HostAddress.ANY, port: int = 0, *, backlog: int | None = None) -> None:
         """Begin to listen, on every interface if not told otherwise (one port for IPv4 and IPv6).
 
@@ -234,7 +236,6 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
         self._begin(listeners, host if isinstance(host, HostAddress) else None)
 
-    @trio.lowlevel.enable_ki_protection
     def set_socket_descriptor(self, descriptor: int) -> None:
         """Listen on an open listening socket (systemd, a parent process).  It is the server's from now on.
 
@@ -261,7 +262,6 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         if not self._machine.allows(Input.LISTEN):
             raise SocketError(ErrorKind.OPERATION, "cannot listen while listening")
 
-    @trio.lowlevel.enable_ki_protection
     def _begin(self, listeners: list[NativeListener], address: HostAddress | None) -> None:
         try:
             self._check_can_listen()  # another task may have been faster
@@ -297,7 +297,6 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         self._closed = True
         self._stop_listening()
 
-    @trio.lowlevel.enable_ki_protection
     def _stop_listening(self) -> None:
         self._machine.feed(Input.ABORT, _tell_nobody)
         listeners, self._listeners = self._listeners, {}
@@ -315,7 +314,6 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
 
     # -- accepting --------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def _accept_from(self, listener: ListenerLink, scope: trio.CancelScope) -> None:
         """Accept while there is room, until the server stops listening."""
         with scope:
@@ -348,7 +346,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
     def _admit(self, link: Link, peer: Sockaddr) -> None:
         """An accepted connection becomes a socket with an owner."""
         try:
-            made = self._factory()
+            made = call_interruptible(self._factory)
             if not isinstance(made, TcpSocket) or made.state() is not SocketState.UNCONNECTED or made._home is not None:
                 raise TypeError(f"a socket factory must make new TcpSockets without a parent, not {made!r}")
             sock = cast("SocketT", made)
@@ -396,7 +394,6 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
 
     # -- serving ----------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def serve(
         self,
         handler: Callable[[SocketT], Awaitable[object]],

@@ -22,6 +22,7 @@ from trioqt.core.states import Input
 from trioqt.links.base import Sockaddr
 from trioqt.links.bind import bind_socket
 from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, link_over, look_up, race
+from trioqt.links.interrupts import protected
 from trioqt.links.native import KernelSocket, NativeLink, reset_on_close
 from trioqt.links.stream import StreamLink
 from trioqt.sockets.abstract_socket import Bound, Failure
@@ -33,6 +34,7 @@ from trioqt.sockets.stream_device import StreamDevice
 __all__ = ["TcpSocket"]
 
 
+@protected
 class TcpSocket(StreamDevice):
     """A TCP connection with Qt's buffers and signals, which is also an ordinary trio stream.
 
@@ -84,7 +86,6 @@ class TcpSocket(StreamDevice):
 
     # -- connecting and disconnecting -------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def connect_to_host(
         self, host: Host, port: int, *, protocol: NetworkLayerProtocol = NetworkLayerProtocol.ANY_IP
     ) -> None:

@@ -25,6 +25,7 @@ def interrupt_everywhere(
     *,
     code: Sequence[ModuleType | str | os.PathLike[str]] = (trioqt,),
     survives: bool = True,
+    groups: bool = False,
     points: Points = "any",
     seeds: Sequence[int] = (0,),
     only: Collection[int] | None = None,
@@ -50,6 +51,8 @@ def interrupt_everywhere(
       code: Whose lines: packages, modules, files and directories.  trioqt, if nothing is said.
       survives: True: the program catches the KeyboardInterrupt around the call and goes on; `Probe.subject`, which
         only the main task may call then, does so, and gives None.  False: it goes on, and must end the run.
+      groups: The KeyboardInterrupt may come out of the subject in a group of nothing else, as it does where that opens
+        a nursery of its own.
       points: "any": lines of any task.  "subject": of the subject's own tasks.
       sample: At most so many places, evenly spread; None: all of them.
       seeds, only, virtual_limit, real_limit, max_places: As for `cancel_everywhere`.
@@ -70,7 +73,7 @@ def interrupt_everywhere(
         return walk_everywhere(
             "interrupt_everywhere",
             scenario,
-            functools.partial(_walker, points, lines, survives),
+            functools.partial(_walker, points, lines, survives, groups),
             points=points,
             seeds=seeds,
             only=only,
@@ -82,8 +85,8 @@ def interrupt_everywhere(
         )
 
 
-def _walker(points: Points, code: Code, survives: bool, *args: object) -> Lines:
-    return Lines(points, *args, code=code, survives=survives)  # type: ignore[arg-type]
+def _walker(points: Points, code: Code, survives: bool, groups: bool, *args: object) -> Lines:
+    return Lines(points, *args, code=code, survives=survives, groups=groups)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

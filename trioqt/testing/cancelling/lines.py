@@ -69,6 +69,8 @@ class Lines(Walker):
     code: Code
     survives: bool
     """The subject's caller catches the KeyboardInterrupt."""
+    groups: bool
+    """It may come in a group."""
     main: Task | None = None
     """The task that hears of it."""
 
@@ -92,7 +94,7 @@ class Lines(Walker):
             if not is_interrupt(exc):
                 await self._hear()
                 raise
-            if not isinstance(exc, KeyboardInterrupt):
+            if not (self.groups or isinstance(exc, KeyboardInterrupt)):
                 self.problems.append(Problem("escaped", f"the KeyboardInterrupt comes out as {exc!r}"))
             if task.child_nurseries != nurseries:
                 self.problems.append(Problem("leak", "a nursery left open"))
