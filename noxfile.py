@@ -1,11 +1,17 @@
 """The checks.  ``nox`` runs them all, in this order, and stops at the first that fails.
 
-There is one environment: the one that nox itself runs in (README, Set up).  A session installs nothing, so after the
-first installation everything works offline.  ``nox -s tests -- -k half_close`` hands the rest to pytest.
+A session runs in the environment that nox itself runs in (README, Set up), and installs nothing.  Two need others:
+``minima`` one with the oldest releases that we claim to work with, ``pythons`` one for each other Python that this
+machine has.  Those are made in .nox/ at the first run, and again when pyproject.toml asks for something else; so after
+the first run everything works offline.  ``nox -s tests -- -k half_close`` hands the rest to pytest.
 """
 
+import json
 import os
+import re
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nox
@@ -18,6 +24,11 @@ nox.options.stop_on_first_error = True
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 # The node that is installed with pyright, and no look on the net for a newer pyright.
 os.environ |= {"PYRIGHT_PYTHON_GLOBAL_NODE": "off", "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+
+PYPROJECT = nox.project.load_toml(Path(__file__).with_name("pyproject.toml"))
+
+# The tests of cancel_everywhere itself have processes of their own: they watch everything that a process has open.
+TOOL = "tests/testing/cancelling"
 
 
 @nox.session
@@ -69,12 +80,94 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All other tests, and which of them were slowest.
+    """All other tests, and which of them were slowest."""
+    slowest = ("--durations=10", "--durations-min=0.5")
+    run_tests(session, "python", "--ignore=tests/test_examples.py", *slowest)
 
-    Those of cancel_everywhere itself have processes of their own: they watch everything that a process has open.
-    """
-    tool = "tests/testing/cancelling"
+
+@nox.session
+def minima(session: nox.Session) -> None:
+    """The README's demo, and the tests of all but testing, with the oldest releases that pyproject.toml allows."""
+    project = PYPROJECT["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["cli"]]
+    python = environment(session, "minima", sys.executable, *map(minimum, declared))
+    session.run(python, "-m", "trioqt", "demo")
+    folders = ("tests/core", "tests/links", "tests/sockets", "tests/cli")
+    session.run(python, "-m", "pytest", "-n", "2", *folders, *session.posargs)
+
+
+@nox.session
+def pythons(session: nox.Session) -> None:
+    """The tests of all but the command, with each other Python that we claim to run on, where this machine has it."""
+    this = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for version in nox.project.python_versions(PYPROJECT):
+        if version == this:
+            continue
+        if (found := find_python(version)) is None:
+            session.log(f"Python {version}: there is none on this machine")
+            continue
+        python = environment(session, f"python{version}", found)
+        run_tests(session, python, "tests/core", "tests/links", "tests/sockets", "tests/testing")
+
+
+# ---- how -----------------------------------------------------------------------------------
+
+
+def run_tests(session: nox.Session, python: str, *arguments: str) -> None:
+    """Those of ``TOOL`` first, unless one has chosen some; then what ``arguments`` name."""
     if not session.posargs:
-        session.run("pytest", "-n", "2", tool)
-    rest = ("--ignore=tests/test_examples.py", *(session.posargs or [f"--ignore={tool}"]))
-    session.run("pytest", "-n", "2", "--tb=short", "--durations=10", "--durations-min=0.5", *rest)
+        session.run(python, "-m", "pytest", "-n", "2", TOOL)
+    rest = session.posargs or [f"--ignore={TOOL}"]
+    session.run(python, "-m", "pytest", "-n", "2", "--tb=short", *arguments, *rest)
+
+
+def minimum(requirement: str) -> str:
+    """``trio == 0.31`` of ``trio >= 0.31``.
+
+    Raises: ValueError if it has not just such a minimum, which could not be tried.
+    """
+    if not re.fullmatch(r"[\w.-]+(\[[\w,-]+\])? >= [\d.]+", requirement):
+        raise ValueError(f"a requirement is like 'trio >= 0.31', not {requirement!r}")
+    return requirement.replace(">=", "==")
+
+
+def environment(session: nox.Session, name: str, python: str, *requirements: str) -> str:
+    """The Python of the environment of that name, which has trioqt, its command, and what its tests need.
+
+    Made if there is none, if the last attempt failed, or if it was made for something else.
+    """
+    place = Path(".nox", name).absolute()
+    recipe = json.dumps([str(place), python, requirements, PYPROJECT["build-system"], PYPROJECT["project"]], indent=1)
+    made_for = place / "made-for.json"
+    inside = str(place / "bin" / "python")
+    if not made_for.is_file() or made_for.read_text(encoding="utf-8") != recipe:
+        # Not venv, which Debian's Pythons do not always have; virtualenv comes with nox.
+        session.run(sys.executable, "-m", "virtualenv", "-q", "--clear", "-p", python, str(place))
+        session.run(inside, "-m", "pip", "install", "-q", "-e", ".[cli,test]", *requirements)
+        made_for.write_text(recipe, encoding="utf-8")
+    return inside
+
+
+def find_python(version: str) -> str | None:
+    """A Python of that version, on PATH or of pyenv."""
+    return next((path for path in places_of(version) if reports(path, version)), None)
+
+
+def places_of(version: str) -> Iterator[str]:
+    """Where there may be one; of pyenv's, the newest first."""
+    for folder in os.environ["PATH"].split(os.pathsep):
+        yield os.path.join(folder, f"python{version}")
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    releases = [path for path in pyenv.glob(f"versions/{version}.*") if re.fullmatch(r"[\d.]+", path.name)]
+    for release in sorted(releases, key=lambda path: int(path.name.rpartition(".")[2]), reverse=True):
+        yield str(release / "bin" / f"python{version}")
+
+
+def reports(path: str, version: str) -> bool:
+    """Tried, because pyenv puts programs on PATH that only say that such a Python is not chosen."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([path, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError:
+        return False
+    return (done.returncode, done.stdout) == (0, f"{version}\n")

@@ -3,18 +3,18 @@
 import os
 import re
 import sys
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from sphinx.pycode import ModuleAnalyzer
 
+import trioqt
 from trioqt import TcpServer, TcpSocket
 
 sys.path.insert(0, str(Path(__file__).parent))  # for from_code.py
 
 project = "trioqt"
 copyright = "The trioqt contributors"
-release = version = installed_version("trioqt")
+release = version = trioqt.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio", "from_code"]
 exclude_patterns = ["_build", "newsfragments"]

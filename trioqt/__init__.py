@@ -54,3 +54,5 @@ __all__ = [
     "TcpServer",
     "TcpSocket",
 ]
+
+__version__ = "0.1.0"

@@ -1,8 +1,9 @@
-"""The command ``trioqt`` as its users run it: in a process of its own, with pipes or with a terminal."""
+"""The command ``trioqt`` as its users run it, in a process of its own, with pipes or with a terminal; or called."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import pty
 import re
@@ -10,17 +11,39 @@ import subprocess
 import sys
 import termios
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import attrs
 import trio
+from click.testing import CliRunner, Result
 
-__all__ = ["Ended", "Terminal", "events_of", "on_terminal", "read_line", "read_rest", "run_trioqt", "running_trioqt"]
+from trioqt.cli import commands
+
+__all__ = [
+    "Ended",
+    "Terminal",
+    "call_trioqt",
+    "events_of",
+    "on_terminal",
+    "read_line",
+    "read_rest",
+    "run_trioqt",
+    "running_trioqt",
+]
 
 # A warning in the process is a traceback on its stderr, which the tests would see.
 TRIOQT = (sys.executable, "-W", "error", "-m", "trioqt")
 
 # No test waits so long unless it fails; a loaded machine takes some seconds to start a Python.
 LIMIT = 60.0
+
+# Before click 8.2 stderr was mixed into stdout, unless told.
+APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+
+
+def call_trioqt(*arguments: str) -> Result:
+    """Run it here, to its end."""
+    return CliRunner(**APART).invoke(commands, arguments)
 
 
 @attrs.frozen

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio
-from click.testing import CliRunner
 
 from tests.cli.commands import (
     TRIOQT,
     Ended,
+    call_trioqt,
     events_of,
     on_terminal,
     read_line,
@@ -26,7 +26,6 @@ from tests.cli.commands import (
 )
 from tests.networks import Loopback, RawListener, RawPeer
 from tests.peers import peer_command
-from trioqt.cli import commands
 
 CONNECTING = ["StateChanged HOST_LOOKUP", "StateChanged CONNECTING", "HostFound", "StateChanged CONNECTED", "Connected"]
 
@@ -297,7 +296,7 @@ async def test_an_unknown_host_is_told_in_one_line() -> None:
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "", "１"])  # noqa: RUF001
 def test_a_port_that_is_none_is_told_in_one_line(port: str) -> None:
     """Nothing is tried, and the status is 1."""
-    result = CliRunner().invoke(commands, ["connect", "--", "127.0.0.1", port])
+    result = call_trioqt("connect", "--", "127.0.0.1", port)
 
     message = f"Error: a port is a number from 1 to 65535, not {port!r}\n"
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", message)

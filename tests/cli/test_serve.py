@@ -7,12 +7,10 @@ import signal
 
 import pytest
 import trio
-from click.testing import CliRunner
 
-from tests.cli.commands import read_line, read_rest, run_trioqt, running_trioqt
+from tests.cli.commands import call_trioqt, read_line, read_rest, run_trioqt, running_trioqt
 from tests.networks import Loopback
 from trioqt import HostAddress
-from trioqt.cli import commands
 from trioqt.cli.serve import location
 
 
@@ -100,7 +98,7 @@ def test_an_ipv6_address_is_printed_in_brackets() -> None:
 @pytest.mark.parametrize("limit", ["0", "-1", "many"])
 def test_a_limit_that_is_no_limit_is_a_usage_error(limit: str) -> None:
     """click says so, with its status 2."""
-    result = CliRunner().invoke(commands, ["serve", "echo", "--max-connections", limit])
+    result = call_trioqt("serve", "echo", "--max-connections", limit)
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Error: Invalid value for '--max-connections'" in result.stderr

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from click.testing import CliRunner
 
-from tests.cli.commands import on_terminal, run_trioqt
-from trioqt.cli import commands
+from tests.cli.commands import call_trioqt, on_terminal, run_trioqt
 from trioqt.core.events import Encrypted
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import TRANSITIONS, Input
@@ -18,7 +16,7 @@ FORMATS = ["table", "mermaid", "dot"]
 
 def printed(chosen: str) -> str:
     """What the command prints."""
-    result = CliRunner().invoke(commands, ["states", "--format", chosen])
+    result = call_trioqt("states", "--format", chosen)
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
@@ -30,7 +28,7 @@ def told(row: tuple[SocketState, Input]) -> str:
 
 def test_the_table_is_the_default_and_has_every_transition() -> None:
     """A line for each pair of state and input, by state: what follows, what is told.  Then what the inputs mean."""
-    default = CliRunner().invoke(commands, ["states"]).stdout
+    default = call_trioqt("states").stdout
     lines = [re.split(r" {2,}", line) for line in printed("table").splitlines()]
     end = lines.index([""])
     expected = [
@@ -96,7 +94,7 @@ async def test_the_command_prints_the_same_in_a_process() -> None:
 
 def test_a_format_that_is_not_there_is_refused() -> None:
     """click's own words and its status for a wrong use, 2."""
-    result = CliRunner().invoke(commands, ["states", "--format", "svg"])
+    result = call_trioqt("states", "--format", "svg")
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert "'svg' is not one of 'table', 'mermaid', 'dot'" in result.stderr

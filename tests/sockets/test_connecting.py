@@ -332,7 +332,7 @@ async def test_an_unknown_name() -> None:
 IMPOSSIBLE_NAMES: list[tuple[Host, str]] = [
     ("",                       "cannot connect to an empty name port 80: an empty name"),
     (HostAddress.NULL,         "cannot connect to an empty name port 80: an empty name"),
-    ("a..b",                   "label empty or too long"),
+    ("a..b",                   "label empty"),  # up to Python 3.12: "label empty or too long"
     ("x" * 300,                "label"),
     ("127.0.0.1\0.example",    "a name has no null character"),
     ("fe80::1%nosuch0",        "no interface has the name in the scope"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import random
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
 
+import trioqt
 from trioqt.cli.connect import connect_to
 from trioqt.cli.serve import serve_echo
 from trioqt.cli.states import FORMATS
@@ -17,20 +19,18 @@ from trioqt.cli.terminal import failures_told, plural, run_until_signal
 __all__ = ["commands", "run"]
 
 
-class Port(click.ParamType[int]):
-    """A port number.  A wrong one is refused in one line, without click's usage text."""
+def port_from(least: int) -> Callable[[object], int]:
+    """What click calls with a port number.  A wrong one is refused in one line, without click's usage text."""
 
-    name = "port"
-
-    def __init__(self, least: int) -> None:
-        self.least = least
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Raises: click.ClickException."""
+    # A function and not a click.ParamType: that is generic from click 8.4 on, and must not be before.  Its name is what
+    # the usage text shows.
+    def port(value: object) -> int:
         text = str(value)
-        if text.isascii() and text.isdigit() and self.least <= int(text) <= 65535:
+        if text.isascii() and text.isdigit() and least <= int(text) <= 65535:
             return int(text)
-        raise click.ClickException(f"a port is a number from {self.least} to 65535, not {text!r}")
+        raise click.ClickException(f"a port is a number from {least} to 65535, not {text!r}")
+
+    return port
 
 
 class Commands(click.Group):
@@ -50,7 +50,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="trioqt")
+@click.version_option(trioqt.__version__)
 def commands() -> None:
     """Qt's TCP sockets and servers on trio, to look at and to try."""
 
@@ -80,7 +80,7 @@ def serve() -> None:
 
 @serve.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen: an address or a name.")
-@click.option("--port", type=Port(0), default=0, help="0, unless told otherwise: the system chooses.")
+@click.option("--port", type=port_from(0), default=0, help="0, unless told otherwise: the system chooses.")
 @click.option("--max-connections", type=click.IntRange(min=1), help="How many at a time; no limit unless told.")
 def echo(host: str, port: int, max_connections: int | None) -> int:
     """Say back whatever comes.
@@ -95,7 +95,7 @@ def echo(host: str, port: int, max_connections: int | None) -> int:
 
 @commands.command()
 @click.argument("host")
-@click.argument("port", type=Port(1))
+@click.argument("port", type=port_from(1))
 @click.option(
     "--half-open/--no-half-open",
     default=False,

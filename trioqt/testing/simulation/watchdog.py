@@ -1,8 +1,9 @@
 """The end of a run that cancellation cannot end.
 
 A task may shield itself and sleep for ever, swallow every Cancelled in a loop, or block the thread.  Then an exception
-is raised from outside, wherever the thread is, again and again until ``trio.run`` has fallen apart.  What is left is a
-wreck: not to be checked for leaks.
+is raised from outside, wherever the thread is but in trio's own loop, again and again until ``trio.run`` has fallen
+apart.  What is left is a wreck: not to be checked for leaks.  A function that trio calls from its loop, such as the one
+that takes back a wait, must not block: it is not ended.
 
 On the main thread a timer signal does it, which interrupts system calls too.  Elsewhere, and on Windows, a thread asks
 the interpreter to raise; it waits until Python code runs.
@@ -18,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Self, TypeVar
 
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 # Between two attempts: long enough for a run to fall apart (1 ms), short enough not to be felt.
 _AGAIN = 0.01
+
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 _TRIO = os.path.dirname(trio.__file__) + os.sep
 
@@ -105,19 +108,16 @@ class Watchdog:
         self._timer.set(0.001)
 
     def _bite(self, frame: FrameType | None) -> bool:
-        # Only within `call`: an exception that is still on its way when the run is over must not hit our own code.  And
-        # not within an instrument: trio would take it for the instrument's failure, log it, and run on.  A coroutine
-        # in the same file is no part of one, for trio calls what does not wait.
-        innermost = frame
+        # Only within `call`: an exception that is still on its way when the run is over must not hit our own code.
+        frames: list[FrameType] = []
         while frame is not None and frame.f_code is not Watchdog.call.__code__:
-            if frame.f_code.co_filename in _INSTRUMENTS and not frame.f_code.co_flags & inspect.CO_COROUTINE:
-                return False
+            frames.append(frame)
             frame = frame.f_back
-        if frame is None:
+        if frame is None or not _may_be_hit(frames):
             return False
         if not self.bitten:
             self.bitten = True
-            self.where = _first_foreign_line(innermost)
+            self.where = _first_foreign_line(frames)
         return True
 
 
@@ -190,9 +190,34 @@ def is_tool(filename: str) -> bool:
     return filename in _TOOL
 
 
-def _first_foreign_line(frame: FrameType | None) -> str:
-    while frame is not None and frame.f_code is not Watchdog.call.__code__:
+def _may_be_hit(frames: Sequence[FrameType]) -> bool:
+    """Whether trio leaves everything as it found it if an exception is raised there; the innermost frame comes first.
+
+    That is in a task, and in the wait for the system.  Not in trio's loop: where that tidies up, a second exception,
+    which comes too early on a loaded machine, would leave a run that for trio is never over, so no other could begin.
+    Nor in an instrument, or in what calls it: trio would take it for the instrument's failure, log it, and run on.
+    """
+    run = next((index for index, frame in enumerate(frames) if frame.f_code is trio.run.__code__), None)
+    if run is None:
+        return True
+    inside = frames[:run]
+    if not inside or any(map(_is_instrument, inside)):
+        return False
+    if inside[-1].f_code.co_filename != trio.run.__code__.co_filename:
+        return True  # `run` waits in another file, one for each kind of system; its loop is in its own
+    innermost = inside[0].f_code
+    if innermost.co_filename.startswith(_TRIO) and not innermost.co_flags & _ASYNC:
+        return False
+    return any(frame.f_code.co_flags & _ASYNC for frame in inside)
+
+
+def _is_instrument(frame: FrameType) -> bool:
+    # What waits is no part of one, for trio calls what does not: the same file has what stands below a subject.
+    return frame.f_code.co_filename in _INSTRUMENTS and not frame.f_code.co_flags & _ASYNC
+
+
+def _first_foreign_line(frames: Sequence[FrameType]) -> str:
+    for frame in frames:
         if not is_machinery(frame.f_code.co_filename):
             return place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-        frame = frame.f_back
     return ""
