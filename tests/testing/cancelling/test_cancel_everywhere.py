@@ -12,7 +12,9 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import warnings
 from collections.abc import Awaitable, Callable
@@ -504,6 +506,25 @@ def test_off_the_main_thread_runs_are_killed_too(scenario: Scenario) -> None:
 
     assert set(reports[0].count_problems()) <= {"hang", "runaway"}
     assert reports[0].failures
+
+
+def test_what_was_killed_off_the_main_thread_leaves_python_as_it_was() -> None:
+    """It took its last exception back, and Python 3.11 then looked for it for ever, as soon as something was traced."""
+    program = """
+        import sys, threading
+        from tests.testing.cancelling.test_cancel_everywhere import blocking_the_thread
+        from trioqt.testing import cancel_everywhere
+        thread = threading.Thread(target=cancel_everywhere, args=[blocking_the_thread], kwargs={"real_limit": 0.2})
+        thread.start()
+        thread.join()
+        sys.settrace(lambda frame, event, arg: None)
+        print(threading.active_count())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert (ran.stdout, ran.stderr) == ("1\n", "")
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")

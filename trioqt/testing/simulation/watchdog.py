@@ -11,7 +11,6 @@ the interpreter to raise; it waits until Python code runs.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import inspect
 import os
@@ -150,6 +149,7 @@ class _ThreadTimer:
         self._bite = bite
         self._lock = threading.Lock()
         self._due: float | None = None
+        self._asked = False  # an exception may be on its way
         self._closed = threading.Event()
 
     def open(self) -> None:
@@ -164,20 +164,36 @@ class _ThreadTimer:
     def set(self, seconds: float | None) -> None:
         with self._lock:
             self._due = None if seconds is None else time.monotonic() + seconds
-            if seconds is None:
-                self._raise_there(None)  # takes back one that has not been raised yet
+        if seconds is None and self._asked:
+            self._asked = False
+            self._catch()
 
     def _watch(self) -> None:
         while not self._closed.wait(_AGAIN):
             with self._lock:
                 late = self._due is not None and time.monotonic() >= self._due
                 if late and self._bite(sys._current_frames().get(self._target)):
-                    self._raise_there(Aborted)
+                    self._asked = self._raise_there()
 
-    def _raise_there(self, exc: type[BaseException] | None) -> None:
-        with contextlib.suppress(AttributeError):  # not CPython: no pythonapi, no watchdog off the main thread
-            value = None if exc is None else ctypes.py_object(exc)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._target), value)
+    def _catch(self) -> None:
+        """The last one may not have been raised yet: raise it here.
+
+        It could be taken back, but then Python would go on looking for one, at every call and in every thread; and with
+        a trace function Python 3.11 does nothing else any more.
+        """
+        try:
+            while self._raise_there():
+                time.sleep(0)
+        except Aborted:
+            pass
+
+    def _raise_there(self) -> bool:
+        try:
+            set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        except AttributeError:  # not CPython: no watchdog off the main thread
+            return False
+        set_exception(ctypes.c_ulong(self._target), ctypes.py_object(Aborted))
+        return True
 
 
 def is_machinery(filename: str) -> bool:
