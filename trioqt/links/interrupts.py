@@ -8,6 +8,7 @@ a handler for one, is the caller's, and can be interrupted as ever.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from types import FunctionType
 from typing import ParamSpec, TypeVar
@@ -28,7 +29,8 @@ def protected(cls: Class) -> Class:
             functions = [thing.fget, thing.fset, thing.fdel]
         else:
             functions = [getattr(thing, "__func__", thing)]  # of a classmethod, a staticmethod
-        for function in functions:
+        # Unwrapped, for the code of a wrapper, contextlib's for one, belongs to whatever it wraps elsewhere.
+        for function in map(inspect.unwrap, filter(callable, functions)):
             if isinstance(function, FunctionType):
                 trio.lowlevel.enable_ki_protection(function)
     return cls

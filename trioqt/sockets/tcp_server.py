@@ -346,7 +346,8 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
     def _admit(self, link: Link, peer: Sockaddr) -> None:
         """An accepted connection becomes a socket with an owner."""
         try:
-            made = call_interruptible(self._factory)
+            # What is a caller's can be interrupted, and that ends the block.
+            made = TcpSocket() if self._factory is TcpSocket else call_interruptible(self._factory)
             if not isinstance(made, TcpSocket) or made.state() is not SocketState.UNCONNECTED or made._home is not None:
                 raise TypeError(f"a socket factory must make new TcpSockets without a parent, not {made!r}")
             sock = cast("SocketT", made)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from trioqt.testing.cancelling.report import Boundary, Line, Problem
+from trioqt.testing.cancelling.report import Boundary, Line, Problem, steady
 from trioqt.testing.cancelling.walker import Subject, Task, Walker, name_of, short_name
 from trioqt.testing.simulation.watchdog import Watchdog, is_machinery, is_tool
 
@@ -45,7 +45,7 @@ class Code:
             path = getattr(thing, "__file__", None) if isinstance(thing, ModuleType) else os.path.abspath(thing)
             if path is None or not os.path.exists(path):
                 raise ValueError(f"no source to walk: {thing!r}")
-            if os.path.basename(path) == "__init__.py":
+            if isinstance(thing, ModuleType) and os.path.basename(path) == "__init__.py":
                 path = os.path.dirname(path)
             prefixes.append(path + os.sep if os.path.isdir(path) else path)
         return cls(tuple(prefixes))
@@ -181,7 +181,7 @@ class Lines(Walker):
                 self._chosen.append(index)
         elif index == self.target:
             self.traces.append(self._trace)
-            name = "trio" if task is None else short_name(task.name)
+            name = "trio" if task is None else steady(short_name(task.name))
             self.hit = Boundary(index, "line", name, name_of(self._active[-1].fn), self._stack(frame))
             # Python forgets a trace function that raises, so the next one would not be noticed anyway.
             sys.settrace(None)

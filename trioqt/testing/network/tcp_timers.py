@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Fabric, Path, Timer
 from trioqt.testing.network.host import Host
 
@@ -17,6 +18,7 @@ __all__ = ["KeepAlive", "Retry", "Watched"]
 MAX_TIMEOUT: Final = 120.0
 
 
+@protected
 class Retry:
     """When to repeat, and how often: pauses that double."""
 
@@ -90,6 +92,7 @@ class Watched(Protocol):
         """It is silent for too long."""
 
 
+@protected
 class KeepAlive:
     """Whether a silent peer is still there (SO_KEEPALIVE)."""
 
