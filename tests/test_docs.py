@@ -316,8 +316,11 @@ async def socket_in(state: str, network: Loopback) -> AsyncIterator[TcpSocket]:
                     await sock.receive_some()
             elif state == "aborted here":
                 sock.abort()
-            elif state == "disconnected here":
+            elif state == "disconnected by this task":
                 await sock.disconnect_from_host()
+            elif state == "disconnected by another task":
+                async with trio.open_nursery() as others:
+                    others.start_soon(sock.disconnect_from_host)
             elif state == "closed":
                 await sock.aclose()
             nursery.start_soon(hold, peer)
@@ -460,6 +463,13 @@ class Story:
             await trio.testing.wait_all_tasks_blocked()
             sock.abort()
 
+    async def bytes_are_written_while_connecting_then_abort(self, sock: TcpSocket) -> None:
+        async with nobody_answers(), trio.open_nursery() as nursery:
+            nursery.start_soon(quietly, partial(sock.connect_to_host, "192.0.2.1", 1))
+            await trio.testing.wait_all_tasks_blocked()
+            sock.write(b"early")
+            sock.abort()
+
     async def connect_to_host_while_connected(self, sock: TcpSocket) -> None:
         with pytest.raises(SocketError):
             await sock.connect_to_host(self.network.host, 1)
@@ -584,8 +594,15 @@ class Ending:
     async def abort(self) -> None:
         self.sock.abort()
 
+    async def abort_by_reset(self) -> None:
+        self.sock.abort(reset=True)
+
     async def fail(self) -> None:
         raise BugError
+
+    async def be_cancelled(self) -> None:
+        self.scope.cancel()
+        await trio.lowlevel.checkpoint()
 
     async def disconnect_cancelled(self) -> None:
         self.scope.cancel()
@@ -607,7 +624,9 @@ ENDINGS: dict[str, list[Callable[[Ending], Awaitable[object]]]] = {
     ],
     "`send_eof`": [Ending.send_eof],
     "`abort`": [Ending.abort],
+    "`abort(reset=True)`": [Ending.abort_by_reset],
     "an exception out of the block": [Ending.fail],
+    "a cancellation out of the block": [Ending.be_cancelled],
     "`disconnect_from_host`, `aclose` or the block's exit cancelled": [
         Ending.disconnect_cancelled,
         Ending.aclose_cancelled,

@@ -30,7 +30,7 @@ from tests.cancel.kit import (
     read_to_end,
     turn,
 )
-from trioqt import Connected, SocketError, SocketState, StateChanged, TcpSocket
+from trioqt import Connected, ErrorKind, SocketError, SocketState, StateChanged, TcpSocket
 
 __all__ = ["CASES", "Resolver"]
 
@@ -165,11 +165,14 @@ def connect(
 
 
 def connect_with_early_bytes(host: str, addresses: tuple[str, ...]) -> Play:
-    """What another task writes meanwhile is sent once it is connected, and gone with an attempt that was cancelled."""
+    """What another task writes meanwhile is sent once it is connected, and gone with an attempt that was cancelled.
+
+    Then it is told, and a peer that was connected already sees a reset.
+    """
 
     async def play(trial: Trial) -> None:
         trio.socket.set_custom_hostname_resolver(Resolver(addresses))
-        written = b""
+        written = lost = b""
 
         async def write() -> None:
             nonlocal written
@@ -186,9 +189,14 @@ def connect_with_early_bytes(host: str, addresses: tuple[str, ...]) -> Play:
                 await trial.call(sock.connect_to_host, host, world.port)
                 if trial.cancelled:
                     check_dropped(trial, sock)
-                    written = b""
+                    lost, written = written, b""
+                    told = ErrorKind.UNFINISHED_SOCKET_OPERATION if lost else None
+                    trial.equal("error() after a cancelled connect", sock.error(), told)
                 nursery.cancel_scope.cancel()
             await must_work(sock, world.port)
+        if lost:
+            ends = {seen.end for seen in world.served if not seen.data}
+            trial.expect(ends <= {"reset"}, f"who was promised bytes sees a reset, not {ends}")
         good = [(bytes(seen.data), seen.end) for seen in world.served if seen.data]
         trial.equal("what was said", good, [(written + b"hello", "clean")])
 

@@ -12,7 +12,15 @@ import pytest
 import trio
 
 from trioqt.core import errors
-from trioqt.core.errors import ERRNO_KINDS, ErrorKind, SocketError, kind_of, reason_of
+from trioqt.core.errors import (
+    ERRNO_KINDS,
+    ErrorKind,
+    SocketError,
+    is_cancellation,
+    kind_of,
+    raise_bare,
+    reason_of,
+)
 
 # QAbstractSocket::SocketError of Qt 6.12, by number.
 QT_ERRORS = {
@@ -66,6 +74,7 @@ KINDS_BY_NAME = {
     "ENONET": ErrorKind.NETWORK,
     "EADDRINUSE": ErrorKind.ADDRESS_IN_USE,
     "EADDRNOTAVAIL": ErrorKind.SOCKET_ADDRESS_NOT_AVAILABLE,
+    "ENODEV": ErrorKind.SOCKET_ADDRESS_NOT_AVAILABLE,
     "EAFNOSUPPORT": ErrorKind.UNSUPPORTED_SOCKET_OPERATION,
     "EPFNOSUPPORT": ErrorKind.UNSUPPORTED_SOCKET_OPERATION,
     "EPROTONOSUPPORT": ErrorKind.UNSUPPORTED_SOCKET_OPERATION,
@@ -267,3 +276,77 @@ def test_a_socket_error_survives_a_copy_and_a_pickle(kind: type[SocketError], nu
     assert again is not error
     assert (again.kind, again.message, again.errno) == (error.kind, error.message, number)
     assert (str(again), again.args, again.__notes__) == (str(error), error.args, ["while reading the greeting"])
+
+
+# ---- what is no error --------------------------------------------------------------------------
+
+CANCELLED = trio.Cancelled._create(source="explicit")
+
+
+@pytest.mark.parametrize(
+    ("exc", "is_one"),
+    [
+        (CANCELLED, True),
+        (BaseExceptionGroup("a", [CANCELLED, BaseExceptionGroup("b", [CANCELLED])]), True),
+        (BaseExceptionGroup("a", [CANCELLED, BaseExceptionGroup("b", [CANCELLED, KeyError()])]), False),
+        (BaseExceptionGroup("a", [KeyboardInterrupt()]), False),
+        (KeyError(), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_a_cancellation_is_one_alone_or_among_its_like(exc: BaseException, is_one: bool) -> None:
+    """However deep in groups; one other exception makes it an exception."""
+    assert is_cancellation(exc) is is_one
+
+
+def raised_by(exc: BaseException) -> BaseException:
+    """What comes out where ``exc`` is handled."""
+    with pytest.raises(BaseException) as caught:
+        try:
+            raise exc
+        except BaseException as seen:
+            raise_bare(seen)
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_the_one_interrupt_or_exit_in_a_group_comes_out_as_itself(
+    kind: type[BaseException], depth: int, cancelled: bool
+) -> None:
+    """So that ``except KeyboardInterrupt`` catches it; what it knows of its past it keeps."""
+    wanted = kind()
+    wanted.__cause__, wanted.__context__ = cause, context = KeyError("cause"), KeyError("context")
+    group = wanted
+    for _ in range(depth):
+        group = BaseExceptionGroup("of a nursery", [CANCELLED, group] if cancelled else [group])
+
+    found = raised_by(group)
+
+    assert found is wanted
+    assert (found.__cause__, found.__context__) == (cause, context)
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        BaseExceptionGroup("two", [KeyboardInterrupt(), KeyboardInterrupt()]),
+        BaseExceptionGroup("beside a bug", [KeyboardInterrupt(), KeyError()]),
+        BaseExceptionGroup("inner", [BaseExceptionGroup("two", [SystemExit(), KeyError()])]),
+        ExceptionGroup("one bug", [KeyError()]),
+        BaseExceptionGroup("cancelled", [CANCELLED]),
+        BaseExceptionGroup("closed", [GeneratorExit()]),
+        KeyError(),
+        CANCELLED,
+    ],
+    ids=str,
+)
+def test_whatever_else_comes_out_as_it_was(exc: BaseException) -> None:
+    """A second exception keeps the group, and a bug stays in its own."""
+    exc.__context__ = None
+
+    found = raised_by(exc)
+
+    assert found is exc
+    assert found.__context__ is None

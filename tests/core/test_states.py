@@ -323,7 +323,7 @@ def test_aborting_before_there_is_a_connection_tells_no_disconnected(state: Sock
 
 @pytest.mark.parametrize("state", [HOST_LOOKUP, CONNECTING])
 def test_an_attempt_that_is_dropped_with_its_queue_tells_the_state_before_the_error(state: SocketState) -> None:
-    """Ours, in Qt's order for what fails while connecting; and before the last thing that is told, so nobody misses it."""
+    """Ours, in Qt's order for what fails while connecting; before the last thing told, so nobody misses it."""
     assert feed(machine_in(state), Input.QUEUE_DROPPED) == [
         (UNCONNECTED, UNCONNECTED),
         (ErrorOccurred, UNCONNECTED),

@@ -323,6 +323,23 @@ async def test_a_bug_is_not_taken_for_a_failed_attempt() -> None:
     assert network.open_sockets() == []
 
 
+@pytest.mark.parametrize("exc", [KeyboardInterrupt(), SystemExit(3)], ids=["Ctrl-C", "exit"])
+async def test_an_interrupt_comes_out_of_the_race_as_itself(exc: BaseException) -> None:
+    """``except KeyboardInterrupt`` catches it, though it met an attempt's own task."""
+    network = ScriptedNetwork({"::1": NEVER, "1.1.1.1": Answer()})
+
+    def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+        if address[0] == "1.1.1.1":
+            raise exc
+
+    with trio.fail_after(5), pytest.raises(type(exc)) as caught:
+        await race([v6("::1"), v4("1.1.1.1")], prepare, delay=0.0)
+
+    assert caught.value is exc
+    assert len(network.sockets) == 2
+    assert network.open_sockets() == []
+
+
 async def test_a_peer_that_has_gone_already_is_known_by_the_address_we_asked_for() -> None:
     """The kernel forgets a peer that resets; the link does not."""
     network = ScriptedNetwork({"1.1.1.1": Answer()})

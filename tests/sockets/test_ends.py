@@ -428,6 +428,36 @@ async def test_abort_tells_the_peer_if_bytes_were_dropped(network: Network) -> N
         assert told == [UNCONNECTED, ReadChannelFinished(), Disconnected()]
 
 
+@pytest.mark.parametrize("end", ["lost", "disconnected", "the peer's end, then lost"])
+async def test_abort_leaves_nothing_whatever_came_before(network: Network, end: str) -> None:
+    """No unread byte, no end of the peer's, no valid socket; the reason why it was lost stays."""
+    async with connection(network) as pair:
+        await pair.arrive(b"unread")
+        if end == "disconnected":
+            await pair.sock.disconnect_from_host()
+        else:
+            if end != "lost":
+                pair.peer.finish()
+                assert await pair.sock.receive_some(2) == b"un"
+                await finish_arrived(pair.sock)
+                assert pair.sock.read(2) == b"re"
+            pair.peer.reset()
+            await reset_arrived(pair.sock)
+            await failure(lambda: (pair.sock.write(b"x"), pair.sock.flush()))
+        left = pair.sock.bytes_available(), pair.sock.is_valid()
+
+        pair.sock.abort()
+
+        assert left[0] > 0
+        assert left[1]
+        assert (pair.sock.bytes_available(), pair.sock.read_all(), pair.sock.is_valid()) == (0, b"", False)
+        if end == "disconnected":
+            assert (await failure(pair.sock.receive_some)).kind is ErrorKind.OPERATION
+        else:
+            assert (await failure(pair.sock.receive_some)).kind is ErrorKind.REMOTE_HOST_CLOSED
+            assert pair.sock.error() is ErrorKind.REMOTE_HOST_CLOSED
+
+
 async def test_abort_works_when_cancelled_and_again_and_again(network: Network) -> None:
     """It never waits and never fails, in no state."""
     async with connection(network) as pair:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import functools
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -708,7 +709,7 @@ async def test_sending_while_another_task_ends_the_connection_is_refused(network
             with pytest.raises(trio.WouldBlock):
                 pair.sock.write(b"too much")
             raised = []
-            for call in (lambda: pair.sock.send_all(b"x"), pair.sock.send_eof):
+            for call in (functools.partial(pair.sock.send_all, b"x"), pair.sock.send_eof):
                 with pytest.raises(trio.ClosedResourceError) as caught:
                     await call()
                 raised.append(str(caught.value))

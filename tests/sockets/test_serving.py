@@ -716,7 +716,7 @@ async def test_leaving_the_block_cancels_a_serve_that_runs_elsewhere(network: Ne
                 await trio.lowlevel.checkpoint()
             await trio.testing.wait_all_tasks_blocked()
         counted = server.connection_count()
-        ends = [await client.how_it_ends() for client in clients]
+        ends = [await client.receive_to_end() for client in clients]
         for client in clients:
             client.close()
 

@@ -348,6 +348,18 @@ async def test_wrong_arguments_are_refused_before_anything_is_touched(
         assert (said(server), server.server_error()) == (NOWHERE, None)
 
 
+async def test_a_backlog_beyond_all_bounds_is_as_many_as_the_system_allows(network: Network) -> None:
+    """No OverflowError: the system has a bound of its own anyway."""
+    bounds = []
+    async with TcpServer() as server:
+        for backlog in (65535, 2**31, 2**70):
+            await server.listen(network.host, backlog=backlog)
+            bounds.append(network.accept_queue(server.socket_descriptor())[1])
+            server.close()
+
+    assert bounds == [network.longest_queue()] * 3
+
+
 async def test_a_wrong_backlog_is_refused(network: Network) -> None:
     """Likewise."""
     async with TcpServer() as server:

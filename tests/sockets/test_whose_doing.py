@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import operator
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -373,6 +374,58 @@ async def test_a_transaction_that_one_has_cut_off_oneself_is_ones_own_mistake(ne
         pair.sock.abort()
 
         assert await outcome_of(TRANSACTIONS["rollback_transaction"], pair.sock) == "OPERATION"
+
+
+# ---- the parent --------------------------------------------------------------------------------
+
+
+async def step_of_events(sock: TcpSocket) -> None:
+    async with sock.events() as events:
+        with contextlib.suppress(StopAsyncIteration):
+            await anext(events)
+
+
+# What a call takes; and for those that wait in steps, the first step.
+# fmt: off
+CALLS: dict[str, Call] = {
+    **{name.partition("(")[0]: call for name, call in (VERBS | TRANSACTIONS).items() if " " not in name},
+    "bind":                          lambda sock: sock.bind("127.0.0.1"),
+    "connect_to_host":               lambda sock: sock.connect_to_host("127.0.0.1", 1),
+    "events":                        step_of_events,
+    "set_read_buffer_size":          lambda sock: sock.set_read_buffer_size(1),
+    "set_socket_descriptor":         lambda sock: sock.set_socket_descriptor(-1),
+}
+# fmt: on
+# A constant, and one that makes a socket.
+NO_CALLS = {"socket_type", "from_stream"}
+
+
+def every_call() -> list[str]:
+    """Of the public methods."""
+    return sorted(name for name in dir(TcpSocket) if not name.startswith("_") and name not in NO_CALLS)
+
+
+@pytest.mark.parametrize("line", [False, True])
+@pytest.mark.parametrize("name", every_call())
+async def test_every_call_finds_out_that_the_parent_nursery_has_ended(network: Network, name: str, line: bool) -> None:
+    """Whatever is asked first, also if the buffer could answer it: from then on the socket is closed, and the peer
+    sees that it is."""
+    async with trio.open_nursery() as nursery:
+        sock, peer = await network.connected(nursery)
+        if line:
+            await peer.send(b"a line\n")
+            assert await sock.wait_for_ready_read()
+        descriptor = sock.socket_descriptor()
+    before = descriptor in network.open_descriptors()
+
+    with peer, trio.fail_after(5):
+        outcome = await outcome_of(CALLS.get(name, operator.methodcaller(name)), sock)
+
+        assert before
+        assert descriptor not in network.open_descriptors()
+        assert outcome in ("closed", "done")
+        assert await outcome_of(lambda sock: sock.read(1), sock) == "closed"
+        await peer.how_it_ends()
 
 
 # ---- one's own doing ---------------------------------------------------------------------------

@@ -497,7 +497,7 @@ class AbstractSocket(EventSource, Resettable):
 
         Raises:
           SocketError: What the attempt failed with; OPERATION if no attempt runs.
-          trio.ClosedResourceError: Another task ended the attempt meanwhile.
+          trio.ClosedResourceError: Another task ended the attempt, or the connection, before or meanwhile.
         Cancelled: nothing has happened; the attempt goes on.
         Qt: waitForConnected().  There, a time-out drops the attempt.
         """

@@ -22,8 +22,8 @@ def open_connection(descriptor: int, state: SocketState) -> tuple[socket.socket,
     """
     attempted = f"cannot adopt descriptor {descriptor}"
     try:
-        sock = socket.socket(fileno=descriptor)
-    except (OSError, ValueError, OverflowError) as exc:
+        sock = _socket_of(descriptor)
+    except (OSError, ValueError) as exc:
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
     try:
         if sock.fileno() != descriptor:  # Python cuts a large number down to a C int
@@ -42,6 +42,14 @@ def open_connection(descriptor: int, state: SocketState) -> tuple[socket.socket,
     except OSError as exc:
         sock.detach()
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
+
+
+def _socket_of(descriptor: int) -> socket.socket:
+    """Raises: OSError, ValueError."""
+    try:
+        return socket.socket(fileno=descriptor)
+    except OverflowError as exc:
+        raise OSError(errno.EBADF, "there is none of that number") from exc
 
 
 def _peer_of(sock: socket.socket) -> Sockaddr | None:
@@ -71,8 +79,8 @@ def open_listener(descriptor: int) -> KernelSocket:
     """The listening socket that ``descriptor`` is.  Raises: SocketError; the descriptor stays open."""
     attempted = f"cannot listen on descriptor {descriptor}"
     try:
-        sock = socket.socket(fileno=descriptor)
-    except (OSError, ValueError, OverflowError) as exc:
+        sock = _socket_of(descriptor)
+    except (OSError, ValueError) as exc:
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
     try:
         if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:

@@ -44,13 +44,15 @@ class StreamWriter(Connection):
 
         While looking up or connecting it is queued, and sent once CONNECTED.  If there will be no connection, because
         the attempt failed or was dropped, neither it nor anything else of that queue is ever sent; the failure, or the
-        orderly end that dropped the attempt, tells so by its SocketError.  While CLOSING it is queued behind what is
-        still to be sent, and refused if there is nothing.
+        orderly end that dropped the attempt, tells so by its SocketError, ``ErrorOccurred`` in any case, and a reset to
+        a peer that was connected already.  While CLOSING it is queued behind what is still to be sent, and refused if
+        there is nothing.
 
         Raises:
           trio.WouldBlock: ``write_buffer_size`` bytes are queued already; nothing was taken.
           SocketError: The failure that ended the connection or the attempt; OPERATION only if there was none.
-          trio.ClosedResourceError: The socket is closed, sending is finished, or the connection was aborted here.
+          trio.ClosedResourceError: The socket is closed, sending is finished, or the connection was aborted here, or
+            ended by another task.
           TypeError: Not bytes.
         Qt: write().  There, nothing is sent before control returns to the event loop, and the queue has no limit.
         """
@@ -192,7 +194,7 @@ class StreamWriter(Connection):
         Raises:
           SocketError: The failure that ended the connection or the attempt; OPERATION if there was none.
           trio.ClosedResourceError: The socket is closed, or the connection was ended here while bytes were queued, or
-            the attempt.
+            the attempt; or another task had ended it before.
         Cancelled: nothing has happened; the queue goes on.
         Qt: waitForBytesWritten().  There, some bytes are enough, and an empty queue is a failure.
         """
@@ -211,7 +213,7 @@ class StreamWriter(Connection):
 
         Raises:
           SocketError: As ``write``; UNSUPPORTED_SOCKET_OPERATION if it is a stream that cannot.
-          trio.ClosedResourceError: The socket is closed, or the connection was aborted here.
+          trio.ClosedResourceError: The socket is closed, or the connection was aborted here, or ended by another task.
           trio.BusyResourceError: As ``send_all``.
         Cancelled: sending is not finished.
         Qt: no counterpart; its sockets have no half-close.
