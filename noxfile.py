@@ -70,12 +70,20 @@ def conformance(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """What takes too long for every day.
 
-    Twenty hosts replayed in ten processes, each conformance scenario twenty times, and the figures of the network.
+    Twenty hosts replayed in ten processes, each conformance scenario twenty times, 11,000 clients that leave at once,
+    and the figures of the network.
     """
     soaking = {"TRIOQT_SOAK": "9"}
     session.run("pytest", "tests/testing/simulation/test_twenty_hosts.py", *session.posargs, env=soaking)
     session.run("pytest", "tests/conformance", "-k", "every_time", *session.posargs, env=soaking)
+    session.run("pytest", "tests/sockets/test_subscription.py", "-k", "only_reads", *session.posargs, env=soaking)
     session.run("python", "benchmarks/network.py")
+
+
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """What goes wrong in networks, on purpose; ``-- --peers`` puts others beside.  A part of it is in ``tests``."""
+    session.run("python", "-m", "benchmarks.chaos", *session.posargs)
 
 
 @nox.session

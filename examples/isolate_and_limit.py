@@ -27,7 +27,7 @@ async def main() -> None:
     async with TcpServer(max_connections=2) as server, trio.open_nursery() as nursery:
         await server.listen("127.0.0.1", 4000)
         await nursery.start(report, server)
-        await server.serve(divide, isolate=True)
+        await server.serve(divide)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,13 @@ from trioqt import (
     TcpServer,
     TcpSocket,
 )
+from trioqt.core import options
 from trioqt.links import connect
 from trioqt.sockets import (
     abstract_socket,
+    answers,
     connection,
+    peer_limit,
     pending_connections,
     serving,
     stream_device,
@@ -48,6 +51,7 @@ from trioqt.sockets import (
     subscription,
     tcp_server,
     tcp_socket,
+    time_limits,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -215,18 +219,25 @@ DEFAULTS: dict[str, object] = {
     "`receive_until(max_bytes)`": default_of(TcpSocket.receive_until, "max_bytes"),
     "`lines(max_bytes)`": default_of(TcpSocket.lines, "max_bytes"),
     "`read_line(max_bytes)`": default_of(TcpSocket.read_line, "max_bytes"),
+    "`TcpSocket(unsent_limit)`": default_of(TcpSocket, "unsent_limit"),
     "`TcpSocket(flush_timeout)`": default_of(TcpSocket, "flush_timeout"),
     "the wait for a peer whose bytes we did not read": connection.LINGER,
     "facts in a subscription": subscription.FACT_LIMIT,
     "nudges in a subscription": "1 of each kind",
     "`TcpServer(max_connections)`": default_of(TcpServer, "max_connections"),
+    "`TcpServer(max_connections_per_peer)`": default_of(TcpServer, "max_connections_per_peer"),
+    "`TcpServer(idle_limit)`": default_of(TcpServer, "idle_limit"),
+    "`TcpServer(stall_limit)`": default_of(TcpServer, "stall_limit"),
+    "until a vanished peer of a server is noticed": options.USER_TIMEOUT // 1000,
     "`max_pending_connections()`": pending_connections.MAX_PENDING_CONNECTIONS,
     "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
     "short answers that `write` collects": stream_writer.CORK_SIZE,
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
-    "answers from the buffer before other tasks get their turn": stream_reader.ANSWERS,
+    "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
+    "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
+    "the pause between two records of refused peers": peer_limit.LOG_PAUSE,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
 }
@@ -521,6 +532,9 @@ class Story:
         await sock.bind("127.0.0.1")
         sock.abort()
 
+    async def nothing_is_taken_out_of_a_full_read_buffer(self, sock: TcpSocket, peer: RawPeer) -> None:
+        await peer.send(bytes(sock.read_buffer_size() + 1))
+
     async def a_connected_descriptor_is_adopted(self, sock: TcpSocket) -> None:
         self.peers.append(adopt(sock))
 
@@ -738,7 +752,7 @@ async def run_blocks(page: str, network: Loopback) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize(("page", "count"), [("scopes.md", 4), ("events.md", 2), ("errors.md", 2)])
+@pytest.mark.parametrize(("page", "count"), [("scopes.md", 4), ("events.md", 3), ("errors.md", 2), ("states.md", 1)])
 async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
     """Every block of Python runs to its end, its assertions included."""
     assert await run_blocks(page, network) == count
@@ -762,7 +776,7 @@ def test_all_pages_with_code_are_run() -> None:
     """A page that gets its first block of Python has to be added above."""
     with_code = {page.name for page in PAGES if code_blocks(page.read_text())}
 
-    assert with_code == {"cancellation.md", "errors.md", "events.md", "scopes.md", *TESTS_ON_PAGES}
+    assert with_code == {"cancellation.md", "errors.md", "events.md", "scopes.md", "states.md", *TESTS_ON_PAGES}
 
 
 # Pages whose blocks together are a file of tests, and how many tests there are.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import logging
 import re
+import signal
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -59,9 +60,9 @@ class Stage:
         stage, listening = self, trio.Event()
 
         class Anywhere(TcpServer[TcpSocket]):
-            async def listen(self, host: Any = "", port: int = 0, *, backlog: int | None = None) -> None:
+            async def listen(self, host: Any = "", port: int = 0, **options: Any) -> None:
                 assert host == "127.0.0.1"
-                await super().listen(host, 0, backlog=backlog)
+                await super().listen(host, 0, **options)
                 stage.server, stage.port = self, self.server_port()
                 listening.set()
 
@@ -234,7 +235,11 @@ async def test_pending_style_greets_each_client_by_number(stage: Stage, network:
 
 
 async def test_isolate_and_limit_survives_its_bug(
-    stage: Stage, network: Network, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    stage: Stage,
+    network: Network,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    handler_failures: Callable[[], list[Exception]],
 ) -> None:
     """A division by zero ends one connection, is logged with its traceback and reported; the next client is served."""
     port = await stage.serve(stage.load("isolate_and_limit"))
@@ -257,6 +262,7 @@ async def test_isolate_and_limit_survives_its_bug(
     assert (record.name, record.levelno) == ("trioqt.server", logging.ERROR)
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
+    assert handler_failures() == [record.exc_info[1]]
     assert capsys.readouterr().out.splitlines() == [
         f"port {unlucky} ended: ZeroDivisionError('integer division or modulo by zero')",
         f"port {lucky} ended: well",
@@ -281,6 +287,62 @@ async def test_isolate_and_limit_answers_a_third_client_once_one_has_left(stage:
         first.finish()
 
         assert await third.receive(3) == b"20\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_graceful_stop_answers_who_has_asked_and_refuses_who_comes_later(
+    stage: Stage,
+    network: Network,
+    mock_clock: trio.testing.MockClock,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    """One client is being answered, one has asked twice, one says nothing: all end in order, with all their answers."""
+    port = await stage.serve(stage.load("graceful_stop"))
+
+    with (
+        await network.raw_connect(port) as one,
+        await network.raw_connect(port) as two,
+        await network.raw_connect(port) as silent,
+    ):
+        await one.send(b"one\n")
+        await two.send(b"two\nthree\n")
+        await until(lambda: stage.server.connection_count() == 3)
+        await trio.testing.wait_all_tasks_blocked()
+        signal.raise_signal(number)
+        await until(stage.server.is_draining)
+        with pytest.raises(ConnectionRefusedError):
+            await network.raw_connect(port)
+        ends = [await silent.receive_to_end()]
+        mock_clock.jump(1)
+        ends.append(await one.receive_to_end())
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(1)
+        ends.append(await two.receive_to_end())
+    await until(lambda: not stage.nursery.child_tasks)
+
+    assert ends == [b"", b"ONE\n", b"TWO\nTHREE\n"]
+    assert capsys.readouterr().out == "3 finished, 0 were cut off\n"
+
+
+async def test_graceful_stop_cuts_off_who_is_left_at_the_second_signal(
+    stage: Stage, network: Network, mock_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The clock stands: its answer would have been ready in a second, and its peer sees a reset."""
+    port = await stage.serve(stage.load("graceful_stop"))
+
+    with await network.raw_connect(port) as peer:
+        await peer.send(b"one\n")
+        await until(lambda: stage.server.connection_count() == 1)
+        await trio.testing.wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGINT)
+        await until(stage.server.is_draining)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(ConnectionResetError):
+            await peer.receive_to_end()
+    await until(lambda: not stage.nursery.child_tasks)
+
+    assert capsys.readouterr().out == "0 finished, 1 were cut off\n"
 
 
 async def test_half_close_sorts_what_it_got_before_the_end(stage: Stage, network: Network) -> None:

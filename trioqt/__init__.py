@@ -24,6 +24,8 @@ from trioqt.core.events import (
 from trioqt.core.options import BindMode, SocketOption, SocketType
 from trioqt.core.socket_state import SocketState
 from trioqt.sockets.abstract_socket import AbstractSocket
+from trioqt.sockets.serving import DrainReport
+from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
 
@@ -35,6 +37,7 @@ __all__ = [
     "Connected",
     "ConnectionFinished",
     "Disconnected",
+    "DrainReport",
     "Draining",
     "Encrypted",
     "ErrorKind",
@@ -53,6 +56,7 @@ __all__ = [
     "StateChanged",
     "TcpServer",
     "TcpSocket",
+    "stop_on_signals",
 ]
 
 __version__ = "0.1.0"

@@ -109,6 +109,38 @@ async def must_work(sock: TcpSocket, port: int) -> None:
     await sock.disconnect_from_host()
 
 
+@attrs.frozen
+class Starting:
+    """Connects in a task of its own, as a program that came from Qt does."""
+
+    sock: TcpSocket
+
+    async def connect_to_host(self, host: str, port: int) -> None:
+        """What the call of that name does, by another way."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.sock.connect_to_host, host, port)
+            await self.sock.wait_for_connected()
+
+
+def scheduled(verb: str) -> Play:
+    """A call beside an attempt that has not begun is OPERATION, and the attempt goes on."""
+
+    async def play(trial: Trial) -> None:
+        async with hosts(trial) as world, trial.socket() as sock:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sock.connect_to_host, GOOD, world.port)
+                try:
+                    await trial.call(getattr(sock, verb), *([b"hello"] if verb == "send_all" else []))
+                except SocketError as error:
+                    trial.equal("kind", error.kind.name, "OPERATION")
+                else:
+                    trial.expect(trial.cancelled, "it was called before the attempt had begun")
+                await turn()
+            await must_work(sock, world.port)
+
+    return play
+
+
 def check_dropped(trial: Trial, sock: TcpSocket) -> None:
     trial.equal("state after a cancelled connect", sock.state(), SocketState.UNCONNECTED)
     trial.equal("descriptor after a cancelled connect", sock.socket_descriptor(), -1)
@@ -121,6 +153,7 @@ def connect(
     *,
     bound: bool = False,
     spare: bool = False,
+    started: bool = False,
     beside: Callable[[Trial, TcpSocket], Awaitable[None]] | None = None,
 ) -> Play:
     """Connect; if that was cancelled, connect again.  Either way it works then.
@@ -129,6 +162,7 @@ def connect(
       addresses: What the name is found to be.
       bound: It has a local address.
       spare: It was given a descriptor to connect.
+      started: It has a task of its own, by ``nursery.start``.
       beside: What another task does meanwhile; those in ENDING end the attempt.
     """
 
@@ -144,8 +178,9 @@ def connect(
                 if beside is not None:
                     nursery.start_soon(beside, trial, sock)
                     await turn()
+                call = Starting(sock).connect_to_host if started else sock.connect_to_host
                 try:
-                    await trial.call(sock.connect_to_host, host, world.port)
+                    await trial.call(call, host, world.port)
                 except trio.ClosedResourceError:
                     ended = True
                 if trial.cancelled or ended:
@@ -490,6 +525,7 @@ CONNECTS: tuple[tuple[Situation, str, Play], ...] = (
     ("has to wait",      "name",               connect("some.host", (GOOD,))),
     ("has to wait",      "name, bound",        connect("some.host", (REFUSING, GOOD), bound=True)),
     ("has to wait",      "name, spare",        connect("some.host", (REFUSING, GOOD), spare=True)),
+    ("has to wait",      "started",            connect("some.host", (SILENT, GOOD), started=True)),
     ("has to wait",      "losers",             connect("some.host", (SILENT, REFUSING, GOOD, GOOD))),
     ("has to wait",      "no such name",       connect_in_vain("some.host", (), "HOST_NOT_FOUND")),
     ("has to wait",      "all refuse",         connect_in_vain("some.host", (REFUSING, REFUSING), REFUSED)),
@@ -525,14 +561,22 @@ BINDS: tuple[tuple[Situation, str, Play], ...] = (
 )
 # fmt: on
 
-CASES = [
-    Case(f"TcpSocket.{name}", situation, play, medium, variant)
-    for name, plays in (("connect_to_host", CONNECTS), ("wait_for_connected", WAITS), ("bind", BINDS))
-    for situation, variant, play in plays
-    for medium in NETWORKS
-] + [
-    Case(f"TcpSocket.{verb}", situation, make(verb), medium, variant)
-    for verb in EARLY_VERBS
-    for situation, variant, make in EARLY
-    for medium in NETWORKS
-]
+CASES = (
+    [
+        Case(f"TcpSocket.{name}", situation, play, medium, variant)
+        for name, plays in (("connect_to_host", CONNECTS), ("wait_for_connected", WAITS), ("bind", BINDS))
+        for situation, variant, play in plays
+        for medium in NETWORKS
+    ]
+    + [
+        Case(f"TcpSocket.{verb}", "second task", scheduled(verb), medium, "scheduled")
+        for verb in (*EARLY_VERBS, "wait_for_connected", "receive_line")
+        for medium in NETWORKS
+    ]
+    + [
+        Case(f"TcpSocket.{verb}", situation, make(verb), medium, variant)
+        for verb in EARLY_VERBS
+        for situation, variant, make in EARLY
+        for medium in NETWORKS
+    ]
+)

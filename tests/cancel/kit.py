@@ -373,7 +373,7 @@ def hand_over(sock: TcpSocket, connected: trio.socket.SocketType) -> None:
 def give_spare(sock: TcpSocket) -> None:
     """``set_socket_descriptor`` with a new socket; a simulated one has no descriptor to give."""
     if VirtualNetwork.current() is not None:
-        sock._bound = Bound(trio.socket.socket(), ("0.0.0.0", 0), False, ())
+        sock._bound = Bound(trio.socket.socket(), ("0.0.0.0", 0), False)
     else:
         sock.set_socket_descriptor(socket.socket().detach(), SocketState.UNCONNECTED)
 

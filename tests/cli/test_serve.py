@@ -11,7 +11,7 @@ import trio
 from tests.cli.commands import call_trioqt, read_line, read_rest, run_trioqt, running_trioqt
 from tests.networks import Loopback
 from trioqt import HostAddress
-from trioqt.cli.serve import location
+from trioqt.core.addresses import location
 
 
 async def port_of(process: trio.Process) -> int:
@@ -93,6 +93,35 @@ def test_an_ipv6_address_is_printed_in_brackets() -> None:
     """As in a URL, so that the port can be told from the address."""
     assert location(HostAddress("::1"), 80) == "[::1]:80"
     assert location(HostAddress("127.0.0.1"), 80) == "127.0.0.1:80"
+
+
+async def test_a_silent_client_is_reset_after_the_idle_limit(network: Loopback) -> None:
+    """The server goes on, and counts it as served."""
+    async with running_trioqt("serve", "echo", "--idle-limit", "0.05") as process:
+        with await network.raw_connect(await port_of(process)) as peer:
+            with pytest.raises(ConnectionResetError):
+                await peer.receive_to_end()
+            process.send_signal(signal.SIGINT)
+        rest = await read_rest(process.stdout)
+
+    assert rest == b"served 1 connection\n"
+
+
+def test_there_are_limits_unless_told() -> None:
+    """The help names them."""
+    words = call_trioqt("serve", "echo", "--help").stdout.split()
+    defaults = [words[at + 1] for at, word in enumerate(words) if word == "[default:"]
+
+    assert defaults == ["127.0.0.1]", "1000;", "300;", "10.0;"]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "long"])
+def test_an_idle_limit_that_is_no_time_is_a_usage_error(limit: str) -> None:
+    """click says so, with its status 2."""
+    result = call_trioqt("serve", "echo", "--idle-limit", limit)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: Invalid value for '--idle-limit'" in result.stderr
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "many"])

@@ -18,6 +18,7 @@ from trioqt.core.options import (
     bind_options,
     listen_options,
     option_for,
+    unsent_options,
 )
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="what the Linux kernel does")
@@ -301,3 +302,17 @@ def can_bind_twice(first: BindMode, second: BindMode, kind: int, listen: bool = 
             one.listen()
         with open_socket(kind=kind, options=bind_options(second)) as two:
             return binds(two, one.getsockname())
+
+
+# ---- what is unsent ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("limit", "value"), [(131072, 131072), (1, 1), (None, 0), (2**40, 2**31 - 1)])
+def test_a_limit_on_what_is_unsent_is_one_option(limit: int | None, value: int) -> None:
+    """0 is the system's own, and what no C int holds is as good as the largest."""
+    assert unsent_options(limit, constants=SimpleNamespace(TCP_NOTSENT_LOWAT=25)) == ((TCP, 25, value),)
+
+
+def test_a_system_without_such_a_limit_is_told_nothing() -> None:
+    """Windows has none."""
+    assert unsent_options(131072, constants=WINDOWS) == ()

@@ -89,6 +89,9 @@ class ScriptedSocket(trio.socket.SocketType):
     def try_send(self, data: bytes | memoryview, /) -> int:
         raise BlockingIOError
 
+    def arrived_at(self, now: float) -> float | None:
+        return None
+
     def try_accept(self) -> tuple[ScriptedSocket, Any]:
         raise BlockingIOError
 

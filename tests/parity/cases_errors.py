@@ -210,6 +210,27 @@ async def a_refused_socket_may_try_again(here: Place) -> object:
     return refused, *await all_of(*(attempt(sock.connect, listener.getsockname()) for _ in range(2)))
 
 
+@case(
+    {
+        "named": ("ECONNREFUSED", "EINVAL", "ECONNABORTED", "ok", True),
+        "drawn": ("ECONNREFUSED", "ok", "ECONNABORTED", "ok", True),
+    }
+)
+async def a_refused_socket_keeps_its_port_if_it_is_bound_anew(here: Place) -> object:
+    """A port that bind() was told stays; one that the system chose is given back, and can be bound again by name."""
+    listener, found = await here.listener(), {}
+    for how, port in (("named", await here.unused_port()), ("drawn", 0)):
+        sock = await here.bound(port=port)
+        local = sock.getsockname()
+        found[how] = (
+            await attempt(sock.connect, ("127.0.0.1", await here.unused_port())),
+            await attempt(sock.bind, local),
+            *await all_of(*(attempt(sock.connect, listener.getsockname()) for _ in range(2))),
+            sock.getsockname() == local,
+        )
+    return found
+
+
 @case(("ECONNREFUSED", 0))
 async def a_refusal_is_told_once(here: Place) -> object:
     """socket(7): reading SO_ERROR clears it, and trio's connect has read it."""

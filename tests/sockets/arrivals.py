@@ -58,18 +58,18 @@ def open_descriptors() -> set[int]:
 
 
 async def bytes_arrived(sock: TcpSocket, count: int) -> None:
-    """Until the system holds ``count`` bytes for ``sock``, which nobody has read."""
-    await until(lambda: unread_bytes(sock.socket_descriptor()) >= count)
+    """Until ``count`` bytes have come that no call has asked for: the system holds them, or a watcher read ahead."""
+    await until(lambda: unread_bytes(sock.socket_descriptor()) + sock._read_buffer.ahead >= count)
 
 
 async def finish_arrived(sock: TcpSocket) -> None:
     """Until the system knows that the peer has finished; ``sock`` need not."""
-    await until(lambda: tcp_state(sock.socket_descriptor()) == "CLOSE_WAIT")
+    await until(lambda: sock.socket_descriptor() == -1 or tcp_state(sock.socket_descriptor()) == "CLOSE_WAIT")
 
 
 async def reset_arrived(sock: TcpSocket) -> None:
     """Until the system knows that the peer has reset the connection; ``sock`` need not."""
-    await until(lambda: tcp_state(sock.socket_descriptor()) == "CLOSED")
+    await until(lambda: sock.socket_descriptor() == -1 or tcp_state(sock.socket_descriptor()) == "CLOSED")
 
 
 async def fill(sock: TcpSocket) -> int:

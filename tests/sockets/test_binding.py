@@ -30,6 +30,7 @@ from trioqt import (
     HostFound,
     ReadChannelFinished,
     SocketError,
+    SocketOption,
     SocketState,
     StateChanged,
     TcpSocket,
@@ -352,7 +353,7 @@ async def test_a_closed_socket_is_not_bound() -> None:
 # fmt: off
 WRONG: list[tuple[Any, Any, Any, type[Exception], str]] = [
     (5,           0,     None,                   TypeError,  "a host is a name or an address, not int"),
-    ("127.0.0.1", "x",   None,                   TypeError,  "'str' object cannot be interpreted as an integer"),
+    ("127.0.0.1", "x",   None,                   TypeError,  "a port is an int, not str"),
     ("127.0.0.1", 65536, None,                   ValueError, "a port is 0 to 65535, not 65536"),
     ("127.0.0.1", -1,    None,                   ValueError, "a port is 0 to 65535, not -1"),
     ("127.0.0.1", 0,     4,                      TypeError,  "a mode is a BindMode, not int"),
@@ -555,6 +556,32 @@ async def test_a_names_addresses_are_tried_one_after_the_other_from_the_same_por
                 assert peer.sock.getpeername() == ("127.0.0.3", port)
 
             assert (sock.peer_address(), sock.local_port()) == (HostAddress.LOCAL_HOST, port)
+
+
+@pytest.mark.parametrize("order", [["::1", "127.0.0.1"], ["127.0.0.1", "::1"]], ids=str)
+@pytest.mark.parametrize("listening", ["::1", "127.0.0.1"])
+async def test_a_socket_of_both_families_gets_through_by_the_other_one(
+    network: Network, order: list[str], listening: str
+) -> None:
+    """The one socket that was bound tries both, its options and its port stay, and bytes get through.
+
+    IPv6 comes first, whatever the resolver says: refused by IPv4, a Linux socket connects to IPv6 and carries nothing.
+    """
+    names({"peer.example": order})
+
+    with await listen_on(listening) as listener:
+        async with TcpSocket() as sock:
+            await sock.bind()
+            sock.set_socket_option(SocketOption.KEEP_ALIVE_IDLE, 77)
+            port, descriptor = sock.local_port(), sock.socket_descriptor()
+            await sock.connect_to_host("peer.example", listener.port)
+            with await listener.accept() as peer:
+                assert (peer.sock.getpeername()[:2], sock.local_port()) == ((listening, port), port)
+                assert (sock.socket_descriptor(), sock.socket_option(SocketOption.KEEP_ALIVE_IDLE)) == (descriptor, 77)
+                await sock.send_all(b"hello")
+                assert await peer.receive(5) == b"hello"
+                await peer.send(b"back")
+                assert await sock.receive_exactly(4) == b"back"
 
 
 async def test_when_all_fail_the_address_is_given_back(network: Network) -> None:

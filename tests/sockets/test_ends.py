@@ -872,3 +872,59 @@ async def test_a_whole_life_is_told_in_order(network: Network) -> None:
             UNCONNECTED,
             Disconnected(),
         ]
+
+
+# ---- asking without waiting --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["finish", "reset", "close"])
+@pytest.mark.parametrize("unread", [b"", b"unread", bytes(2000)], ids=len)
+async def test_whether_the_peer_has_finished_can_be_asked(network: Network, end: str, unread: bytes) -> None:
+    """As a pool must before it hands a connection out again.  It takes nothing: the bytes are there, then the end."""
+    async with connection(network, read_buffer_size=1000) as pair:
+        before = pair.sock.peer_has_finished()
+        await pair.arrive(unread)
+        still = pair.sock.peer_has_finished()
+        getattr(pair.peer, end)()
+        await (reset_arrived if end == "reset" else finish_arrived)(pair.sock)
+        # Behind more than the buffer takes, the end is seen once there is room.
+        hidden = pair.sock.peer_has_finished()
+        pair.sock.set_read_buffer_size(0)
+        after = pair.sock.peer_has_finished()
+
+        assert (before, still, hidden, after) == (False, False, len(unread) < 1000, True)
+        assert pair.sock.read_all() == unread
+
+
+@pytest.mark.parametrize("half_open", [True, False])
+async def test_whether_the_peer_has_finished_holds_until_the_next_connection(network: Network, half_open: bool) -> None:
+    """Not before there is one, through its end, and of the next one anew; an attempt that fails has no peer."""
+    with await network.raw_listener() as listener:
+        sock = TcpSocket(half_open=half_open)
+        answers = [sock.peer_has_finished()]
+        async with sock:
+            for _ in range(2):
+                await sock.connect_to_host(network.host, listener.port)
+                answers.append(sock.peer_has_finished())
+                (await listener.accept()).close()
+                await until(sock.peer_has_finished)
+                await sock.disconnect_from_host()
+                answers.append(sock.peer_has_finished())
+            with pytest.raises(SocketError):
+                await sock.connect_to_host(network.host, await network.unused_port())
+            answers.append(sock.peer_has_finished())
+
+    assert answers == [False, False, True, False, True, False]
+    assert not sock.peer_has_finished()
+
+
+async def test_whether_a_stream_has_finished_is_known_once_it_was_heard() -> None:
+    """A stream cannot be asked without waiting; who waits on it, or watches, hears of the end."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with TcpSocket.from_stream(ours) as sock:
+        await theirs.send_eof()
+        asked = sock.peer_has_finished()
+        async with sock.events(ReadChannelFinished) as events:
+            await anext(events)
+
+        assert (asked, sock.peer_has_finished()) == (False, True)

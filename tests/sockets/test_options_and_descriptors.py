@@ -33,6 +33,8 @@ from trioqt import (
     TcpSocket,
 )
 
+RECEIVE_BUFFER = socket.SOL_SOCKET, socket.SO_RCVBUF
+
 UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, LISTENING, CLOSING = SocketState
 
 UNSUPPORTED = ErrorKind.UNSUPPORTED_SOCKET_OPERATION
@@ -565,12 +567,33 @@ async def test_an_adopted_connection_ends_like_any_other(network: Loopback) -> N
     ]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_an_option_of_the_factory_reaches_the_clients_of_both_families(network: Network, host: str) -> None:
+    """One port for both: what an IPv4 client gets is set by another number, and used to be forgotten."""
+
+    def make() -> TcpSocket:
+        sock = TcpSocket()
+        sock.set_socket_option(SocketOption.TYPE_OF_SERVICE, 32)
+        return sock
+
+    async with TcpServer(make) as server:
+        await server.listen()
+        async with TcpSocket() as client:
+            await client.connect_to_host(host, server.server_port())
+            sock = await server.accept()
+            assert sock.peer_address() == HostAddress(host)
+            in_force = sock.socket_option(SocketOption.TYPE_OF_SERVICE)
+            sock.abort()
+
+    assert in_force == 32
+
+
 # ---- Taking one over that is neither bound nor connected ---------------------------------------
 
 
 @pytest.mark.parametrize("by_name", [False, True])
 async def test_adopting_an_unconnected_socket_to_connect_it_later(network: Loopback, by_name: bool) -> None:
-    """B-006: nothing is told, and connecting uses that descriptor; Qt does so for addresses only."""
+    """B-006: nothing is told, and connecting uses that descriptor, by name too, as Qt does."""
     names({"peer.example": ["::1", network.host]})
     descriptor = socket.socket().detach()
     async with TcpSocket() as sock:
@@ -589,6 +612,31 @@ async def test_adopting_an_unconnected_socket_to_connect_it_later(network: Loopb
         assert connected == (CONNECTED, descriptor, seen)
         assert sock.socket_descriptor() == -1
         assert not is_open(descriptor)
+
+
+@pytest.mark.parametrize("state", [UNCONNECTED, BOUND])
+@pytest.mark.parametrize("first", ["224.0.0.0", "127.0.0.2", "::1"], ids=["unreachable", "refused", "other family"])
+async def test_an_adopted_socket_is_the_one_that_connects(network: Loopback, state: SocketState, first: str) -> None:
+    """Also when other addresses have failed before: the same descriptor, its options and its port.
+
+    A new one used to take its place, without a word and without the options.
+    """
+    names({"peer.example": [first, "127.0.0.3", "127.0.0.1"]})
+    mine = socket.socket()
+    mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    if state is BOUND:
+        mine.bind(("127.0.0.4", 0))
+    port, inode, size = mine.getsockname()[1], os.fstat(mine.fileno()).st_ino, mine.getsockopt(*RECEIVE_BUFFER)
+    async with TcpSocket() as sock:
+        with await network.raw_listener() as listener:
+            sock.set_socket_descriptor(mine.detach(), state)
+            await sock.connect_to_host("peer.example", listener.port)
+            with await listener.accept() as peer, network.socket(sock.socket_descriptor()) as ours:
+                assert (os.fstat(ours.fileno()).st_ino, ours.getsockopt(*RECEIVE_BUFFER)) == (inode, size)
+                assert port in (0, sock.local_port())
+                assert peer.sock.getpeername() == (str(sock.local_address()), sock.local_port())
+                await sock.send_all(b"hello")
+                assert await peer.receive(5) == b"hello"
 
 
 async def test_an_unconnected_socket_reaches_its_own_family_only(network: Loopback) -> None:

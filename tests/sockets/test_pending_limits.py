@@ -97,7 +97,7 @@ async def test_a_full_server_accepts_again_when_one_is_taken_or_when_it_is_told_
 
 
 async def test_a_server_that_was_full_before_it_served_is_not_full_after(network: Network) -> None:
-    """``serve`` takes what is pending, too."""
+    """``serve`` takes what is pending, too; and it does not take that rest with it when it is cancelled."""
     async with TcpServer() as server:
         server.set_max_pending_connections(1)
         await server.listen(network.host)
@@ -106,6 +106,7 @@ async def test_a_server_that_was_full_before_it_served_is_not_full_after(network
             async with trio.open_nursery() as serving:
                 await serving.start(server.serve, echo)
                 serving.cancel_scope.cancel()
+            await server.listen(network.host)
             with await network.raw_connect(server.server_port()):
                 await server.wait_for_new_connection()
 

@@ -188,6 +188,46 @@ async def test_read_line_finds_the_newline_behind_what_an_earlier_search_has_see
         assert (pair.sock.can_read_line(), pair.sock.read_line(), pair.sock.read_line()) == (True, b"\n", b"e")
 
 
+@pytest.mark.parametrize("size", [65536, 65537, 100_000, 3_000_000])
+async def test_a_line_that_was_seen_comes_whole(network: Network, size: int) -> None:
+    """``while can_read_line(): read_line()``, with no limit on the buffer as in Qt; lines used to be cut at 64 KiB."""
+    line = b"x" * (size - 1) + b"\n"
+    lines: list[bytes] = []
+    async with connection(network, read_buffer_size=0) as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(pair.peer.send, line + b"\n" + line + b"rest")
+        while sum(map(len, lines)) < 2 * size + 1:
+            assert await pair.sock.wait_for_ready_read()
+            while pair.sock.can_read_line():
+                lines.append(pair.sock.read_line())
+
+        assert lines == [line, b"\n", line]
+        assert await pair.sock.receive_exactly(4) == b"rest"
+
+
+async def test_a_line_that_grows_without_a_limit_is_found_by_asking_alone(network: Network) -> None:
+    """Each question takes a megabyte more from the system, however much there is already."""
+    line = bytes(3_000_000) + b"\n"
+    async with connection(network, read_buffer_size=0) as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(pair.peer.send, line)
+        await until(pair.sock.can_read_line)
+
+        assert pair.sock.read_line() == line
+
+
+async def test_a_line_longer_than_the_bound_of_the_buffer_comes_whole_too(network: Network) -> None:
+    """A receive that gave up may have read on past the bound; then the line is there, and is not cut."""
+    async with connection(network, read_buffer_size=8) as pair:
+        await pair.arrive(b"0123456789abc\n.")
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pair.sock.receive_exactly, 100)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+
+        assert pair.sock.can_read_line()
+        assert (pair.sock.read_line(5), pair.sock.read_line(), pair.sock.read_line()) == (b"01234", b"56789abc\n", b".")
+
+
 # ---- transactions ------------------------------------------------------------------------------
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ import trio.testing
 from tests.networks import Loopback, Network
 from tests.sockets.arrivals import unread_bytes
 from tests.sockets.pairs import connection
+from tests.sockets.turns import counted_steps
 from trioqt import ErrorKind, SocketError, SocketState, TcpSocket
 
 Call = Callable[[TcpSocket], Awaitable[object]]
@@ -538,23 +539,6 @@ async def test_a_task_that_is_answered_from_the_buffer_gives_others_their_turn(
                 answers_in_a_step[-1] += 1
 
     assert max(answers_in_a_step) == 64
-
-
-@contextmanager
-def counted_steps() -> Iterator[list[int]]:
-    """How often the running task has come to its turn, as a list of one number that counts on."""
-    steps, task = [0], trio.lowlevel.current_task()
-
-    class Counter(trio.abc.Instrument):
-        def before_task_step(self, stepping: trio.lowlevel.Task) -> None:
-            steps[0] += stepping is task
-
-    counter = Counter()
-    trio.lowlevel.add_instrument(counter)
-    try:
-        yield steps
-    finally:
-        trio.lowlevel.remove_instrument(counter)
 
 
 async def test_a_task_that_is_slow_between_answers_gives_others_their_turn(mock_clock: trio.testing.MockClock) -> None:

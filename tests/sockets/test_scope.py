@@ -950,6 +950,81 @@ async def test_a_parent_that_is_cancelled_while_somebody_listens(network: Networ
     assert await how_it_ended(peer) == (0, "end")
 
 
+@pytest.mark.parametrize("watched", ["", "subscribed", "not half-open", "waited for"])
+async def test_a_shielded_goodbye_under_a_parent_that_is_cancelled(network: Network, watched: str) -> None:
+    """It can be sent and answered, whoever watches; who does is told when the nursery has ended.
+
+    Watched, the socket used to be closed at the cancellation.
+    """
+    told: list[Event] = []
+    over = trio.Event()
+
+    async def talk(parent: trio.Nursery) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        parent.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+            await sock.send_all(b"goodbye")
+            assert await peer.receive(7) == b"goodbye"
+            await peer.send(b"bye\n")
+            assert (sock.state(), await sock.receive_line()) == (SocketState.CONNECTED, b"bye\n")
+
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as parent:
+            sock = TcpSocket(parent, half_open=watched != "not half-open")
+            peer = await meet(network, sock)
+            if watched == "subscribed":
+
+                @nursery.start_soon
+                async def _() -> None:
+                    async with sock.events(Disconnected) as events:
+                        told.extend([event async for event in events])
+                    over.set()
+            elif watched == "waited for":
+
+                @nursery.start_soon
+                async def _() -> None:
+                    await sock.wait_for_disconnected()
+                    over.set()
+            else:
+                over.set()
+            parent.start_soon(talk, parent)
+        await over.wait()
+
+    assert told == ([Disconnected()] if watched == "subscribed" else [])
+    assert sock.state() is UNCONNECTED
+    assert await how_it_ended(peer) == (0, "end")
+
+
+async def test_many_sockets_under_a_parent_that_is_cancelled(network: Network) -> None:
+    """Each hears of the end of its own nursery; nobody needs to ask."""
+    told = []
+
+    async def listen(sock: TcpSocket) -> None:
+        async with sock.events(Disconnected) as events:
+            told.extend([(event, sock) async for event in events])
+
+    async with trio.open_nursery() as nursery:
+        socks, peers = [], []
+        async with trio.open_nursery() as outer:
+            async with trio.open_nursery() as inner:
+                for parent in (outer, inner, outer, inner):
+                    socks.append(TcpSocket(parent))
+                    peers.append(await meet(network, socks[-1]))
+                    nursery.start_soon(listen, socks[-1])
+                await trio.testing.wait_all_tasks_blocked()
+                inner.cancel_scope.cancel()
+            await trio.lowlevel.checkpoint()
+            early = [sock._machine.state for sock in socks]
+            outer.cancel_scope.cancel()
+
+    assert early == [SocketState.CONNECTED, UNCONNECTED, SocketState.CONNECTED, UNCONNECTED]
+    assert {id(sock) for _, sock in told} == {id(sock) for sock in socks}
+    assert len(told) == 4
+    for peer in peers:
+        peer.close()
+
+
 async def test_a_body_that_fails_under_a_parent_is_the_parents(network: Network) -> None:
     """The nursery is not ours: what leaves it comes in its group, as trio has it, and the socket is not spared."""
     with pytest.raises(ExceptionGroup) as caught:

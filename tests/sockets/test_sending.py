@@ -291,6 +291,8 @@ async def test_flush_sends_what_the_system_takes_by_now(network: Network) -> Non
         idle = pair.sock.flush()
         pair.sock.write(data)
         await trio.testing.wait_all_tasks_blocked()
+        while pair.sock.flush():
+            pass  # a system that calls itself full may take some more (Linux: half of unsent_limit)
         full = pair.sock.flush()
         received = bytearray()
         took = 0
@@ -352,10 +354,12 @@ async def test_wait_for_bytes_written_waits_for_all_of_them(network: Network) ->
                 queued.append(pair.sock.bytes_to_write())
 
             before = pair.sock.bytes_to_write()
-            await pair.peer.receive(1_000_000)
-            await trio.testing.wait_all_tasks_blocked()
+            received = 0
+            while pair.sock.bytes_to_write() == before:  # how much the system has between the two is its own affair
+                received += len(await pair.peer.receive(100_000))
+                await trio.testing.wait_all_tasks_blocked()
             meanwhile = (list(queued), 0 < pair.sock.bytes_to_write() < before)
-            await pair.peer.receive(size - 1_000_000)
+            await pair.peer.receive(size - received)
 
         assert (meanwhile, queued) == (([], True), [0])
 

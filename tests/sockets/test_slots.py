@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -197,16 +196,25 @@ async def let_in_one_by_one(network: Network, way_out: Callable[[TcpSocket, RawP
 
 @pytest.mark.parametrize("way_out", WAYS_OUT)
 async def test_every_end_of_a_handler_frees_its_slot_once(
-    network: Network, nursery: trio.Nursery, way_out: Callable[[TcpSocket, RawPeer], Any]
+    network: Network,
+    nursery: trio.Nursery,
+    handler_failures: Callable[[], list[Exception]],
+    way_out: Callable[[TcpSocket, RawPeer], Any],
 ) -> None:
-    """The same under ``serve(isolate=True)``, whatever the handler did to its socket, and after a bug too."""
+    """The same under ``serve``, whatever the handler did to its socket, and after a bug too."""
     await serve_one_by_one(network, nursery, way_out)
+
+    assert [type(bug) for bug in handler_failures()] == [LookupError]
 
 
 # Loopback: a descriptor is handed over.
-async def test_a_handler_that_adopts_a_descriptor_frees_its_slot_once(network: Loopback, nursery: trio.Nursery) -> None:
+async def test_a_handler_that_adopts_a_descriptor_frees_its_slot_once(
+    network: Loopback, nursery: trio.Nursery, handler_failures: Callable[[], list[Exception]]
+) -> None:
     """It is the handler's end that counts."""
     await serve_one_by_one(network, nursery, by_another_descriptor)
+
+    assert [type(bug) for bug in handler_failures()] == [LookupError]
 
 
 async def serve_one_by_one(
@@ -228,7 +236,7 @@ async def serve_one_by_one(
     async with TcpServer(max_connections=1) as server:
         server.pause_accepting()
         await server.listen(network.host)
-        await nursery.start(functools.partial(server.serve, handler, isolate=True))
+        await nursery.start(server.serve, handler)
         clients += [await network.raw_connect(server.server_port()) for _ in range(4)]
         by_port.update((client.sock.getsockname()[1], client) for client in clients)
         await until(lambda: accept_queue(server) == 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Network
+from tests.networks import Network, Virtual
+from tests.sockets.turns import counted_steps
 from tests.sources import Source, fact
 from trioqt import (
     AcceptError,
@@ -32,6 +34,7 @@ from trioqt import (
 )
 from trioqt.core.events import Nudge
 from trioqt.sockets.subscription import FACT_LIMIT
+from trioqt.testing import VirtualNetwork
 
 
 async def rest(events: AsyncIterator[Event]) -> list[Event | ErrorKind]:
@@ -208,6 +211,34 @@ async def test_reading_makes_room_for_facts() -> None:
         assert len(await rest(events)) == FACT_LIMIT
 
 
+@pytest.mark.parametrize("facts", [1, 999, 1001, 22_000])
+async def test_a_subscription_holds_as_many_facts_as_it_asks_for(facts: int) -> None:
+    """Exactly: one more ends it, and says how many there were.  It is each subscription's own number."""
+    source = Source()
+    async with source.events(facts=facts) as events, source.events(ErrorOccurred, facts=2 * facts) as other:
+        source.tell(*(fact(number) for number in range(facts)), ReadyRead())
+        still = source.listeners()
+        source.tell(fact(facts))
+        over = source.listeners()
+        held = []
+        with pytest.raises(SocketError, match=f"fell {facts} events behind") as caught:
+            async for event in events:
+                held.append(event)
+        source.end()
+
+        assert (still, over, caught.value.kind) == (2, 1, ErrorKind.LIMIT_EXCEEDED)
+        assert held == [*(fact(number) for number in range(facts)), ReadyRead()]
+        assert len(await rest(other)) == facts + 1
+
+
+@pytest.mark.parametrize(("facts", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("9", TypeError)])
+@pytest.mark.parametrize("make", [TcpSocket, TcpServer])
+async def test_a_number_of_facts_is_a_positive_int(make: Any, facts: Any, error: type[Exception]) -> None:
+    """Refused at the call, before anything is entered."""
+    with pytest.raises(error):
+        make().events(ReadyRead, facts=facts)
+
+
 async def test_nudges_never_put_anybody_behind() -> None:
     """A million bytes written one by one are one event."""
     source = Source()
@@ -252,6 +283,54 @@ async def test_a_subscription_that_fell_behind_leaves_its_socket_alone(network: 
             assert held[-1] is ErrorKind.LIMIT_EXCEEDED
             assert await rest(other) == [Disconnected()]
         assert sock.error() is None
+
+
+# ---- How soon it answers -------------------------------------------------------------------------
+
+
+async def test_what_waits_is_handed_out_at_once(mock_clock: trio.testing.MockClock) -> None:
+    """A thousand events take sixteen turns of the scheduler and not a thousand; others get theirs at every 64th."""
+    source = Source()
+    turns = []
+    async with source.events() as events:
+        source.tell(*(fact(number) for number in range(FACT_LIMIT)))
+        with counted_steps() as steps:
+            for number in range(FACT_LIMIT):
+                assert await anext(events) == fact(number)
+                turns.append(steps[0])
+
+    assert [turns.count(turn) for turn in range(1, turns[-1] + 1)] == [64] * 15 + [40]
+
+
+async def test_who_is_slow_between_events_gives_others_their_turn(mock_clock: trio.testing.MockClock) -> None:
+    """After a millisecond it does not matter how few they were."""
+    source = Source()
+    turns = []
+    async with source.events() as events:
+        source.tell(*(fact(number) for number in range(6)))
+        await anext(events)
+        with counted_steps() as steps:
+            for slowness in (0, 0.0009, 0.0002, 0, 1):
+                mock_clock.jump(slowness)
+                await anext(events)
+                turns.append(steps[0])
+
+    assert turns == [0, 0, 1, 1, 2]
+
+
+async def test_every_step_looks_for_cancellation() -> None:
+    """Also those that do not let others run; what waits stays."""
+    source = Source()
+    async with source.events() as events:
+        source.tell(*(fact(number) for number in range(100)))
+        await anext(events)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await anext(events)
+        source.end()
+
+        assert scope.cancelled_caught
+        assert await rest(events) == [fact(number) for number in range(1, 100)]
 
 
 # ---- When it begins and ends ---------------------------------------------------------------------
@@ -508,3 +587,78 @@ async def test_a_server_tells_of_its_connections(network: Network, nursery: trio
             assert await rest(nothing) == []
     assert [event.peer_port for event in seen] == ports
     assert [str(event.peer) for event in seen] == [network.host] * 2
+
+
+async def echo(sock: TcpSocket) -> None:
+    """A handler that takes its time until the client leaves."""
+    async for chunk in sock:
+        await sock.send_all(chunk)
+
+
+async def hang_up_at_once(network: Network, count: int, facts: int | None = None) -> list[Event | ErrorKind]:
+    """What a monitor hears that only reads, when so many clients of a server leave in one step."""
+    heard: list[Event | ErrorKind] = []
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def _() -> None:
+            async with server.events(ConnectionFinished, facts=facts) as endings:
+                heard.extend(await rest(endings))
+
+        await server.listen(network.host)
+        await nursery.start(server.serve, echo)
+        clients = [await network.raw_connect(server.server_port()) for _ in range(count)]
+        while server.connection_count() < count:
+            await trio.lowlevel.checkpoint()
+        for client in clients:
+            client.close()
+        while server.connection_count():
+            await trio.lowlevel.checkpoint()
+        await server.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        server._end_events()
+    return heard
+
+
+# The large one takes five seconds.
+@pytest.mark.parametrize("count", [FACT_LIMIT + 100, *([11_000] if "TRIOQT_SOAK" in os.environ else [])])
+async def test_a_monitor_that_only_reads_does_not_fall_behind(count: int) -> None:
+    """All connections that a server has may end in one step, before the monitor has its turn.
+
+    It used to end after 1,000, and its SocketError took the program down.
+    """
+    async with VirtualNetwork() as net:
+        heard = await hang_up_at_once(Virtual(net), count)
+
+    assert [type(event) for event in heard] == [ConnectionFinished] * count
+
+
+async def test_a_monitor_that_asks_for_fewer_facts_gets_fewer(network: Network) -> None:
+    """An explicit number is exact, whatever the server has seen."""
+    heard = await hang_up_at_once(network, 30, facts=20)
+
+    assert [type(event) for event in heard[:-1]] == [ConnectionFinished] * 20
+    assert heard[-1] is ErrorKind.LIMIT_EXCEEDED
+
+
+async def test_a_server_holds_facts_for_twice_its_most_connections(autojump_clock: trio.testing.MockClock) -> None:
+    """A bound all the same: exactly so many for who does not read, and 1,000 while there were fewer connections."""
+    async with VirtualNetwork() as net:
+        network, fact_counts = Virtual(net), []
+        for most in (1, FACT_LIMIT // 2 + 50):
+            async with TcpServer() as server, server.events(ErrorOccurred) as events:
+                await server.listen(network.host)
+                server.set_max_pending_connections(most)
+                clients = [await network.raw_connect(server.server_port()) for _ in range(most)]
+                while server.connection_count() < most:
+                    await trio.lowlevel.checkpoint()
+                for client in clients:
+                    client.close()
+                server.close()
+                for number in range(3 * FACT_LIMIT):
+                    server._post(fact(number))
+                heard = await rest(events)
+            fact_counts.append(len(heard) - 1)
+            assert heard[-1] is ErrorKind.LIMIT_EXCEEDED
+
+    assert fact_counts == [FACT_LIMIT, FACT_LIMIT + 100]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 
 from tests.networks import Loopback, Network, RawPeer
-from tests.sockets.arrivals import open_descriptors
+from tests.sockets.arrivals import open_descriptors, until
+from tests.sockets.echoing import ask, echo
 from trioqt import (
+    AcceptError,
     Connected,
     Disconnected,
     ErrorKind,
@@ -950,7 +953,7 @@ async def test_a_factory_makes_the_sockets(network: Network) -> None:
 
     def make() -> Named:
         sock = Named(read_buffer_size=1000)
-        sock.set_socket_option(SocketOption.KEEP_ALIVE, 1)
+        sock.set_socket_option(SocketOption.KEEP_ALIVE, 0)
         sock.name = "made"
         return sock
 
@@ -961,8 +964,8 @@ async def test_a_factory_makes_the_sockets(network: Network) -> None:
             sock, other = await server.accept(), await plain.accept()
 
             assert (type(sock), sock.name, sock.read_buffer_size()) == (Named, "made", 1000)
-            assert sock.socket_option(SocketOption.KEEP_ALIVE) == 1
-            assert (type(other), other.name, other.socket_option(SocketOption.KEEP_ALIVE)) == (Named, "unnamed", 0)
+            assert sock.socket_option(SocketOption.KEEP_ALIVE) == 0
+            assert (type(other), other.name, other.socket_option(SocketOption.KEEP_ALIVE)) == (Named, "unnamed", 1)
 
 
 def _fails() -> TcpSocket:
@@ -985,41 +988,126 @@ def _asks_for_what_tcp_cannot() -> TcpSocket:
     return sock
 
 
-@pytest.fixture(params=["fails", "something else", "the same again", "an option that TCP has not"])
+@pytest.fixture(
+    params=["fails", "something else", "nothing", "the same again", "a closed one", "one that has a parent"]
+)
 def bad_factory(request: pytest.FixtureRequest) -> tuple[Any, type[Exception], int]:
-    """A factory with a bug, what comes of it, and how many connections it takes."""
+    """A factory with a bug, what comes of it, and which of its connections is the first that cannot be taken."""
     kept: list[TcpSocket] = []
     return {
         "fails": (_fails, LookupError, 1),
         "something else": (_makes_something_else, TypeError, 1),
+        "nothing": (lambda: None, TypeError, 1),
         "the same again": (lambda: _makes_the_same_again(kept), TypeError, 2),
-        "an option that TCP has not": (_asks_for_what_tcp_cannot, SocketError, 1),
+        "a closed one": (_makes_a_closed_one, TypeError, 1),
+        "one that has a parent": (_makes_one_with_a_parent, TypeError, 1),
     }[request.param]
 
 
-async def test_a_bug_in_the_factory_ends_the_block_in_a_group(
-    network: Network, bad_factory: tuple[Any, type[Exception], int]
+def _makes_a_closed_one() -> TcpSocket:
+    sock = TcpSocket()
+    sock._close()
+    return sock
+
+
+def _makes_one_with_a_parent() -> TcpSocket:
+    return TcpSocket(trio.lowlevel.current_task().parent_nursery)
+
+
+async def test_a_bug_in_the_factory_ends_one_connection_and_no_more(
+    network: Network,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    handler_failures: Callable[[], list[Exception]],
+    bad_factory: tuple[Any, type[Exception], int],
 ) -> None:
-    """It is a bug and nothing else; the connection that it was for is reset, and nothing stays open."""
-    factory, error, connections = bad_factory
-    clients: Sequence[RawPeer] = []
+    """It is told as an event and an error, logged with its traceback, and a test hears of it; the next is served."""
+    factory, error, bad = bad_factory
+    made = []
+
+    def make() -> Any:
+        made.append(1)
+        return factory() if len(made) <= bad else TcpSocket()
+
+    async with TcpServer(make) as server, server.events(AcceptError) as events:
+        await server.listen(network.host)
+        clients = [await network.raw_connect(server.server_port()) for _ in range(bad)]
+        await until(lambda: len(made) == bad)
+        end = await clients[-1].receive_to_end()
+        event = await anext(events)
+        port = clients[-1].sock.getsockname()[1]
+        nursery.start_soon(server.serve, echo)
+        with await network.raw_connect(server.server_port()) as good:
+            answered = await ask(good)
+            counted = server.connection_count()
+        said_then = (server.server_error(), server.error_string())
+        for client in clients:
+            client.close()
+
+    (record,) = caplog.records
+    assert (end, answered, counted) == (b"", True, bad)
+    assert event == AcceptError(ErrorKind.UNKNOWN, said_then[1])
+    assert said_then[0] is ErrorKind.UNKNOWN
+    assert said_then[1].startswith(f"cannot take the connection from 127.0.0.1:{port}: {error.__name__}: ")
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, said_then[1])
+    assert record.exc_info is not None
+    assert handler_failures() == [record.exc_info[1]]
+
+
+async def test_an_option_that_the_system_refuses_ends_one_connection_and_no_more(
+    network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was set before there was a socket to refuse it: one line at WARNING, and the next is served."""
+    made = []
+
+    def make() -> TcpSocket:
+        made.append(1)
+        return _asks_for_what_tcp_cannot() if len(made) == 1 else TcpSocket()
+
     before = open_descriptors()
-    with pytest.RaisesGroup(error):
-        async with TcpServer(factory) as server:
+    async with TcpServer(make) as server, server.events(AcceptError) as events:
+        await server.listen(network.host)
+        await nursery.start(server.serve, echo)
+        with await network.raw_connect(server.server_port()) as client:
+            end = await client.receive_to_end()
+            event = await anext(events)
+        with await network.raw_connect(server.server_port()) as good:
+            answered = await ask(good)
+        said_then = (server.server_error(), server.error_string())
+    left = open_descriptors() - before
+
+    (record,) = caplog.records
+    assert (end, answered, left) == (b"", True, set())
+    assert said_then[0] is ErrorKind.UNSUPPORTED_SOCKET_OPERATION
+    assert event == AcceptError(said_then[0], said_then[1])
+    assert (record.levelno, record.getMessage(), record.exc_info) == (logging.WARNING, said_then[1], None)
+
+
+@pytest.mark.parametrize("stop", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "Ctrl-C"])
+async def test_a_factory_that_ends_the_program_does(network: Network, stop: BaseException) -> None:
+    """It leaves the server's block bare, and nothing stays open."""
+
+    def make() -> TcpSocket:
+        raise stop
+
+    before = open_descriptors()
+    caught: BaseException | None = None
+    client: RawPeer | None = None
+    try:
+        async with TcpServer(make) as server:
             await server.listen(network.host)
             server.pause_accepting()
-            clients = [await network.raw_connect(server.server_port()) for _ in range(connections)]
+            client = await network.raw_connect(server.server_port())
             server.resume_accepting()
             await trio.sleep_forever()
-    left = open_descriptors() - before
-    *_, last = clients
-    with pytest.raises(ConnectionResetError):
-        await last.receive_to_end()
-    for client in clients:
-        client.close()
+    except (SystemExit, KeyboardInterrupt) as exc:
+        caught = exc
+    assert client is not None
+    end = await client.receive_to_end()
+    client.close()
 
-    assert len(left) == connections  # our clients, and nothing of the server's
-    assert (server.connection_count(), said(server)) == (0, NOWHERE)
+    assert caught is stop
+    assert (end, open_descriptors() - before) == (b"", set())
 
 
 async def test_a_factory_that_closes_the_server_accepts_nothing_more(network: Network) -> None:

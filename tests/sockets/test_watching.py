@@ -139,6 +139,50 @@ async def a_part_of_what_arrived(pair: Connection) -> AsyncIterator[object]:
     yield await pair.sock.receive_some(3)
 
 
+@gives(True, b"one\n", True, "waits", b"two\n", True, b"th", True, True, "waits", b"ree\n")
+async def what_waits_with_the_system_is_not_seen(pair: Connection) -> AsyncIterator[object]:
+    """A call that the buffer answers has not looked further.  Who was watched waited for ever here."""
+    await pair.arrive(b"one\n")
+    yield pair.sock.can_read_line()
+    await pair.arrive(b"two\n")
+    yield await pair.sock.receive_line()
+    yield await pair.sock.wait_for_ready_read()
+    yield await waits_or(pair.sock.wait_for_ready_read)
+    yield pair.sock.read_line()
+    await pair.arrive(b"th")
+    yield not pair.sock.can_read_line()
+    await pair.arrive(b"ree\n")
+    yield pair.sock.read(2)
+    yield await pair.sock.wait_for_ready_read()
+    yield pair.sock.can_read_line()
+    yield await waits_or(pair.sock.wait_for_ready_read)
+    yield pair.sock.read_line()
+
+
+@gives(b"a", True, "waits", b"b", b"cd", "waits", b"ef", True, True, "waits", b"g", "waits", b"hi")
+async def what_a_call_has_asked_for_is_seen(pair: Connection) -> AsyncIterator[object]:
+    """By a question, a peek or a read that takes a part; each makes the same of what is in the buffer and behind it."""
+    await pair.arrive(b"ab")
+    yield pair.sock.read(1)
+    await pair.arrive(b"cd")
+    yield await pair.sock.wait_for_ready_read()
+    yield await waits_or(pair.sock.wait_for_ready_read)
+    yield pair.sock.peek(1)
+    yield pair.sock.read(3)[1:]
+    yield await waits_or(pair.sock.wait_for_ready_read)
+    await pair.arrive(b"ef")
+    pair.sock.bytes_available()
+    await pair.arrive(b"ghi")
+    yield pair.sock.peek(2)
+    yield await pair.sock.wait_for_ready_read()
+    pair.sock.skip(2)
+    yield pair.sock.bytes_available() == 3
+    yield await waits_or(pair.sock.wait_for_ready_read)
+    yield pair.sock.get_char()
+    yield await waits_or(pair.sock.wait_for_ready_read)
+    yield pair.sock.read_all()
+
+
 async def waits_or(call: Callable[[], Awaitable[object]]) -> object:
     """ "waits" if it does so, else what it returns."""
     result: object = "waits"
@@ -274,6 +318,31 @@ async def aborting(pair: Connection) -> AsyncIterator[object]:
     with pytest.raises(ConnectionResetError) as reset:
         await pair.peer.receive_to_end()
     yield type(reset.value)
+
+
+@gives(b"")
+async def aborting_with_unread_bytes(pair: Connection) -> AsyncIterator[object]:
+    """Wherever they wait, the peer sees an end; the system would reset for those that it holds."""
+    await pair.arrive(bytes(20_000))
+    pair.sock.abort()
+    yield await pair.peer.receive_to_end()
+
+
+@gives(b"rea", b"")
+async def aborting_with_bytes_that_were_read_in_part(pair: Connection) -> AsyncIterator[object]:
+    await pair.arrive(b"read")
+    yield pair.sock.read(3)
+    await pair.arrive(b"more")
+    pair.sock.abort()
+    yield await pair.peer.receive_to_end()
+
+
+@gives(b"")
+async def aborting_with_unread_bytes_and_the_peers_end(pair: Connection) -> AsyncIterator[object]:
+    await pair.arrive(bytes(20_000))
+    await pair.finish()
+    pair.sock.abort()
+    yield await pair.peer.receive_to_end()
 
 
 @gives("waits", trio.BusyResourceError, b"half a line\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
 import sys
 from collections.abc import Callable
@@ -73,6 +74,13 @@ def demo(clients: int, seconds: float, seed: int | None) -> int:
     return run_until_signal(functools.partial(show_demo, clients, seconds, seed))
 
 
+def _time(seconds: float) -> float:
+    """No range of click's refuses what is no number."""
+    if math.isnan(seconds):
+        raise click.BadParameter("nan is no time.")
+    return seconds
+
+
 @commands.group()
 def serve() -> None:
     """Run a server."""
@@ -81,14 +89,42 @@ def serve() -> None:
 @serve.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen: an address or a name.")
 @click.option("--port", type=port_from(0), default=0, help="0, unless told otherwise: the system chooses.")
-@click.option("--max-connections", type=click.IntRange(min=1), help="How many at a time; no limit unless told.")
-def echo(host: str, port: int, max_connections: int | None) -> int:
+@click.option(
+    "--max-connections", type=click.IntRange(min=1), default=1000, show_default=True, help="How many at a time."
+)
+@click.option(
+    "--idle-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=300,
+    show_default=True,
+    callback=lambda context, option, value: _time(value),
+    help="Seconds without a byte that end a connection; inf: no limit.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="How many seconds connections have to end once it is told to stop.",
+)
+def echo(host: str, port: int, max_connections: int, idle_limit: float, grace: float) -> int:
     """Say back whatever comes.
 
-    Prints where it listens, and ends at SIGINT (Ctrl-C) or SIGTERM.
+    Prints where it listens.  SIGINT (Ctrl-C) or SIGTERM stops it: it listens no more, says back what has come, and
+    ends each connection in order; a second one cuts what is left.
     """
     served: list[None] = []
-    run_until_signal(functools.partial(serve_echo, host, port, max_connections, lambda: served.append(None)))
+    run_until_signal(
+        functools.partial(
+            serve_echo,
+            host,
+            port,
+            lambda: served.append(None),
+            max_connections=max_connections,
+            idle_limit=idle_limit,
+            grace=grace,
+        )
+    )
     click.echo(f"served {plural(len(served), 'connection')}")
     return 0
 

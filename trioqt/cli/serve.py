@@ -5,16 +5,68 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import click
+import trio
 
-from trioqt.core.addresses import HostAddress
+from trioqt.core.addresses import location
+from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
 
 __all__ = ["serve_echo"]
 
+# A client that has said nothing yet may be about to, so it has this long when the server is told to stop, in seconds.
+LAST_CALL = 1.0
 
-async def serve_echo(host: str, port: int, max_connections: int | None, count: Callable[[], None]) -> int:
-    """Say back whatever comes, until cancelled.
+
+class Echo:
+    """A server that says back whatever comes, and when it is told to stop, whatever has come by then.
+
+    Args:
+      count: Called at each connection.
+    """
+
+    def __init__(self, count: Callable[[], None], max_connections: int, idle_limit: float) -> None:
+        self.server = TcpServer(max_connections=max_connections, idle_limit=idle_limit)
+        self._count = count
+        self._waiting: set[trio.CancelScope] = set()  # those that wait for something to come
+
+    async def serve(self, grace: float) -> None:
+        """Until a signal."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_no_more)
+            await nursery.start(stop_on_signals, self.server, grace)
+            await self.server.serve(self._echo)
+
+    async def _echo(self, sock: TcpSocket) -> None:
+        self._count()
+        chunk = await self._receive(sock, LAST_CALL)
+        while chunk:
+            await sock.send_all(chunk)
+            chunk = await self._receive(sock, 0)
+
+    async def _receive(self, sock: TcpSocket, last_call: float) -> bytes:
+        """What comes next; while the server drains, what has come, or comes within so many seconds."""
+        if not self.server.is_draining():
+            with trio.CancelScope() as scope:
+                self._waiting.add(scope)
+                try:
+                    return await sock.receive_some()
+                finally:
+                    self._waiting.remove(scope)
+        with trio.move_on_after(last_call):
+            return await sock.receive_some()
+        return sock.read_all()
+
+    async def _wait_no_more(self) -> None:
+        await self.server.wait_for_draining()
+        for scope in self._waiting:
+            scope.cancel(reason="the server drains")
+
+
+async def serve_echo(
+    host: str, port: int, count: Callable[[], None], *, max_connections: int, idle_limit: float, grace: float
+) -> int:
+    """Say back whatever comes, until a signal; then say back what has come, for so many seconds at most.
 
     Args:
       count: Called at each connection.
@@ -22,19 +74,9 @@ async def serve_echo(host: str, port: int, max_connections: int | None, count: C
     Raises: SocketError if it cannot listen.
     Cancelled: every connection is ended.
     """
-
-    async def echo(sock: TcpSocket) -> None:
-        count()
-        async for chunk in sock:
-            await sock.send_all(chunk)
-
-    async with TcpServer(max_connections=max_connections) as server:
+    echo = Echo(count, max_connections, idle_limit)
+    async with echo.server as server:
         await server.listen(host, port)
         click.echo(f"listening on {location(server.server_address(), server.server_port())}")
-        await server.serve(echo)
+        await echo.serve(grace)
     return 0
-
-
-def location(address: HostAddress, port: int) -> str:
-    """As in a URL."""
-    return f"[{address.text}]:{port}" if ":" in address.text else f"{address.text}:{port}"

@@ -21,6 +21,7 @@ __all__ = [
     "NetworkLayerProtocol",
     "from_sockaddr",
     "host_address",
+    "location",
     "parse_address",
     "to_sockaddr",
 ]
@@ -110,6 +111,10 @@ class HostAddress:
         if self.text == ANY_TEXT:
             return IPv6Address("::")
         return IPv6Address(self.text) if ":" in self.text else IPv4Address(self.text)
+
+    def __bool__(self) -> bool:
+        """False for the null address only."""
+        return bool(self.text)
 
     def protocol(self) -> NetworkLayerProtocol:
         """The family: ANY_IP for ``ANY``, UNKNOWN for the null address.  Qt: protocol()."""
@@ -240,3 +245,8 @@ def _scope_id(scope: str) -> int:
 def _is_scope(scope: str) -> bool:
     # What Linux lets an interface be called, without what would spoil a log line or an address ("%" ends one).
     return scope.isprintable() and re.fullmatch(r"[^\s/%]+", scope) is not None
+
+
+def location(address: HostAddress, port: int) -> str:
+    """As in a URL."""
+    return f"[{address.text}]:{port}" if ":" in address.text else f"{address.text}:{port}"

@@ -19,9 +19,10 @@ class ReadBuffer:
     """
 
     # _data[:_position] is read already and kept only for a transaction, or until tidying is worth its copy.
-    __slots__ = ("_data", "_position", "_searched", "_sought", "_transaction")
+    __slots__ = ("_data", "_position", "_searched", "_sought", "_transaction", "ahead")
 
     def __init__(self) -> None:
+        self.ahead = 0  # so many bytes at the end were read ahead, and nobody has asked for them; the owner's mark
         self._data: bytes | bytearray = b""
         self._position = 0
         self._transaction = -1  # where rollback() goes back to; -1: none is open
@@ -76,7 +77,7 @@ class ReadBuffer:
     def clear(self) -> None:
         """Forget everything, an open transaction too."""
         self._data = b""
-        self._position = self._searched = 0
+        self._position = self._searched = self.ahead = 0
         self._transaction = -1
 
     # -- taking
@@ -122,15 +123,15 @@ class ReadBuffer:
         """Up to ``count`` bytes, which stay."""
         return bytes(self._data[self._position : self._position + count])
 
-    def has_line(self) -> bool:
-        """Is there a newline?"""
+    def line_size(self) -> int:
+        """How many bytes the first line has, with its newline; 0: there is no newline."""
         start = self._position
         if self._sought != b"\n":
             self._sought = b"\n"
             self._searched = 0
         found = self._data.find(b"\n", max(self._searched, start))
         self._searched = len(self._data) if found < 0 else found
-        return found >= 0
+        return found + 1 - start if found >= 0 else 0
 
     # -- transactions
 

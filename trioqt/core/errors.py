@@ -11,11 +11,22 @@ import enum
 import errno
 import socket
 import ssl
+import traceback
+from collections.abc import Iterator
 from typing import NoReturn
 
 import trio
 
-__all__ = ["ErrorKind", "SocketError", "is_cancellation", "kind_of", "raise_bare", "reason_of"]
+__all__ = [
+    "ErrorKind",
+    "SocketError",
+    "in_one_line",
+    "is_cancellation",
+    "is_network_trouble",
+    "kind_of",
+    "raise_bare",
+    "reason_of",
+]
 
 
 class ErrorKind(enum.Enum):
@@ -36,7 +47,7 @@ class ErrorKind(enum.Enum):
     SOCKET_RESOURCE = 4
     """Out of descriptors, buffers or memory."""
     SOCKET_TIMEOUT = 5
-    """The network, or ``flush_timeout``, gave up waiting."""
+    """The network, ``flush_timeout``, or a server's ``idle_limit`` or ``stall_limit``, gave up waiting."""
     DATAGRAM_TOO_LARGE = 6
     """The datagram exceeds what the system can send."""
     NETWORK = 7
@@ -166,6 +177,62 @@ def reason_of(exc: BaseException) -> str:
     """The same in words, for messages: the system's, without the number in front."""
     exc = _teller(exc)
     return (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
+
+
+# Of what a peer may have had a hand in; an address and a reason have room.
+LINE_LENGTH = 200
+
+# What networks, and peers that do as they like, bring about; the rest says something about the program.
+NETWORK_KINDS = frozenset(
+    {
+        ErrorKind.CONNECTION_REFUSED,
+        ErrorKind.REMOTE_HOST_CLOSED,
+        ErrorKind.HOST_NOT_FOUND,
+        ErrorKind.SOCKET_RESOURCE,
+        ErrorKind.SOCKET_TIMEOUT,
+        ErrorKind.NETWORK,
+        ErrorKind.SOCKET_ADDRESS_NOT_AVAILABLE,  # to a program that connects: no local port is left
+        ErrorKind.SSL_HANDSHAKE_FAILED,
+    }
+)
+
+
+def is_network_trouble(exc: BaseException) -> bool:
+    """Can it come about without any mistake of the program, because of a peer, a network, or a time limit?
+
+    A group is, if everything in it is.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        return all(is_network_trouble(inner) for inner in exc.exceptions)
+    if isinstance(exc, SocketError):
+        return exc.kind is not ErrorKind.OPERATION
+    if isinstance(exc, (trio.ClosedResourceError, trio.TooSlowError)):
+        return True
+    if isinstance(exc, trio.BrokenResourceError):
+        # A stream over a socket, trio's TLS for one; when it is used again after a loss, it has no cause any more.
+        return not isinstance(exc.__cause__, SocketError) or is_network_trouble(exc.__cause__)
+    if isinstance(exc, OSError):
+        if exc.errno is None and isinstance(exc.__cause__, (OSError, BaseExceptionGroup)):
+            # trio.open_tcp_stream: "all attempts to connect ... failed".  One of them may be for a family that this
+            # host has not.
+            return any(map(is_network_trouble, _leaves(exc.__cause__)))
+        return kind_of(exc) in NETWORK_KINDS
+    return False
+
+
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield exc
+
+
+def in_one_line(exc: BaseException) -> str:
+    """For a log: its class and what it says, cut to a length, without anything that a terminal would act on."""
+    text = traceback.format_exception_only(exc)[0].removeprefix("trioqt.core.errors.")
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:LINE_LENGTH]
 
 
 def _teller(exc: BaseException) -> BaseException:

@@ -118,7 +118,10 @@ class NewConnection(Nudge):
 
 @attrs.frozen
 class AcceptError(Nudge):
-    """``accept`` failed, out of descriptors for one; it is tried again.  Nudge.  Qt: acceptError."""
+    """A connection was not accepted; accepting goes on.  Nudge.  Qt: acceptError.
+
+    ``accept`` failed, out of descriptors for one, or a peer has as many connections as it may (LIMIT_EXCEEDED).
+    """
 
     kind: ErrorKind
     message: str

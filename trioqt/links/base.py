@@ -85,6 +85,9 @@ class ListenerLink(Protocol):
     async def wait_acceptable(self) -> None:
         """Wait until a connection waits.  Raises: trio.ClosedResourceError if closed meanwhile."""
 
+    def ignore_newcomers(self) -> bool:
+        """Before it is closed: answer nobody any more, but finish what is under way; False if that is not possible."""
+
     def close(self) -> None:
         """Stop listening."""
 
@@ -112,6 +115,9 @@ class NativeSocket(Protocol):
     def shutdown(self, how: int, /) -> None: ...
     def close(self) -> None:
         """Also wakes the waits, with ``trio.ClosedResourceError``."""
+
+    def arrived_at(self, now: float) -> float | None:
+        """When the last byte came in from the network, by trio's clock, which says ``now``; None: it is not known."""
 
     def fileno(self) -> int: ...
     def getsockname(self) -> Any: ...

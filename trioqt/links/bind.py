@@ -9,13 +9,14 @@ import errno
 import socket
 from collections.abc import Sequence
 
+import attrs
 import trio
 
 from trioqt.core.addresses import HostAddress
 from trioqt.core.options import listen_options
 from trioqt.links.base import NativeSocket
 from trioqt.links.connect import Target, target_of
-from trioqt.links.native import NativeListener, native_socket
+from trioqt.links.native import NativeListener, native_socket, set_where_possible
 
 __all__ = ["any_target", "bind_socket", "listen_on"]
 
@@ -28,7 +29,8 @@ SocketOptions = Sequence[tuple[int, int, int]]
 
 def any_target(port: int) -> Target:
     """The target that ``HostAddress.ANY`` is here: both families on one socket, or IPv4 where there is no IPv6."""
-    return target_of(HostAddress.ANY if has_ipv6() else HostAddress.ANY_IPV4, port)
+    target = target_of(HostAddress.ANY if has_ipv6() else HostAddress.ANY_IPV4, port)
+    return attrs.evolve(target, dual_stack=target.family == socket.AF_INET6)
 
 
 def has_ipv6() -> bool:
@@ -64,24 +66,35 @@ async def bind_socket(
     return sock
 
 
-async def listen_on(targets: Sequence[Target], backlog: int, *, dual_stack: bool = False) -> list[NativeListener]:
+async def listen_on(
+    targets: Sequence[Target], backlog: int, *, reuse_port: bool = False, inherited: SocketOptions = ()
+) -> list[NativeListener]:
     """Listen on every target with one port; where theirs is 0, the system's choice for the first serves all.
 
     Of several targets, those of a family that this host lacks are left out.
 
-    Raises: OSError, also if it lacks all of them.  Cancelled: every socket is closed.
+    Args:
+      inherited: Options for what is accepted there, where the system has them.
+
+    Raises: OSError, also if it lacks all of them, or has no ``reuse_port``.  Cancelled: every socket is closed.
     """
+    try:
+        options = listen_options(reuse_port=reuse_port)
+    except ValueError as exc:
+        raise OSError(errno.EOPNOTSUPP, str(exc)) from exc
     port_is_free = targets[0].address[1] == 0
     for draw in range(PORT_DRAWS):
         try:
-            return await _listen_on_one_port(targets, backlog, dual_stack)
+            return await _listen_on_one_port(targets, backlog, options, inherited)
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE or not port_is_free or len(targets) == 1 or draw == PORT_DRAWS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-async def _listen_on_one_port(targets: Sequence[Target], backlog: int, dual_stack: bool) -> list[NativeListener]:
+async def _listen_on_one_port(
+    targets: Sequence[Target], backlog: int, options: SocketOptions, inherited: SocketOptions
+) -> list[NativeListener]:
     socks: list[NativeSocket] = []
     lacking: OSError | None = None
     port = targets[0].address[1]
@@ -89,7 +102,8 @@ async def _listen_on_one_port(targets: Sequence[Target], backlog: int, dual_stac
         for target in targets:
             host, _, *scope = target.address
             try:
-                sock = await _listen(Target(target.family, (host, port, *scope)), backlog, dual_stack)
+                there = attrs.evolve(target, address=(host, port, *scope))
+                sock = await _listen(there, backlog, options, inherited)
             except OSError as exc:
                 if not _lacks_family(exc, target):
                     raise
@@ -114,11 +128,14 @@ def _lacks_family(exc: OSError, target: Target) -> bool:
     return exc.errno == errno.EAFNOSUPPORT or (exc.errno == errno.EADDRNOTAVAIL and target.address[0] == "::1")
 
 
-async def _listen(target: Target, backlog: int, dual_stack: bool) -> trio.socket.SocketType:
+async def _listen(
+    target: Target, backlog: int, options: SocketOptions, inherited: SocketOptions
+) -> trio.socket.SocketType:
     # Every accepted connection inherits the listener's TCP_NODELAY, which saves each one a system call.
-    options = (*listen_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
-    sock = await bind_socket(target, options, dual_stack=dual_stack)
+    options = (*options, (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
+    sock = await bind_socket(target, options, dual_stack=target.dual_stack)
     try:
+        set_where_possible(sock, inherited)
         sock.listen(backlog)
     except BaseException:
         sock.close()

@@ -6,6 +6,7 @@ Sockets and look-ups are asked of trio, so both are simulated wherever trio's ar
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from trioqt.core.errors import raise_bare
 from trioqt.links.base import Sockaddr
 from trioqt.links.native import NativeLink, native_socket
 
-__all__ = ["AttemptsFailed", "Target", "connect", "link_over", "look_up", "race"]
+__all__ = ["AttemptsFailed", "Target", "connect", "connect_again", "link_over", "look_up", "race"]
 
 # RFC 8305, section 5, "Connection Attempt Delay": the recommended value.
 ATTEMPT_DELAY = 0.25
@@ -37,6 +38,8 @@ class Target:
 
     family: int
     address: Sockaddr
+    dual_stack: bool = attrs.field(default=False, eq=False)
+    """An IPv6 socket that listens there carries IPv4 too."""
 
     def __str__(self) -> str:
         return f"[{self.address[0]}]:{self.address[1]}" if ":" in self.address[0] else "{}:{}".format(*self.address[:2])
@@ -166,6 +169,26 @@ async def open_connected(target: Target, prepare: Prepare) -> trio.socket.Socket
         sock.close()
         raise
     return sock
+
+
+async def connect_again(sock: trio.socket.SocketType, target: Target, local: Sockaddr) -> None:
+    """Connect ``sock``, whose last attempt has failed, from ``local``.  Raises: OSError.  Cancelled: it is closed.
+
+    Linux has given back a port that it had chosen itself, and answers the first call after a failure that was waited
+    for with ECONNABORTED, which makes the socket as new.  Where a system does not let it try again, that is a failure.
+    """
+    if local[1]:
+        try:
+            await sock.bind(local)
+        except OSError as exc:
+            if exc.errno != errno.EINVAL:  # it has its address still
+                raise
+    try:
+        await connect(sock, target)
+    except OSError as exc:
+        if exc.errno != errno.ECONNABORTED:
+            raise
+        await connect(sock, target)
 
 
 async def connect(sock: trio.socket.SocketType, target: Target) -> None:

@@ -9,20 +9,25 @@ import contextlib
 import socket
 import struct
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, cast
 
 import trio
 
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
+from trioqt.links.newcomers import ignore_newcomers
 
-__all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "reset_on_close"]
+__all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "reset_on_close", "set_where_possible"]
 
 # (on, 0 seconds): close() drops what is unsent and sends a reset.  A pair of ints on Unix, of unsigned shorts on
 # Windows.
 LINGER = struct.Struct("HH" if hasattr(socket, "SIO_RCVALL") else "ii")
 RESET_ON_CLOSE, FINISH_ON_CLOSE = LINGER.pack(1, 0), LINGER.pack(0, 0)
+
+
+# struct tcp_info of linux/tcp.h: tcpi_last_data_recv is at 52, in milliseconds.
+ARRIVED_AGO = struct.Struct("=52xI")
 
 
 @protected
@@ -57,6 +62,16 @@ class KernelSocket(socket.socket):
     def wait_writable(self) -> Awaitable[None]:
         return trio.lowlevel.wait_writable(self.fileno())  # noqa: ASYNC105
 
+    def arrived_at(self, now: float) -> float | None:
+        if sys.platform != "linux":
+            return None
+        try:
+            info = self.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ARRIVED_AGO.size)
+        except OSError:
+            return None  # MPTCP, for one
+        milliseconds: int = ARRIVED_AGO.unpack(info)[0]
+        return now - milliseconds / 1000
+
     def close(self) -> None:
         # Outside of trio.run, as when the interpreter sweeps up, there is nobody to wake.
         if self.fileno() != -1 and trio.lowlevel.in_trio_run():
@@ -77,6 +92,15 @@ def native_socket(sock: trio.socket.SocketType) -> NativeSocket:
     if hasattr(sock, "try_recv"):
         return cast("NativeSocket", sock)
     return KernelSocket.adopt(sock)
+
+
+def set_where_possible(
+    sock: NativeSocket | trio.socket.SocketType | socket.socket, options: Iterable[tuple[int, int, int]]
+) -> None:
+    """Set options, ``(level, number, value)``, that make a connection better and that it can do without."""
+    for level, number, value in options:
+        with contextlib.suppress(OSError):  # an older kernel, or one that a peer's reset has made deaf (macOS)
+            sock.setsockopt(level, number, value)
 
 
 @protected
@@ -177,6 +201,9 @@ class NativeListener:
         if self._closed:
             raise trio.ClosedResourceError("the listener is closed")
         await self._sock.wait_readable()
+
+    def ignore_newcomers(self) -> bool:
+        return ignore_newcomers(self._sock)
 
     def close(self) -> None:
         self._closed = True

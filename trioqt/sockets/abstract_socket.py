@@ -30,7 +30,7 @@ from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import NativeSocket, Resettable, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
-from trioqt.links.connect import look_up
+from trioqt.links.connect import AttemptsFailed, look_up
 from trioqt.links.interrupts import protected
 from trioqt.sockets.arguments import Host, check_host, check_port, spelled
 from trioqt.sockets.native_options import read_option, set_option, unsupported
@@ -56,7 +56,9 @@ class Failure:
 
     def error(self) -> SocketError:
         """A new exception each time, so that tracebacks do not pile up in one."""
-        number = self.cause.errno if isinstance(self.cause, OSError) else None
+        # When several addresses were tried: the last attempt's, as the kind is.
+        last = self.cause.exceptions[-1] if isinstance(self.cause, AttemptsFailed) else self.cause
+        number = last.errno if isinstance(last, OSError) else None
         error = SocketError(self.kind, self.message, errno=number)
         error.__cause__ = self.cause
         return error
@@ -79,7 +81,6 @@ class Bound:
     sock: trio.socket.SocketType
     sockaddr: Sockaddr
     is_any: bool  # an IPv6 one carries IPv4 too
-    options: tuple[tuple[int, int, int], ...]
 
     def is_spare(self) -> bool:
         """Has it no local address either?  Then it was adopted, for the next ``connect_to_host``."""
@@ -423,7 +424,7 @@ class AbstractSocket(EventSource, Resettable):
             self._set_error(kind, message)
             self._machine.feed(Input.BIND_FAILED, self._tell)
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
-        self._took_address(Bound(sock, sock.getsockname(), dual_stack, options))
+        self._took_address(Bound(sock, sock.getsockname(), dual_stack))
 
     def _check_can_bind(self) -> None:
         if self._closed or not self._in_scope():
@@ -458,16 +459,15 @@ class AbstractSocket(EventSource, Resettable):
 
         Args:
           state: CONNECTED, BOUND or UNCONNECTED, what the OS socket is.  One that is UNCONNECTED is neither bound nor
-            connected; the next ``connect_to_host`` uses it, for addresses of its family.  One that was reset already is
-            CONNECTED, without a peer, and the first read finds the failure (not on Windows).
+            connected; the next ``connect_to_host`` uses it for the addresses of its family, until one answers.  One
+            that was reset already is CONNECTED, without a peer, and the first read finds the failure (not on Windows).
 
         Raises:
           SocketError: UNSUPPORTED_SOCKET_OPERATION if it is no open TCP socket in that state, or this socket's own,
             and then ``error()`` says so too; OPERATION while looking up, connecting or closing, and for BOUND and
             UNCONNECTED while bound or connected.  The descriptor is still yours.
           TypeError, ValueError: The descriptor is no int, or the state is none of the three.
-        Qt: setSocketDescriptor().  There, what is no TCP socket is accepted, and an unconnected one is not used to
-        connect by name.
+        Qt: setSocketDescriptor().  There, what is no TCP socket is accepted.
         """
         raise NotImplementedError
 
@@ -501,6 +501,8 @@ class AbstractSocket(EventSource, Resettable):
         Cancelled: nothing has happened; the attempt goes on.
         Qt: waitForConnected().  There, a time-out drops the attempt.
         """
+        if self._is_idle():
+            await self._refuse_at_once("wait for a connection")
         await trio.lowlevel.checkpoint()
         generation, began = self._generation, None
         while self.state() is not CONNECTED:
@@ -523,6 +525,9 @@ class AbstractSocket(EventSource, Resettable):
         """
         self._look_at_parent()
         ends = self._ends  # of what it waits for now: another attempt may begin in the step in which that ends
+        if self._machine.state is UNCONNECTED:
+            await trio.lowlevel.checkpoint()
+            return
         await trio.lowlevel.checkpoint()
         self._watch_end(1)
         try:
@@ -532,6 +537,9 @@ class AbstractSocket(EventSource, Resettable):
             self._watch_end(-1)
 
     # -- for the classes above and below ----------------------------------------------------
+
+    def _taken(self) -> None:
+        """It has waited with a server to be taken, and is taken now."""
 
     def _watch_end(self, more: int) -> None:
         """So many tasks more wait for the end, and want to hear of it soon."""
@@ -603,6 +611,22 @@ class AbstractSocket(EventSource, Resettable):
         if not in_scope:
             raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} outside of the socket's `async with` block")
         raise SocketError(ErrorKind.OPERATION, self._wrong_state(attempted))
+
+    def _is_idle(self) -> bool:
+        """Is there neither a connection nor an attempt at one?
+
+        Then a call that would wait is judged in the step in which it is made, and lets others run after that: an
+        attempt that has been scheduled may begin while they do, or may have begun, and the outcome was by lot.
+        """
+        return self.state() in (UNCONNECTED, SocketState.BOUND)
+
+    async def _refuse_at_once(self, attempted: str) -> NoReturn:
+        """``_refuse`` by what is so now, as a checkpoint."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._refuse(attempted)
+        finally:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _check_same(self, generation: Generation, attempted: str) -> None:
         """Raise if another attempt or connection has begun since the call did.  Raises: trio.ClosedResourceError."""

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import dis
+import functools
+import inspect
+import math
 import operator
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
+from types import FunctionType
 
 from trioqt.core.addresses import HostAddress, parse_address
 
-__all__ = ["Host", "check_char", "check_host", "check_port", "check_seconds", "check_size", "spelled"]
+__all__ = [
+    "Host",
+    "check_char",
+    "check_handler",
+    "check_host",
+    "check_hosts",
+    "check_limit",
+    "check_port",
+    "check_seconds",
+    "check_size",
+    "spelled",
+]
 
 Host = HostAddress | str | IPv4Address | IPv6Address
 
@@ -30,8 +47,19 @@ def spelled(host: HostAddress | str) -> str:
     return text if text.isprintable() else repr(text)
 
 
+def check_hosts(hosts: Host | Sequence[Host]) -> list[HostAddress | str]:
+    """One, or several.  Raises: TypeError, ValueError."""
+    if isinstance(hosts, str) or not isinstance(hosts, Sequence):
+        return [check_host(hosts)]
+    if not hosts:
+        raise ValueError("there must be at least one host")
+    return [check_host(host) for host in hosts]
+
+
 def check_port(port: int) -> int:
     """Raises: TypeError, ValueError."""
+    if not hasattr(port, "__index__"):
+        raise TypeError(f"a port is an int, not {type(port).__name__}")
     port = operator.index(port)
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is 0 to 65535, not {port}")
@@ -47,8 +75,8 @@ def check_size(size: int, name: str, *, least: int = 0) -> int:
 
 
 def check_seconds(seconds: float, name: str) -> float:
-    """Raises: TypeError, ValueError."""
-    if not isinstance(seconds, (int, float)):
+    """A time, infinity included.  Raises: TypeError, ValueError."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError(f"{name} is a number of seconds, not {type(seconds).__name__}")
     if not seconds >= 0:  # nan too
         raise ValueError(f"{name} must be at least 0, not {seconds}")
@@ -56,6 +84,65 @@ def check_seconds(seconds: float, name: str) -> float:
         return float(seconds)
     except OverflowError:
         raise ValueError(f"{name} is more than a float can hold") from None
+
+
+def check_handler(handler: object) -> None:
+    """Raises: TypeError if it can be seen, before it is called, that it is no async function."""
+    if not callable(handler):
+        hint = ": give the function, do not call it" if inspect.isawaitable(handler) else ""
+        if inspect.iscoroutine(handler):
+            handler.close()
+        raise TypeError(f"a handler is an async function, not {type(handler).__name__}{hint}")
+    inner: object = handler
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    if isinstance(inner, type):
+        if not hasattr(inner, "__await__"):
+            raise TypeError(f"a handler is an async function, not the class {name}")
+        return
+    if not inspect.isroutine(inner):
+        inner = type(inner).__call__
+    inner = getattr(inner, "__func__", inner)
+    if inspect.isfunction(inner):
+        _check_function(inner, name)
+    elif inspect.isbuiltin(inner) and inner.__module__ == "builtins":
+        raise TypeError(f"a handler is an async function, and {name} is not")
+
+
+def _check_function(function: FunctionType, name: str) -> None:
+    flags = function.__code__.co_flags
+    if flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE) or inspect.iscoroutinefunction(function):
+        return
+    if flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+        raise TypeError(f"a handler is an async function, not a generator: {name}")
+    if _returns_only_constants(function):
+        raise TypeError(f"a handler is an async function, and {name} is not: write `async def`")
+
+
+# How bytecode gets a constant that is returned next.
+LOADS_CONSTANT = ("LOAD_CONST", "LOAD_SMALL_INT")
+
+
+def _returns_only_constants(function: FunctionType) -> bool:
+    """Then it cannot return an awaitable.  One that returns something else may, as a lambda does."""
+    before = ""
+    for instruction in dis.get_instructions(function):
+        # To a return that is jumped to, another value may come, as in ``return f() or None``.
+        if instruction.opname == "RETURN_VALUE" and (instruction.is_jump_target or before not in LOADS_CONSTANT):
+            return False
+        before = instruction.opname
+    return True
+
+
+def check_limit(seconds: float | None, name: str) -> float | None:
+    """A time in seconds, or None where there is no limit, which infinity is too.  Raises: TypeError, ValueError."""
+    if seconds is None:
+        return None
+    seconds = check_seconds(seconds, name)
+    if not seconds:
+        raise ValueError(f"{name} must be more than 0 s")
+    return None if seconds == math.inf else seconds
 
 
 def check_char(char: bytes) -> bytes:

@@ -11,7 +11,8 @@ what that did not take.  Neither task exists unless it must.
 from __future__ import annotations
 
 import contextlib
-from typing import Protocol
+import socket
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -19,15 +20,18 @@ import trio
 from trioqt.core.addresses import HostAddress, from_sockaddr
 from trioqt.core.buffers import ReadBuffer, WriteBuffer
 from trioqt.core.errors import ErrorKind, kind_of, reason_of
-from trioqt.core.events import BytesWritten, ReadyRead
+from trioqt.core.events import BytesWritten, ErrorOccurred, Event, Nudge, ReadyRead
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.native import reset_on_close
 from trioqt.links.stream import StreamLink
+from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import AbstractSocket, Generation
 from trioqt.sockets.native_options import set_option
+from trioqt.sockets.nursery_ends import at_end_of
+from trioqt.sockets.subscription import Subscription
 
 __all__ = ["BLOCK_SIZE", "Attempt", "Connection"]
 
@@ -95,13 +99,18 @@ class Connection(AbstractSocket):
         "_finish_told",
         "_flush_scope",
         "_flush_timeout",
+        "_full_told",
         "_half_open",
+        "_handler",
         "_link",
+        "_missed",
         "_now",
         "_offered",
         "_owner",
+        "_orphaned",
         "_parked",
         "_peer_finished",
+        "_pending",
         "_queue",
         "_read_buffer",
         "_read_buffer_size",
@@ -134,6 +143,7 @@ class Connection(AbstractSocket):
         self._offered: StreamLink | None = None  # what from_stream was given, until the block is entered
         self._attempt: Attempt | None = None
         self._owner: Owner | None = None  # the server whose slot this connection has
+        self._handler: object | None = None  # the task that `serve` gave it to
         self._read_buffer = ReadBuffer()
         self._cut_off_by: trio.lowlevel.Task | None = None  # who dropped an open transaction, until that is told
         self._queue = WriteBuffer()
@@ -141,12 +151,16 @@ class Connection(AbstractSocket):
         self._ends_itself = False  # half_open=False: once the queue is sent, the connection ends
         self._finish_told = False  # a receive_... has returned the end
         self._corked = False  # what is queued was collected by write, and the kernel has not been asked yet
-        self._unseen = False  # bytes came since the last read
+        self._unseen = False  # bytes that a call asked for came since the last read
+        self._full_told = False  # that the buffer is full, and nothing was taken since
         self._send_finished = False
         self._receiving = False  # a task is in a receive_... or in wait_for_ready_read
         self._parked = False  # and waits for what the watcher brings, not on the link
         self._sending = False  # a task is in send_all, wait_send_all_might_not_block or send_eof
         self._watching = 0  # tasks in wait_for_disconnected
+        self._pending = False  # a server has accepted it, and nobody has taken it
+        self._missed: tuple[Event, ...] = ()  # facts of that time, for who listens once it is taken
+        self._orphaned = False  # the parent nursery is cancelled: nobody can watch any more
         self._watch_scope: trio.CancelScope | None = None  # of the watcher
         self._watcher_waits = False  # the watcher waits on the link, or the drainer of a stream that takes no more
         self._drain_scope: trio.CancelScope | None = None  # of the drainer
@@ -177,8 +191,20 @@ class Connection(AbstractSocket):
         native = link.native()
         if self._options and native is not None:
             for option, value in self._options.items():
-                set_option(native, option, value, None)
+                set_option(native, option, value, link.peer_address())
+        self._pending = True
         self._adopt(link, Input.ADOPTED)
+        self._missed = ()
+
+    def _taken(self) -> None:
+        # Until now it was read ahead only if somebody listened to it from its making on, so nothing was told to nobody.
+        self._pending = False
+        self._update_watcher()
+
+    def _post(self, event: Event) -> None:
+        if self._pending and not isinstance(event, Nudge):
+            self._missed = (*self._missed, event)
+        super()._post(event)
 
     def _forget(self) -> None:
         """Nothing of an earlier connection holds any more."""
@@ -187,7 +213,9 @@ class Connection(AbstractSocket):
         self._drop_unread()
         self._failure = None
         self._error, self._error_string = None, ""
+        self._missed = ()
         self._peer_finished = self._ends_itself = self._finish_told = self._send_finished = False
+        self._full_told = False
 
     def _entered(self) -> None:
         if self._offered is not None:
@@ -209,8 +237,14 @@ class Connection(AbstractSocket):
         size = self._read_buffer_size
         return size - self._read_buffer.held if size else BLOCK_SIZE
 
-    def _pull(self, wanted: int, *, bounded: bool = True) -> None:
-        """Take what the system already holds into the buffer, until ``wanted`` bytes are there or it is full."""
+    def _pull(self, wanted: int, *, bounded: bool = True, ahead: bool = False) -> None:
+        """Take what the system already holds into the buffer, until ``wanted`` bytes are there or it is full.
+
+        Args:
+          ahead: Nobody has asked for them, as far as a call can tell.
+        """
+        if not ahead and len(self._read_buffer) - self._read_buffer.ahead < wanted:
+            self._ask()
         link = self._link
         if link is None or self._peer_finished or self._machine.state is not CONNECTED:
             return
@@ -227,15 +261,42 @@ class Connection(AbstractSocket):
                 return
             if data is None:
                 return
-            self._absorb(data)
+            self._absorb(data, ahead=ahead)
             if len(data) < room:
                 return
 
-    def _absorb(self, data: bytes) -> None:
+    # Bytes are seen once a read or wait_for_ready_read has returned after they came.  A call that the buffer answers
+    # does not look at the system, so those that wait there are none that came.  The same bytes may be in the buffer
+    # already if somebody watches; so that this changes nothing they are marked, as long as no call has asked for more
+    # than is in front of them.
+
+    def _ask(self) -> None:
+        """A call has asked for more than what is in front of the bytes that were read ahead."""
+        if self._read_buffer.ahead:
+            self._read_buffer.ahead = 0
+            self._unseen = True
+
+    def _saw(self) -> None:
+        """A read returns.  It has seen all that had come, and what was read ahead if it took any of that."""
+        self._unseen = False
+        buffer = self._read_buffer
+        if buffer.ahead > len(buffer):
+            buffer.ahead = 0
+
+    def _has_unseen(self) -> bool:
+        buffer = self._read_buffer
+        return buffer.ahead > 0 or (self._unseen and len(buffer) > 0)
+
+    def _absorb(self, data: bytes, *, ahead: bool = False) -> None:
         """What a link gave goes into the buffer; ``b""`` is the peer's end."""
         if data:
-            self._read_buffer.append(data)
-            self._unseen = True
+            buffer = self._read_buffer
+            buffer.append(data)
+            self._full_told = False
+            if ahead:
+                buffer.ahead += len(data)
+            else:
+                self._unseen, buffer.ahead = True, 0
             if self._subscriptions:
                 self._post(READY_READ)
             self._changed()
@@ -275,6 +336,8 @@ class Connection(AbstractSocket):
         link = self._link
         if link is None or self._machine.state is not CONNECTED:
             self._refuse("receive")
+        if isinstance(link, TimedLink) and self._read_buffer.held:
+            link.ask()
         if self._watcher_waits:
             await self._park()
             self._check_same(generation, "receive")
@@ -301,6 +364,8 @@ class Connection(AbstractSocket):
             await self._wait_changed()
         finally:
             self._parked = False
+            if isinstance(self._link, TimedLink):
+                self._link.leave()
 
     async def _receive(self, link: Link, max_bytes: int | None) -> bytes | None:
         """Wait for bytes on ``link``; ``b""`` at the peer's end.  Cancelled: nothing was taken.
@@ -327,13 +392,38 @@ class Connection(AbstractSocket):
         self._look_at_parent()
         self._update_watcher()
 
+    def _tell_what_is_so(self, subscription: Subscription[Any]) -> None:
+        if self._has_unseen():
+            subscription.post(READY_READ)
+        if self._missed and not self._pending:
+            missed, self._missed = self._missed, ()
+            for event in missed:
+                subscription.post(event)
+        self._pull(len(self._read_buffer) + 1, ahead=True)
+
+    def _listener_waits(self, subscription: Subscription[Any]) -> None:
+        """The buffer is full, and who looks at what comes has taken nothing: no more can come, so tell that, once."""
+        if self._full_told or self._room() > 0 or self._receiving or self._peer_finished:
+            return
+        if self._machine.state is not CONNECTED or not subscription.wants(READY_READ):
+            return
+        if any(other.is_busy() and other.wants(READY_READ) for other in self._subscriptions):
+            return  # it may still take some
+        self._full_told = True
+        self._set_error(ErrorKind.LIMIT_EXCEEDED, self._full())
+        self._tell(ErrorOccurred)
+
+    def _full(self) -> str:
+        return f"the read buffer is full: {self._read_buffer_size} bytes"
+
     def _watch_end(self, more: int) -> None:
         self._watching += more
         self._update_watcher()
 
     def _update_watcher(self) -> None:
         """Start the watcher if somebody wants to know sooner, stop it if nobody does."""
-        wanted = bool(self._subscriptions) or self._watching > 0 or not self._half_open
+        wanted = bool(self._subscriptions) or self._watching > 0 or not (self._half_open or self._pending)
+        wanted = wanted and not self._orphaned
         usable = self._link is not None and self._machine.state is CONNECTED and not self._peer_finished
         if self._watch_scope is not None:
             if not (wanted and usable):
@@ -363,12 +453,17 @@ class Connection(AbstractSocket):
                     finally:
                         self._watcher_waits = False
                     # The room may have changed meanwhile, so this takes what there is under the rules of any sync verb.
-                    self._pull(len(self._read_buffer) + 1)
+                    self._pull(len(self._read_buffer) + 1, ahead=True)
         except ENDS as exc:
             self._link_failed(link, exc, Input.READ_FAILED)
+        except trio.Cancelled:
+            # The parent nursery is cancelled.  A shielded task may still say goodbye, as it may where nobody watches;
+            # the socket is closed once the nursery has ended, and who listens must hear of that.
+            assert self._parent is not None
+            self._orphaned = True
+            at_end_of(self._parent, self._in_scope)
+            raise
         except BaseException:
-            # The parent nursery is cancelled, and the socket closed once it has ended: who listens must hear of it now,
-            # for there is no later.
             self._close()
             raise
         finally:
@@ -382,6 +477,8 @@ class Connection(AbstractSocket):
     def _start_drainer(self) -> None:
         link = self._link
         if self._drain_scope is None and link is not None:
+            if isinstance(link, TimedLink):
+                link.queue()
             self._drain_scope = self._own_scope()
             self._start(self._drain, link, self._drain_scope)
 
@@ -570,11 +667,21 @@ class Connection(AbstractSocket):
             self._drop_attempt(Input.ABORT, reset=reset)
         elif self._link is not None:
             self._generation.aborted = True
+            if not self._queue and not reset:
+                self._empty(self._link)
             self._end_link(Input.ABORT, reset=reset)
         elif self._bound is not None:
             self._machine.feed(Input.ABORT, self._tell)
             self._unbind()
         self._changed()
+
+    def _empty(self, link: Link) -> None:
+        """Take what the system holds unread, for which it would reset; a watcher would have taken it before."""
+        native, taken = link.native(), 0
+        with contextlib.suppress(OSError):
+            most = BLOCK_SIZE if native is None else native.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            while taken < most and (data := link.try_receive(BLOCK_SIZE)):
+                taken += len(data)
 
     def _take_offered(self) -> None:
         """The end may come before the block is entered."""

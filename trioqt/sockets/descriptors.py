@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import select
 import socket
+from collections.abc import Sequence
 from typing import cast
 
 from trioqt.core.errors import ErrorKind, SocketError, reason_of
 from trioqt.core.socket_state import SocketState
 from trioqt.links.base import Sockaddr
-from trioqt.links.native import KernelSocket
+from trioqt.links.native import KernelSocket, set_where_possible
 
 __all__ = ["open_connection", "open_listener"]
 
@@ -75,8 +76,14 @@ def _is_connected(sock: socket.socket) -> bool:
     return True
 
 
-def open_listener(descriptor: int) -> KernelSocket:
-    """The listening socket that ``descriptor`` is.  Raises: SocketError; the descriptor stays open."""
+def open_listener(descriptor: int, inherited: Sequence[tuple[int, int, int]] = ()) -> KernelSocket:
+    """The listening socket that ``descriptor`` is.
+
+    Args:
+      inherited: Options for what is accepted there, where the system has them.
+
+    Raises: SocketError; the descriptor stays open.
+    """
     attempted = f"cannot listen on descriptor {descriptor}"
     try:
         sock = _socket_of(descriptor)
@@ -88,6 +95,7 @@ def open_listener(descriptor: int) -> KernelSocket:
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise OSError(errno.EINVAL, "it does not listen")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits it
+        set_where_possible(sock, inherited)
     except OSError as exc:
         sock.detach()
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc

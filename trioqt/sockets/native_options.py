@@ -7,10 +7,10 @@ import socket
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
-from trioqt.core.options import OptionSpec, SocketOption, option_for
+from trioqt.core.options import KEEP_ALIVE_FIGURES, OptionSpec, SocketOption, option_for
 from trioqt.links.base import NativeSocket, Sockaddr
 
-__all__ = ["read_option", "set_option", "unsupported"]
+__all__ = ["fit_user_timeout", "read_option", "set_option", "unsupported"]
 
 # What trio or a link has.
 System = NativeSocket | trio.socket.SocketType
@@ -32,6 +32,17 @@ def read_option(sock: System, option: SocketOption, peer: Sockaddr | None) -> in
         return spec.from_system(sock.getsockopt(spec.level, spec.number))
     except OSError as exc:
         raise _error(f"cannot read {option.name}", exc) from exc
+
+
+def fit_user_timeout(sock: NativeSocket) -> None:
+    """If its server gave ``sock`` a TCP_USER_TIMEOUT, make that as long as its keep-alive options say.
+
+    Linux ends a silent connection by it, and no more by their count (tcp_keepalive_timer() in net/ipv4/tcp_timer.c).
+    """
+    number = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if number is not None and sock.getsockopt(socket.IPPROTO_TCP, number):
+        idle, interval, count = (read_option(sock, option, None) for option in KEEP_ALIVE_FIGURES)
+        sock.setsockopt(socket.IPPROTO_TCP, number, (idle + interval * count) * 1000)
 
 
 def unsupported(option: SocketOption) -> SocketError:

@@ -28,13 +28,14 @@ class PendingConnections(EventSource, Generic[SocketT]):
 
     __slots__ = (
         "_closed",
+        "_ends_when_taken",
         "_full",
         "_lot",
         "_max_pending",
         "_paused",
         "_pending",
         "_stopped",
-        "_taking",
+        "_taker",
     )
 
     def __init__(self) -> None:
@@ -43,8 +44,9 @@ class PendingConnections(EventSource, Generic[SocketT]):
         self._max_pending = MAX_PENDING_CONNECTIONS
         self._full = False  # as many are pending as may be, and none has been taken since
         self._paused = False
-        self._taking = False  # a task is in accept() or serve()
+        self._taker: trio.Event | None = None  # the `_stopped` of who is in accept() or serve()
         self._stopped: trio.Event | None = None  # set when this listen() ends; None: it never listened
+        self._ends_when_taken = False  # it listens no more, and ends when those that are pending have been taken
         self._closed = False
         self._lot = trio.lowlevel.ParkingLot()  # of all who wait for a connection, for room, or for the end
 
@@ -64,7 +66,7 @@ class PendingConnections(EventSource, Generic[SocketT]):
             await self._until_pending(stopped, "accept")
             return self._take()
         finally:
-            self._taking = False
+            self._end_taking(stopped)
 
     def __aiter__(self) -> AsyncIterator[SocketT]:
         return _Connections(self)
@@ -130,21 +132,29 @@ class PendingConnections(EventSource, Generic[SocketT]):
     def _take(self) -> SocketT:
         sock = self._pending.popleft()
         self._full = False
+        if not self._pending and self._ends_when_taken and self._stopped is not None:
+            self._stopped.set()
         self._lot.unpark_all()
+        sock._taken()
         return sock
 
     async def _until_pending(self, stopped: trio.Event, attempted: str) -> None:
-        while not self._pending and not stopped.is_set():
+        while not stopped.is_set():  # what is pending after that belongs to a later listen()
+            if self._pending:
+                return
             await self._lot.park()
-        if stopped.is_set():  # also if it listens again by now
-            raise trio.ClosedResourceError(f"cannot {attempted}: the server has stopped listening")
+        raise trio.ClosedResourceError(f"cannot {attempted}: the server has stopped listening")
 
     def _begin_taking(self, attempted: str) -> trio.Event:
         stopped = self._check_listening(attempted)
-        if self._taking:
+        if self._taker is stopped:
             raise trio.BusyResourceError("another task accepts or serves on this server")
-        self._taking = True
+        self._taker = stopped
         return stopped
+
+    def _end_taking(self, stopped: trio.Event) -> None:
+        if self._taker is stopped:
+            self._taker = None
 
     def _check_listening(self, attempted: str) -> trio.Event:
         """The event that will tell the end of this listening."""

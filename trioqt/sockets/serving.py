@@ -1,102 +1,311 @@
-"""What ``serve`` gives a connection: a task with its handler, and the judgement how that ended.
+"""Serving and draining: connections go to handlers, and a server stops without losing what it has taken on.
 
-Of the server it needs no more than who listens to its events.
+How connections come is the server's business; what becomes of one in its handler is that of ``service.py``.
 """
 
 from __future__ import annotations
 
-import contextvars
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Generic, Self, TypeVar
 
+import attrs
 import trio
 
-from trioqt.core.addresses import HostAddress, from_sockaddr
-from trioqt.core.errors import ErrorKind, SocketError
-from trioqt.core.events import ConnectionFinished
-from trioqt.links.base import Sockaddr
-from trioqt.links.interrupts import await_interruptible, protected
-from trioqt.sockets.abstract_socket import AbstractSocket
-from trioqt.sockets.subscription import EventSource
+from trioqt.core.errors import raise_bare
+from trioqt.core.events import Draining
+from trioqt.core.socket_state import SocketState
+from trioqt.links.interrupts import protected
+from trioqt.sockets.arguments import check_handler, check_seconds
+from trioqt.sockets.connection import Connection
+from trioqt.sockets.pending_connections import PendingConnections
+from trioqt.sockets.service import Service
+from trioqt.sockets.trouble_log import TroubleLog
 
-__all__ = ["Service"]
+__all__ = ["HARD_LIMIT", "DrainReport", "Serving"]
 
-SocketT = TypeVar("SocketT", bound=AbstractSocket)
+SocketT = TypeVar("SocketT", bound=Connection)
 
-logger: logging.Logger = logging.getLogger("trioqt.server")
+# How long ``drain`` waits, after it has cut what was left, for handlers that shield themselves, in seconds.
+HARD_LIMIT = 1.0
+
+DRAINING = Draining()
+
+
+@attrs.frozen
+class DrainReport:
+    """What became of the connections that a draining server had."""
+
+    finished: int
+    """They ended by themselves, within the grace."""
+    cancelled: int
+    """They were cut when it was over; their peers saw a reset."""
 
 
 @protected
-class Service(Generic[SocketT]):
-    """One call of ``serve``: what each connection gets."""
+@attrs.define(eq=False)
+class _Drain:
+    """One draining, whoever waits for it."""
 
-    def __init__(
+    deadline: float
+    finished: int = 0
+    cancelled: int | None = None  # from the cut on
+    waiting: int = 0  # tasks in drain()
+    is_over: bool = False
+    callers: set[trio.lowlevel.Task] = attrs.field(factory=set)  # handlers that have called drain() themselves
+
+    def report(self) -> DrainReport:
+        return DrainReport(self.finished, self.cancelled or 0)
+
+
+@protected
+class Serving(PendingConnections[SocketT], Generic[SocketT]):
+    """A server as who hands its connections to handlers sees it."""
+
+    __slots__ = ("_connections", "_drain", "_drain_lot", "_log", "_nursery", "_service", "_services")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Accepted and not ended, in the order they came.  By identity: a user's class may have an equality of its own.
+        self._connections: dict[int, SocketT] = {}
+        self._nursery: trio.Nursery | None = None  # of the server's block
+        self._log: TroubleLog | None = None  # from the block's beginning on
+        self._service: Service[SocketT] | None = None  # while a serve() takes connections
+        self._services: list[Service[SocketT]] = []  # and those that have not ended
+        self._drain: _Drain | None = None  # from the beginning of a drain() until it listens again
+        # Of all who wait for that.  Each handler may have a task that does, so no other news is to wake them.
+        self._drain_lot = trio.lowlevel.ParkingLot()
+
+    # -- what the server below must do ------------------------------------------------------
+
+    def _take_queued(self) -> None:
+        """Accept what the kernel has queued."""
+        raise NotImplementedError
+
+    def _stop_listening(self, *, keep_pending: bool = False) -> None:
+        """Listen no more."""
+        raise NotImplementedError
+
+    # -- serving ----------------------------------------------------------------------------
+
+    async def serve(
         self,
-        server: EventSource,
         handler: Callable[[SocketT], Awaitable[object]],
-        isolate: bool,
-        nursery: trio.Nursery,
+        *,
+        isolate: bool = True,
+        task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        self._server = server
-        self._handler = handler
-        self._isolate = isolate
-        self._nursery = nursery
-        # A handler sees the context variables of whoever serves, not those of the accept task.
-        self._context = contextvars.copy_context()
-        self._name = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', repr(handler))}"
+        """Give each connection a child task that runs ``async with sock: await handler(sock)``.
 
-    def start(self, sock: SocketT) -> None:
-        """Give ``sock`` its task."""
-        self._context.run(self._start, sock)
+        An ``Exception`` out of a handler ends its own connection, by a reset, and no more.  It is told as
+        ``ConnectionFinished``, and logged with the peer's address in the logger ``trioqt.server``: what peers and
+        networks do (``SocketError`` except OPERATION, ``ClosedResourceError``, ``BrokenResourceError``,
+        ``TooSlowError``, a network's ``OSError``, groups of these) at INFO in one line, anything else, a bug, at ERROR
+        with its traceback; at most ten records a minute of each kind.  With ``isolate=False`` a bug goes out of
+        ``serve``, in an ExceptionGroup; trouble of peers and networks never does.  Under ``simulate`` and the pytest
+        plug-in an isolated bug fails the test, unless the test takes it.
+        KeyboardInterrupt, SystemExit and cancellation always go out, bare if nothing else does.
+        Returns after ``close()`` once the last handler is done; ``listen`` and ``serve`` may begin again before.
 
-    def _start(self, sock: SocketT) -> None:
-        self._nursery.start_soon(self._handle, sock, name=self._name)
+        Args:
+          task_status: Told the server, once connections are taken.
 
-    async def _handle(self, sock: SocketT) -> None:
-        # Every open connection holds this frame, so what is seldom needed is elsewhere.
-        peer = sock._peer()
+        Raises:
+          SocketError: OPERATION if the server does not listen.
+          trio.ClosedResourceError: It did, and has stopped.
+          trio.BusyResourceError: Another task accepts or serves.
+          TypeError: ``handler`` is no async function, as far as can be seen before it is called.
+        Cancelled: stops accepting and listening in that step, and cancels every handler.
+        Qt: no counterpart; newConnection with a slot per connection.
+        """
+        check_handler(handler)
+        stopped = self._begin_taking("serve")
         try:
-            async with sock:
-                await await_interruptible(self._handler, sock)
-        except BaseException as exc:
-            if not self._ended(peer, exc):
-                raise
-        else:
-            self._ended(peer, None)
+            async with trio.open_nursery() as handlers:
+                service = Service(self, handler, isolate, handlers)
+                self._service = service
+                self._services.append(service)
+                try:
+                    while self._pending:
+                        service.start(self._take())
+                    self._lot.unpark_all()
+                    task_status.started(self)
+                    await stopped.wait()
+                except BaseException:
+                    if self._stopped is stopped:  # else it listens again already, for another serve()
+                        self._stop_listening()
+                    raise
+                finally:
+                    if self._service is service:
+                        self._service = None
+                    self._end_taking(stopped)
+        except BaseExceptionGroup as group:
+            raise_bare(group)
+        finally:
+            self._end_taking(stopped)
+            self._services = [other for other in self._services if other is not service]
+            self._lot.unpark_all()
+            if self._closed and not self._services and self._log is not None:
+                self._log.end()  # handlers may have outlived the block
 
-    def _ended(self, peer: Sockaddr | None, error: BaseException | None) -> bool:
-        """A handler has ended: tell; was that an end, and not a bug or a cancellation that must go out?"""
-        if self._server._subscriptions:
-            address, port = (HostAddress.NULL, 0) if peer is None else (from_sockaddr(peer), peer[1])
-            self._server._post(ConnectionFinished(address, port, error))
-        if error is None:
-            return True
-        if isinstance(error, Exception):
-            return self._stays_here(error)
-        if isinstance(error, BaseExceptionGroup):
-            # A handler with a nursery of its own may end by cancellation and by other things at once.
-            others, goes_out = error.split(Exception)
-            if others is not None and goes_out is not None and self._stays_here(others):
-                raise goes_out from None
-        return False
+    def _handler_done(self, handler: trio.lowlevel.Task) -> None:
+        """A handler has ended."""
+        drain = self._drain
+        if drain is not None:
+            if handler in drain.callers:
+                drain.callers.remove(handler)
+            else:
+                self._count_finished()
+            self._lot.unpark_all()
 
-    def _stays_here(self, error: Exception) -> bool:
-        if _peer_vanished(error):
-            return True
-        if self._isolate:
-            logger.error("a handler failed", exc_info=error)
-        return self._isolate
+    # -- draining ---------------------------------------------------------------------------
 
+    async def drain(self, grace: float) -> DrainReport:
+        """Stop without losing a request: take what has come, listen no more, let handlers finish, cut what is left.
 
-def _peer_vanished(exc: BaseException) -> bool:
-    """Is this how a handler ends whose peer is gone, or whose connection was ended under it?"""
-    if isinstance(exc, ExceptionGroup):
-        return all(_peer_vanished(inner) for inner in exc.exceptions)
-    if isinstance(exc, SocketError):
-        return exc.kind is not ErrorKind.OPERATION
-    if isinstance(exc, trio.BrokenResourceError):
-        # A stream over the socket: trio's TLS tells so that its client left without a goodbye, or in the handshake.
-        # Without a network error as its cause it is a broken channel, and a bug.
-        return isinstance(exc.__cause__, OSError) and getattr(exc.__cause__, "kind", None) is not ErrorKind.OPERATION
-    return isinstance(exc, trio.ClosedResourceError)
+        In one step it accepts what the kernel has queued (as far as ``max_connections`` allows), stops listening, so
+        that later clients are refused, and tells the handlers: ``is_draining()``, ``wait_for_draining()`` and the event
+        ``Draining``.  Then it waits ``grace`` seconds at most for the handlers, and for connections that have been or
+        can still be taken by ``accept``.  Those left then are cut: their peers see a reset, and their handlers are
+        cancelled.  For handlers that shield themselves it waits one second more.
+
+        Args:
+          grace: In seconds; 0 cuts at once.
+
+        Returns: How many connections finished, and how many were cut.
+
+        Called again: joins the first; the earlier deadline holds.  Called in a handler: that handler is not waited for
+        and not counted; it returns when the others have finished or have been cut, and in the second case the handler
+        has one second to end before it is cancelled too, and they with it.
+        Raises: TypeError, ValueError if ``grace`` is no number of seconds.
+        Cancelled: listens no more, and cuts in that step what is left.
+        Qt: no counterpart.
+        """
+        deadline = trio.current_time() + check_seconds(grace, "grace")
+        drain, begins = self._drain, self._drain is None
+        if drain is None:
+            drain = self._drain = _Drain(deadline)
+        elif deadline < drain.deadline and drain.cancelled is None:
+            drain.deadline = deadline
+        caller = self._handler_above(trio.lowlevel.current_task())
+        if caller is not None:
+            drain.callers.add(caller)
+        drain.waiting += 1
+        try:
+            if begins:
+                self._begin_drain()
+            self._lot.unpark_all()  # there may be an earlier deadline, or one handler less to wait for
+            await trio.lowlevel.checkpoint()
+            await self._until_drained(drain, is_handler=caller is not None)
+        except BaseException:
+            self._cut(drain)
+            raise
+        finally:
+            drain.waiting -= 1
+            drain.is_over = drain.is_over or drain.waiting == 0
+        return drain.report()
+
+    def is_draining(self) -> bool:
+        """Has ``drain`` begun?  So until the server listens again.  Qt: no counterpart."""
+        return self._drain is not None
+
+    async def wait_for_draining(self) -> None:
+        """Wait until ``drain`` has begun; returns at once if it has.
+
+        Raises: trio.ClosedResourceError if the server is closed for good instead.
+        Cancelled: nothing has happened.
+        Qt: no counterpart.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._drain is None:
+            if self._closed:
+                raise trio.ClosedResourceError("cannot wait for draining: the server is closed")
+            await self._drain_lot.park()
+
+    def _begin_drain(self) -> None:
+        self._take_queued()
+        self._stop_listening(keep_pending=True)
+        self._drain_lot.unpark_all()
+        if self._subscriptions:
+            self._post(DRAINING)
+
+    async def _until_drained(self, drain: _Drain, *, is_handler: bool) -> None:
+        while not drain.is_over:
+            if self._is_drained(drain):
+                break
+            if drain.cancelled is not None and is_handler:
+                return  # it is in the way itself: those that were cut are cancelled with it, at the latest
+            with trio.move_on_at(drain.deadline):
+                await self._lot.park()
+            if trio.current_time() >= drain.deadline:
+                if drain.cancelled is not None:
+                    break  # what is left shields itself
+                self._cut(drain)
+        drain.is_over = True
+        self._lot.unpark_all()
+
+    def _is_drained(self, drain: _Drain) -> bool:
+        """Is there none left but the handlers that called it, and connections of theirs?
+
+        Asked whenever one ends, so it must not look at each of the others.
+        """
+        if sum(service.running for service in self._services) > len(drain.callers):
+            return False
+        return next(self._without_handler(), None) is None
+
+    def _without_handler(self) -> Iterator[SocketT]:
+        """Connections that have been taken by ``accept`` or can still be, and have not ended."""
+        for sock in self._connections.values():
+            if sock._handler is None:
+                yield sock
+        for sock in self._pending:
+            if id(sock) not in self._connections and sock.state() is not SocketState.UNCONNECTED:
+                yield sock  # given to add_pending_connection
+
+    def _count_finished(self) -> None:
+        drain = self._drain
+        if drain is not None and not drain.is_over and drain.cancelled is None:
+            drain.finished += 1
+
+    def _cut(self, drain: _Drain) -> None:
+        """End what is left."""
+        if drain.cancelled is not None or drain.is_over:
+            return
+        handlers = sum(service.running for service in self._services) - len(drain.callers)
+        drain.cancelled = handlers + sum(1 for _ in self._without_handler())
+        drain.deadline = trio.current_time() + HARD_LIMIT
+        with contextlib.ExitStack() as stack:  # last in, first out; one that cannot be cut keeps no other alive
+            stack.callback(self._stop_listening)
+            stack.callback(self._cancel_handlers, drain)
+            for sock in self._connections.values():
+                if sock._handler not in drain.callers:
+                    stack.callback(sock.abort, reset=True)
+
+    def _cancel_handlers(self, drain: _Drain) -> None:
+        """Cancel them: now, or once those that called ``drain`` themselves have ended, for they share a nursery."""
+        services = list(self._services)
+        if not drain.callers or self._nursery is None:
+            self._cancel(services)
+            return
+        try:
+            self._nursery.start_soon(self._cancel_after_callers, drain, services)
+        except RuntimeError:  # the server's block has been left
+            self._cancel(services)
+
+    async def _cancel_after_callers(self, drain: _Drain, services: list[Service[SocketT]]) -> None:
+        try:
+            with trio.move_on_at(drain.deadline):
+                while drain.callers:
+                    await self._lot.park()
+        finally:
+            drain.deadline = trio.current_time() + HARD_LIMIT
+            self._cancel(services)
+            self._lot.unpark_all()
+
+    def _cancel(self, services: list[Service[SocketT]]) -> None:
+        for service in services:
+            service.cancel("the server was drained, and its grace is over")
+
+    def _handler_above(self, task: trio.lowlevel.Task) -> trio.lowlevel.Task | None:
+        found = (service.handler_above(task) for service in self._services)
+        return next((handler for handler in found if handler is not None), None)

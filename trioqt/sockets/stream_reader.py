@@ -14,16 +14,11 @@ from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.states import Input
 from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation, is_another_task
+from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_char, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, ENDS, Connection
 
 __all__ = ["StreamReader"]
-
-# How long the buffer may answer a task before others get their turn.  64 answers were as fast as 1,024 (9.3 and 9.2 x
-# raw trio's lines), and eight times as fast as yielding each time; the millisecond is for handlers that are slow
-# between them.
-ANSWERS = 64
-ANSWERS_PERIOD = 0.001
 
 # What one receive_some takes at most if it is not told.  A block is one allocation, which from 128 KiB on is a system
 # call of its own (glibc's M_MMAP_THRESHOLD), header included: 64 KiB gave 1.25 x raw trio in receiving 1 GiB, this
@@ -47,17 +42,24 @@ class StreamReader(Connection):
         take it.  Qt: bytesAvailable().
         """
         self._look_at_parent()
-        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
+        self._pull_some()
         return len(self._read_buffer)
 
     def can_read_line(self) -> bool:
         """Is a whole line there?  Qt: canReadLine()."""
         self._look_at_parent()
+        return self._line_size() > 0
+
+    def _line_size(self) -> int:
         buffer = self._read_buffer
-        if buffer.has_line():
-            return True
-        self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
-        return buffer.has_line()
+        size = buffer.line_size()
+        if size == 0 or size > len(buffer) - buffer.ahead:
+            self._pull_some()
+            size = buffer.line_size()
+        return size
+
+    def _pull_some(self) -> None:
+        self._pull(len(self._read_buffer) + BLOCK_SIZE * BLOCKS_AT_ONCE)
 
     def at_end(self) -> bool:
         """Is nothing there to read now?  More may come.  Qt: atEnd()."""
@@ -65,10 +67,26 @@ class StreamReader(Connection):
         self._pull(1)
         return len(self._read_buffer) == 0
 
+    def peer_has_finished(self) -> bool:
+        """Has the peer's end come, or is the connection lost?  Then no byte will come but those that can be read.
+
+        It looks at what the system holds, as far as the buffer may take it: an end that is behind more unread bytes
+        than that is seen once they are read.  A pool of connections asks before it hands one out again.  False before
+        there was a connection, and after ``abort``.
+
+        Qt: no counterpart; readChannelFinished tells it.
+        """
+        self._look_at_parent()
+        for _ in range(2):  # bytes, and what is behind them
+            self._pull_some()
+        return self._peer_finished or (self._failure is not None and self._generation.connected)
+
     def peek(self, max_bytes: int) -> bytes:
         """Up to ``max_bytes`` that have arrived; they stay.  Qt: peek()."""
         max_bytes = check_size(max_bytes, "max_bytes")
         self._arrived(max_bytes)
+        if max_bytes > len(self._read_buffer) - self._read_buffer.ahead:
+            self._ask()
         self._unseen = False
         return self._read_buffer.peek(max_bytes)
 
@@ -90,21 +108,20 @@ class StreamReader(Connection):
         """Take what has arrived, as ``bytes_available`` counts it.  Qt: readAll()."""
         return self.read(BLOCK_SIZE * BLOCKS_AT_ONCE + len(self._read_buffer))
 
-    def read_line(self, max_bytes: int = 65536) -> bytes:
-        """Take a line with its newline, at most ``max_bytes`` of it; without a newline yet, what there is.
+    def read_line(self, max_bytes: int | None = None) -> bytes:
+        """Take a line with its newline; without a newline yet, what there is.
 
-        See ``can_read_line``.
+        Args:
+          max_bytes: Take no more of it than so much.  None: a line that ``can_read_line`` has seen comes whole.
+
         Qt: readLine().  There, ``readLine(n)`` gives n - 1 bytes, and 0 means no limit.
         """
-        max_bytes = check_size(max_bytes, "max_bytes", least=1)
+        if max_bytes is not None:
+            max_bytes = check_size(max_bytes, "max_bytes", least=1)
         self._look_at_parent()
-        if not self._read_buffer.has_line():
-            self._arrived(max_bytes)
-        line = self._read_buffer.take_through(b"\n", max_bytes)
-        if line is None:
-            return self._take(max_bytes)
-        self._took()
-        return line
+        self._arrived(1)
+        size = self._line_size() or len(self._read_buffer)
+        return self._take(size if max_bytes is None else min(size, max_bytes))
 
     def get_char(self) -> bytes:
         """Take one byte; ``b""`` if none has arrived.  Qt: getChar()."""
@@ -214,7 +231,7 @@ class StreamReader(Connection):
         """How many bytes are there, after a look at the system if ``wanted`` are not."""
         if self._closed or (self._parent is not None and not self._in_scope()):
             raise trio.ClosedResourceError("cannot read: the socket is closed")
-        if len(self._read_buffer) < wanted:
+        if len(self._read_buffer) - self._read_buffer.ahead < wanted:
             self._pull(wanted)
         return len(self._read_buffer)
 
@@ -225,7 +242,7 @@ class StreamReader(Connection):
 
     def _took(self) -> None:
         """Bytes were taken out of the buffer: there is room for the watcher."""
-        self._unseen = False
+        self._saw()
         if self._lot is not None:
             self._lot.unpark_all()
 
@@ -266,7 +283,7 @@ class StreamReader(Connection):
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
-        generation = self._generation
+        generation, owed = self._generation, False
         try:
             if link is not None and not self._read_buffer:
                 # Nothing is buffered and nobody watches: the bytes need not pass through the buffer.
@@ -286,7 +303,7 @@ class StreamReader(Connection):
                     if data is not None:
                         self._came(link, generation, data)
             else:
-                await trio.lowlevel.checkpoint()
+                owed = await self._turn()
             self._check_same(generation, "receive")
             while not self._read_buffer:
                 if self._peer_finished:
@@ -297,6 +314,8 @@ class StreamReader(Connection):
             self._receiving = False
             if self._lot is not None:
                 self._lot.unpark_all()
+            if owed:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def receive_line(self, max_bytes: int = 65536) -> bytes:
         """Wait for a whole line.  After the peer finished: the unended rest, then ``b""``.
@@ -338,9 +357,9 @@ class StreamReader(Connection):
         """
         count = check_size(count, "count")
         self._begin_receiving()
-        generation = self._generation
+        generation, owed = self._generation, False
         try:
-            await self._look()
+            owed = await self._look()
             self._check_same(generation, "receive")
             while len(self._read_buffer) < count:
                 if self._peer_finished:
@@ -351,6 +370,8 @@ class StreamReader(Connection):
             return self._take(count)
         finally:
             self._end_receiving()
+            if owed:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     def lines(self, max_bytes: int = 65536) -> AsyncIterator[bytes]:
         """``receive_line`` again and again, until the peer has finished.
@@ -374,23 +395,27 @@ class StreamReader(Connection):
         Qt: waitForReadyRead().  There, it waits for bytes that arrive during the call.
         """
         self._begin_receiving()
-        generation = self._generation
+        generation, owed = self._generation, False
         try:
-            await trio.lowlevel.checkpoint()
+            owed = await self._turn()
             while self._attempt is not None and self._generation is generation:
                 await self._park()
             self._check_same(generation, "receive")
-            while not (self._unseen and self._read_buffer):
+            while not self._has_unseen():
                 if self._peer_finished:
                     return self._tell_finish() != b""
                 if self._room() <= 0:
-                    message = f"the read buffer is full: {self._read_buffer_size} bytes"
-                    raise SocketError(ErrorKind.LIMIT_EXCEEDED, message)
+                    raise SocketError(ErrorKind.LIMIT_EXCEEDED, self._full())
                 await self._fill(None, generation)
-            self._unseen = False
+            if self._unseen:
+                self._unseen = False
+            else:
+                self._read_buffer.ahead = 0
             return True
         finally:
             self._end_receiving()
+            if owed:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def _receive_through(self, delimiter: bytes, max_bytes: int, *, rest: bool, iterating: bool = False) -> bytes:
         """What ``receive_line`` and ``receive_until`` do, and the steps of ``lines``.
@@ -406,20 +431,22 @@ class StreamReader(Connection):
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
-        buffer, generation = self._read_buffer, self._generation
+        buffer, generation, owed = self._read_buffer, self._generation, False
         try:
-            # _look(), spelled out: this is the path of every line that is there already.
+            # This is the path of every line that is there already.
             self._answers -= 1
             if self._answers > 0 and self._now() < self._answers_until:
                 await trio.lowlevel.checkpoint_if_cancelled()
             else:
-                await trio.lowlevel.checkpoint()
+                owed = await self._turn()
                 self._check_same(generation, "receive")
                 self._refill_answers()
             while True:
                 piece = buffer.take_through(delimiter, max_bytes)
                 if piece is not None:
                     self._unseen = False
+                    if buffer.ahead:
+                        self._saw()
                     return piece
                 if len(buffer) >= max_bytes:
                     message = f"{max_bytes} bytes arrived without {delimiter!r}"
@@ -438,6 +465,8 @@ class StreamReader(Connection):
             self._receiving = False
             if self._lot is not None:
                 self._lot.unpark_all()
+            if owed:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _begin_receiving(self) -> None:
         self._look_at_parent()
@@ -450,14 +479,23 @@ class StreamReader(Connection):
         if self._lot is not None:
             self._lot.unpark_all()
 
-    async def _look(self) -> None:
-        """Look for cancellation; let other tasks run if the buffer has answered for long enough."""
+    async def _turn(self) -> bool:
+        """Look for cancellation, and let other tasks run, or say that this is owed: see ``_is_idle``."""
+        if self._link is None and self._is_idle():
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return True
+        await trio.lowlevel.checkpoint()
+        return False
+
+    async def _look(self) -> bool:
+        """Look for cancellation; let other tasks run, or owe it, if the buffer has answered for long enough."""
         self._answers -= 1
         if self._answers > 0 and self._now() < self._answers_until:
             await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            await trio.lowlevel.checkpoint()
-            self._refill_answers()
+            return False
+        owed = await self._turn()
+        self._refill_answers()
+        return owed
 
     def _refill_answers(self) -> None:
         # trio's clock, not the processor's: on a mock clock the turns must not depend on the machine's speed.

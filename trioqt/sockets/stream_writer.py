@@ -71,7 +71,8 @@ class StreamWriter(Connection):
             return self._write_early(data)
         queue = self._queue
         sent = 0
-        more = not self._unseen and len(self._read_buffer) > 0  # to be read, so more is likely to be written
+        # To be read, so more is likely to be written.
+        more = not self._unseen and len(self._read_buffer) > self._read_buffer.ahead
         if queue.size:
             if not self._corked and queue.size >= self._write_buffer_size:
                 raise trio.WouldBlock
@@ -156,9 +157,11 @@ class StreamWriter(Connection):
         self._begin_sending()
         try:
             self._uncork()
-            if self._queue or self._link is None:
+            if self._queue or self._attempt is not None:
                 await self._room_to_send(early=True)
                 self.write(data)
+            elif self._link is None:
+                await self._refuse_at_once("send")
             else:
                 # Look for cancellation, send, then let others run, in this order: the peer works on it while they do,
                 # and nothing after the write can raise Cancelled.
@@ -199,13 +202,14 @@ class StreamWriter(Connection):
         Qt: waitForBytesWritten().  There, some bytes are enough, and an empty queue is a failure.
         """
         self._look_at_parent()
+        if self._link is None and self._attempt is None:
+            await self._refuse_at_once("wait for bytes to be written")
         generation = self._generation
-        waited = self._link is not None or self._attempt is not None
         await trio.lowlevel.checkpoint()
         while (self._attempt is not None or self._queue) and self._generation is generation:
             await self._wait_changed()
         # Its bytes may be sent though another attempt has begun meanwhile.
-        if not waited or generation.unsent or not generation.connected:
+        if generation.unsent or not generation.connected:
             self._refuse("wait for bytes to be written", began=generation)
 
     async def send_eof(self) -> None:
@@ -220,6 +224,8 @@ class StreamWriter(Connection):
         """
         self._begin_sending()
         try:
+            if self._machine.state is not CONNECTED:
+                await self._refuse_at_once("finish sending")
             generation = self._generation
             await trio.lowlevel.checkpoint()
             self._check_same(generation, "finish sending")
@@ -228,7 +234,7 @@ class StreamWriter(Connection):
             while True:
                 link = self._link
                 if link is None or self._machine.state is not CONNECTED:
-                    self._refuse("finish sending")
+                    self._refuse("finish sending", began=generation)
                 if not self._queue:
                     break
                 await self._wait_changed()
@@ -262,12 +268,13 @@ class StreamWriter(Connection):
     async def _room_to_send(self, *, early: bool = False) -> None:
         """Wait until the queue has room, and until there is a connection unless ``early``."""
         # It could send when it was called; if that is not so any more later, it is no mistake of the caller's.
+        if not self._takes_bytes():
+            await self._refuse_at_once("send")
         generation = self._generation
-        began = generation if self._takes_bytes() else None
         await trio.lowlevel.checkpoint()
         while True:
             if self._generation is not generation or not self._takes_bytes() or self._send_finished:
-                self._refuse_sending("send", began=began)
+                self._refuse_sending("send", began=generation)
             if len(self._queue) < self._write_buffer_size and (early or self._attempt is None):
                 return
             await self._wait_changed()

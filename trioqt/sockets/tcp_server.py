@@ -10,31 +10,42 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import math
 import operator
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import trio
 
-from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
-from trioqt.core.errors import ErrorKind, SocketError, kind_of, raise_bare, reason_of
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, location
+from trioqt.core.errors import (
+    ErrorKind,
+    SocketError,
+    in_one_line,
+    is_network_trouble,
+    kind_of,
+    raise_bare,
+    reason_of,
+)
 from trioqt.core.events import AcceptError, NewConnection
+from trioqt.core.options import inherited_options
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
-from trioqt.links.connect import look_up
+from trioqt.links.connect import Target, look_up
 from trioqt.links.interrupts import call_interruptible, protected
 from trioqt.links.native import NativeListener
-from trioqt.sockets.arguments import Host, check_host, check_port, check_size, spelled
+from trioqt.sockets.arguments import Host, check_hosts, check_limit, check_port, check_size, spelled
 from trioqt.sockets.descriptors import open_listener
-from trioqt.sockets.pending_connections import PendingConnections
-from trioqt.sockets.serving import Service
+from trioqt.sockets.peer_limit import PeerLimit
+from trioqt.sockets.serving import Serving
+from trioqt.sockets.survived_bugs import tell_bug
 from trioqt.sockets.tcp_socket import TcpSocket
+from trioqt.sockets.time_limits import TimeLimits
+from trioqt.sockets.trouble_log import TroubleLog
 
 __all__ = ["TcpServer"]
 
@@ -69,7 +80,7 @@ NEW_CONNECTION = NewConnection()
 
 
 @protected
-class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
+class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     """Listens for TCP connections.  Qt: QTcpServer.
 
     It is a ``trio.abc.Listener`` (``accept``, ``aclose``).  Use ``serve`` rather than ``trio.serve_listeners``: that
@@ -78,7 +89,8 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
 
     From ``listen()`` on, a task in the server's scope accepts into the pending queue, at most
     ``max_pending_connections``; ``accept`` and ``next_pending_connection`` take from it, and ``serve`` hands
-    connections straight to handlers.  A pending connection counts; a slot is free again when its socket is UNCONNECTED
+    connections straight to handlers.  Nobody watches a pending connection; what its peer did meanwhile is told to who
+    takes it and subscribes.  It counts; a slot is free again when its socket is UNCONNECTED
     or closed.
     While paused or full the kernel's queue fills.
 
@@ -89,43 +101,88 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
 
     Args:
       socket_factory: What makes the socket of an accepted connection: TcpSocket, your subclass, or any callable.
-        (Qt's ``incomingConnection`` override, as a parameter.)  An exception out of it is a bug, and ends the block.
+        (Qt's ``incomingConnection`` override, as a parameter.)  If it fails, or makes something else, that connection
+        is closed, which is told as ``AcceptError`` and logged, and the next one is served.
       max_connections: At this many open connections the server stops accepting until one ends; exact.  None: no limit
         but the system's, which is handled.
+      max_connections_per_peer: How many one address may have open; further ones are reset, which is told as
+        ``AcceptError`` and logged.  An IPv4-mapped address is the same as its IPv4 form.  None: no limit.
+      idle_limit: After so many seconds in which no byte moved in either direction a connection fails with
+        SOCKET_TIMEOUT: the handler's call raises it, it is told as ``ErrorOccurred``, and the peer sees a reset.
+        Whoever works in silence for longer needs a higher one.  None: no limit.
+      stall_limit: The same, but for the time in which a byte is due: bytes are queued that the peer does not take, or a
+        ``receive_...`` or ``wait_for_ready_read`` waits with a part there of what has begun, as half a line.  Who is
+        silent between two messages is idle, and not stalled.  None: no limit.
+      keep_alive: Vanished peers are noticed within 2 minutes: silent ones are asked after 60 s and then every 10 s, and
+        six questions, or 120 s in which they acknowledge nothing or take nothing, end the connection.  Options that
+        the factory's socket has of its own win.
     """
 
     __slots__ = (
         "__weakref__",
         "_address",
-        "_connections",
         "_ended",
         "_entries",
         "_error",
         "_error_string",
         "_factory",
+        "_inherited",
+        "_is_shared",
         "_listeners",
         "_machine",
         "_manager",
         "_max_connections",
-        "_nursery",
+        "_most_connections",
         "_opener",
-        "_next_log",
+        "_peer_limit",
         "_port",
-        "_serve_scope",
-        "_service",
+        "_time_limits",
     )
 
     @overload
     def __init__(
-        self: TcpServer[TcpSocket], socket_factory: None = None, *, max_connections: int | None = None
+        self: TcpServer[TcpSocket],
+        socket_factory: None = None,
+        *,
+        max_connections: int | None = None,
+        max_connections_per_peer: int | None = None,
+        idle_limit: float | None = None,
+        stall_limit: float | None = None,
+        keep_alive: bool = True,
     ) -> None: ...
     @overload
-    def __init__(self, socket_factory: Callable[[], SocketT], *, max_connections: int | None = None) -> None: ...
-    def __init__(self, socket_factory: Any = None, *, max_connections: int | None = None) -> None:
+    def __init__(
+        self,
+        socket_factory: Callable[[], SocketT],
+        *,
+        max_connections: int | None = None,
+        max_connections_per_peer: int | None = None,
+        idle_limit: float | None = None,
+        stall_limit: float | None = None,
+        keep_alive: bool = True,
+    ) -> None: ...
+    def __init__(
+        self,
+        socket_factory: Any = None,
+        *,
+        max_connections: int | None = None,
+        max_connections_per_peer: int | None = None,
+        idle_limit: float | None = None,
+        stall_limit: float | None = None,
+        keep_alive: bool = True,
+    ) -> None:
         if socket_factory is not None and not callable(socket_factory):
             raise TypeError(f"a socket factory is callable, not {type(socket_factory).__name__}")
         if max_connections is not None:
             max_connections = check_size(max_connections, "max_connections", least=1)
+        self._peer_limit: PeerLimit | None = None
+        if max_connections_per_peer is not None:
+            most = check_size(max_connections_per_peer, "max_connections_per_peer", least=1)
+            self._peer_limit = PeerLimit(most)
+        idle_limit, stall_limit = check_limit(idle_limit, "idle_limit"), check_limit(stall_limit, "stall_limit")
+        has_time_limits = idle_limit is not None or stall_limit is not None
+        self._time_limits = TimeLimits(idle_limit, stall_limit) if has_time_limits else None
+        self._inherited = inherited_options(keep_alive=bool(keep_alive))
         super().__init__()
         self._factory: Callable[[], Any] = TcpSocket if socket_factory is None else socket_factory
         self._max_connections = max_connections
@@ -133,15 +190,12 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         self._error: ErrorKind | None = None
         self._error_string = ""
         self._listeners: dict[ListenerLink, trio.CancelScope] = {}  # each with the scope of its accept task
+        self._is_shared = False  # another process may have the same listening socket
         self._address = HostAddress.NULL
         self._port = 0
-        self._connections: dict[SocketT, None] = {}  # accepted and not ended, in the order they came
+        self._most_connections = 0  # that there have been at one time
         # Those that have ended: one may be connected elsewhere, or still be listened to, and ends with our block too.
-        self._ended: weakref.WeakSet[SocketT] = weakref.WeakSet()
-        self._service: Service[SocketT] | None = None  # while serve() takes connections
-        self._serve_scope: trio.CancelScope | None = None  # of serve() and its handlers
-        self._next_log = -math.inf
-        self._nursery: trio.Nursery | None = None  # of the server's block
+        self._ended: weakref.WeakValueDictionary[int, SocketT] = weakref.WeakValueDictionary()
         self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._opener: trio.lowlevel.Task | None = None  # who opened the nursery, and must close it
         self._entries = 0  # of the opener
@@ -158,6 +212,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         if self._nursery is None:
             self._manager = trio.open_nursery()
             self._nursery = await self._manager.__aenter__()
+            self._log = TroubleLog(logger, self._nursery)
             self._opener = trio.lowlevel.current_task()
         if self._opener is trio.lowlevel.current_task():
             self._entries += 1
@@ -168,7 +223,7 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
     ) -> None:
         """Stop listening, cancel ``serve`` with its handlers, abort what is still open.
 
-        The body's exception goes out as it is.  (A bug in ``socket_factory``, or in trioqt, arrives in a group.)
+        The body's exception goes out as it is.  (A bug in trioqt is the one thing that arrives in a group.)
         Cancelled: all the same.
         """
         outermost = False
@@ -187,54 +242,68 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
             if exc_type is None:
                 await trio.lowlevel.checkpoint()
         finally:
-            self._shut()
-            if self._serve_scope is not None:
-                self._serve_scope.cancel(reason="the server's block is left")
-            for sock in (*self._connections, *self._ended):
-                sock._close()
-            self._end_events()
-            # Cancelled, shielded and told of no exception, for the reasons given in AbstractSocket._end_nursery.
-            nursery.cancel_scope.cancel(reason="the server's block is left")
-            nursery.cancel_scope.shield = True
             try:
-                await manager.__aexit__(None, None, None)
-            except BaseExceptionGroup as group:
-                raise_bare(group)
+                self._end_all()
+            finally:
+                # Cancelled, shielded and told of no exception, for the reasons given in AbstractSocket._end_nursery.
+                nursery.cancel_scope.cancel(reason="the server's block is left")
+                nursery.cancel_scope.shield = True
+                try:
+                    await manager.__aexit__(None, None, None)
+                except BaseExceptionGroup as group:
+                    raise_bare(group)
+
+    def _end_all(self) -> None:
+        """End everything that belongs to the block.  What goes wrong with one thing keeps none of the others open."""
+        with contextlib.ExitStack() as stack:
+            if self._log is not None:
+                stack.callback(self._log.end)
+            stack.callback(self._end_events)
+            for sock in (*self._connections.values(), *self._ended.values()):
+                stack.callback(sock._close)
+            for service in self._services:
+                stack.callback(service.cancel, "the server's block is left")
+            stack.callback(self._shut)
 
     # -- listening --------------------------------------------------------------------------
 
-    async def listen(self, host: Host = HostAddress.ANY, port: int = 0, *, backlog: int | None = None) -> None:
+    async def listen(
+        self,
+        host: Host | Sequence[Host] = HostAddress.ANY,
+        port: int = 0,
+        *,
+        backlog: int | None = None,
+        reuse_port: bool = False,
+    ) -> None:
         """Begin to listen, on every interface if not told otherwise (one port for IPv4 and IPv6).
 
         Args:
-          host: An address, a name (all its addresses, with one port), or ``HostAddress.ANY``.
+          host: An address, a name (all its addresses), ``HostAddress.ANY``, or several of these; all with one port.
           port: 0 lets the system choose; ``server_port()`` tells.
           backlog: How many connections the kernel may queue; None: as many as the system allows.
+          reuse_port: Other sockets of this user that ask for it too, in this process or another, may listen there as
+            well, and the system shares the clients out (SO_REUSEPORT).
 
         Raises:
-          SocketError: ADDRESS_IN_USE, SOCKET_ACCESS, SOCKET_ADDRESS_NOT_AVAILABLE, HOST_NOT_FOUND, ...; OPERATION if it
-            listens already, or is not entered.
+          SocketError: ADDRESS_IN_USE, SOCKET_ACCESS, SOCKET_ADDRESS_NOT_AVAILABLE, HOST_NOT_FOUND, ...;
+            UNSUPPORTED_SOCKET_OPERATION if ``host`` is empty or null, or the system has no ``reuse_port``; OPERATION if
+            it listens already, drains, or is not entered.
           trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block.
         Cancelled: it does not listen.
         Qt: listen().
         """
-        host, port = check_host(host), check_port(port)
-        backlog = BACKLOG if backlog is None else min(check_size(backlog, "backlog"), BACKLOG)
+        hosts, port = check_hosts(host), check_port(port)
+        backlog = BACKLOG if backlog is None else min(check_size(backlog, "backlog", least=0), BACKLOG)
         self._check_can_listen()
         try:
-            if host == HostAddress.NULL:
-                raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is no address to listen on")
-            dual_stack = host == HostAddress.ANY
-            targets = [any_target(port)] if dual_stack else await look_up(host, port, NetworkLayerProtocol.ANY_IP)
-            listeners = await listen_on(targets, backlog, dual_stack=dual_stack)
+            targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
+            listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), inherited=self._inherited)
         except (OSError, UnicodeError) as exc:
-            kind, message = (
-                kind_of(exc),
-                f"cannot listen on {spelled(host) or 'no address'} port {port}: {reason_of(exc)}",
-            )
+            where = ", ".join(spelled(each) or "no address" for each in hosts)
+            kind, message = kind_of(exc), f"cannot listen on {where} port {port}: {reason_of(exc)}"
             self._error, self._error_string = kind, message
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
-        self._begin(listeners, host if isinstance(host, HostAddress) else None)
+        self._begin(listeners, HostAddress.ANY if hosts[0] == HostAddress.ANY else None)
 
     def set_socket_descriptor(self, descriptor: int) -> None:
         """Listen on an open listening socket (systemd, a parent process).  It is the server's from now on.
@@ -248,11 +317,11 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         descriptor = operator.index(descriptor)
         self._check_can_listen()
         try:
-            sock = open_listener(descriptor)
+            sock = open_listener(descriptor, self._inherited)
         except SocketError as error:
             self._error, self._error_string = error.kind, error.message
             raise
-        self._begin([NativeListener(sock)], None)
+        self._begin([NativeListener(sock)], None, is_shared=True)
 
     def _check_can_listen(self) -> None:
         if self._closed:
@@ -261,8 +330,10 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
             raise SocketError(ErrorKind.OPERATION, "cannot listen outside of the server's `async with` block")
         if not self._machine.allows(Input.LISTEN):
             raise SocketError(ErrorKind.OPERATION, "cannot listen while listening")
+        if self._drain is not None and not self._drain.is_over:
+            raise SocketError(ErrorKind.OPERATION, "cannot listen while draining")
 
-    def _begin(self, listeners: list[NativeListener], address: HostAddress | None) -> None:
+    def _begin(self, listeners: list[NativeListener], address: HostAddress | None, *, is_shared: bool = False) -> None:
         try:
             self._check_can_listen()  # another task may have been faster
         except BaseException:
@@ -271,9 +342,12 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
             raise
         assert self._nursery is not None
         self._machine.feed(Input.LISTEN, _tell_nobody)
+        if self._stopped is not None:
+            self._stopped.set()  # a connection that nobody took has kept it from that
         self._stopped = trio.Event()
+        self._drain, self._ends_when_taken, self._is_shared = None, False, is_shared
         sockaddr = listeners[0].local_address()
-        self._address = HostAddress.ANY if address == HostAddress.ANY else from_sockaddr(sockaddr)
+        self._address = from_sockaddr(sockaddr) if address is None else address
         self._port = sockaddr[1]
         for listener in listeners:
             # Shielded for the same reason as a socket's tasks: a shielded body may still want to be served.
@@ -295,22 +369,29 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
 
     def _shut(self) -> None:
         self._closed = True
+        self._drain_lot.unpark_all()
         self._stop_listening()
 
-    def _stop_listening(self) -> None:
+    def _stop_listening(self, *, keep_pending: bool = False) -> None:
         self._machine.feed(Input.ABORT, _tell_nobody)
         listeners, self._listeners = self._listeners, {}
-        for listener, scope in listeners.items():
-            listener.close()
-            scope.cancel(reason="the server stopped listening")
         self._address, self._port = HostAddress.NULL, 0
         self._service = None
-        if self._stopped is not None:
-            self._stopped.set()
         self._full = self._paused = False
-        while self._pending:
-            self._pending.popleft()._close()
+        self._ends_when_taken = keep_pending
+        pending: list[SocketT] = []
+        if not keep_pending:
+            pending.extend(self._pending)
+            self._pending.clear()
+        if self._stopped is not None and not self._pending:
+            self._stopped.set()
         self._lot.unpark_all()
+        with contextlib.ExitStack() as stack:  # one that cannot be closed does not keep the others open
+            for sock in reversed(pending):
+                stack.callback(sock._close)
+            for listener, scope in listeners.items():
+                scope.cancel(reason="the server stopped listening")
+                stack.callback(listener.close)
 
     # -- accepting --------------------------------------------------------------------------
 
@@ -339,32 +420,95 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
                     await trio.lowlevel.checkpoint()
 
     def _has_room(self) -> bool:
-        if self._paused or (self._max_connections is not None and len(self._connections) >= self._max_connections):
+        if self._paused or self._is_at_most():
             return False
         return self._service is not None or not (self._full or len(self._pending) >= self._max_pending)
 
+    def _is_at_most(self) -> bool:
+        """Are there as many connections as there may be?"""
+        return self._max_connections is not None and len(self._connections) >= self._max_connections
+
+    def _take_queued(self) -> None:
+        for listener in list(self._listeners):
+            self._empty_queue(listener)
+            if not self._is_shared and listener in self._listeners and listener.ignore_newcomers():
+                self._empty_queue(listener)  # of those whose handshake was under way
+
+    def _empty_queue(self, listener: ListenerLink) -> None:
+        # No peer can keep us here for longer than the longest queue that a kernel has.
+        for _ in range(BACKLOG):
+            if self._is_at_most() or listener not in self._listeners:
+                return
+            try:
+                link, peer = listener.try_accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno not in ENDED_BEFORE_ACCEPT:
+                    self._note_accept_error(kind_of(exc), f"cannot accept: {reason_of(exc)}")
+                    return
+            else:
+                self._admit(link, peer)
+
     def _admit(self, link: Link, peer: Sockaddr) -> None:
-        """An accepted connection becomes a socket with an owner."""
-        try:
-            # What is a caller's can be interrupted, and that ends the block.
-            made = TcpSocket() if self._factory is TcpSocket else call_interruptible(self._factory)
-            if not isinstance(made, TcpSocket) or made.state() is not SocketState.UNCONNECTED or made._home is not None:
-                raise TypeError(f"a socket factory must make new TcpSockets without a parent, not {made!r}")
-            sock = cast("SocketT", made)
-            assert self._nursery is not None
-            sock._accepted(link, self._nursery, self)
-        except BaseException:
+        """An accepted connection becomes a socket with an owner; if it cannot, that ends it and no more."""
+        assert self._nursery is not None
+        if self._peer_limit is not None and self._peer_limit.is_reached(peer[0]):
             link.close(reset=True)
-            raise
-        self._connections[sock] = None
+            self._refused(self._peer_limit, peer)
+            return
+        if self._time_limits is not None:
+            link = self._time_limits.timed(link)
+        sock: SocketT | None = None
+        try:
+            sock = self._make_socket()
+            self._connections[id(sock)] = sock  # before it begins: it may end in doing so
+            sock._accepted(link, self._nursery, self)
+        except BaseException as exc:
+            if sock is not None:
+                self._connections.pop(id(sock), None)
+            # In order: a reset may come before the peer has seen that it is connected, which then looks like a network
+            # that is broken.  Nothing has been said that it could take for an answer.
+            link.close()
+            if not isinstance(exc, Exception):
+                raise
+            self._cannot_take(peer, exc)
+            return
+        self._most_connections = max(self._most_connections, len(self._connections))
+        if id(sock) in self._connections:  # else it has ended already
+            if self._peer_limit is not None:
+                self._peer_limit.count(sock, peer[0])
+            if self._time_limits is not None:
+                self._time_limits.watch(sock, self._nursery)
         if self._machine.state is SocketState.LISTENING:
             self._give(sock)
         else:
             sock._close()  # the factory has closed the server
 
+    def _make_socket(self) -> SocketT:
+        # What is a caller's can be interrupted, and that ends the block.
+        made = TcpSocket() if self._factory is TcpSocket else call_interruptible(self._factory)
+        is_socket = isinstance(made, TcpSocket)
+        if not is_socket or made._closed or made._home is not None or made.state() is not SocketState.UNCONNECTED:
+            raise TypeError(f"a socket factory must make new TcpSockets without a parent, not {made!r}")
+        return cast("SocketT", made)
+
+    def _cannot_take(self, peer: Sockaddr, exc: Exception) -> None:
+        """The factory failed, or the system refused an option of the new socket."""
+        where = location(from_sockaddr(peer), peer[1])
+        message = f"cannot take the connection from {where}: {in_one_line(exc)}"
+        assert self._log is not None
+        self._note_accept_error(kind_of(exc), message)
+        if isinstance(exc, SocketError) or is_network_trouble(exc):
+            self._log.tell(("refused", kind_of(exc)), logging.WARNING, message)
+        else:
+            self._log.tell(("factory", type(exc)), logging.ERROR, message, exc=exc)
+            tell_bug(exc)
+
     def _give(self, sock: SocketT) -> None:
         """To a handler if there are any, else to the pending queue."""
         if self._service is not None:
+            sock._taken()
             self._service.start(sock)
         else:
             self._pending.append(sock)
@@ -373,75 +517,48 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         if self._subscriptions:
             self._post(NEW_CONNECTION)
 
+    def _fact_limit(self) -> int:
+        # They may all end in one step, while handlers of as many that have ended before are still at work.
+        return max(super()._fact_limit(), 2 * self._most_connections)
+
     def _forget(self, sock: Any) -> None:
         """A connection has ended: its slot is free."""
-        del self._connections[sock]
-        self._ended.add(sock)
+        if self._connections.pop(id(sock), None) is None:
+            return  # it ended before it was in the books
+        self._ended[id(sock)] = sock
+        if sock._handler is None:
+            self._count_finished()
+        if self._peer_limit is not None:
+            self._peer_limit.forget(sock)
+        if self._time_limits is not None:
+            self._time_limits.forget(sock)
         self._lot.unpark_all()
+
+    def _refused(self, limit: PeerLimit, peer: Sockaddr) -> None:
+        address = from_sockaddr(peer)
+        message = f"refused a connection from {location(address, peer[1])}, which has {limit.most:,} already"
+        if self._subscriptions:
+            self._post(AcceptError(ErrorKind.LIMIT_EXCEEDED, message))
+        assert self._log is not None
+        self._log.tell("refused for its address", logging.WARNING, message)
 
     async def _accept_failed(self, exc: OSError) -> None:
         if exc.errno in ENDED_BEFORE_ACCEPT:
             await trio.lowlevel.checkpoint()
             return
         kind, message = kind_of(exc), f"cannot accept: {reason_of(exc)}"
+        self._note_accept_error(kind, message)
+        assert self._log is not None
+        again = f"{message}; trying again every {ACCEPT_PAUSE:g} s"
+        self._log.tell(("accept", kind), logging.WARNING, again, spacing=1.0)  # one a second tells as much as ten
+        await trio.sleep(ACCEPT_PAUSE)
+
+    def _note_accept_error(self, kind: ErrorKind, message: str) -> None:
         self._error, self._error_string = kind, message
         if self._subscriptions:
             self._post(AcceptError(kind, message))
-        now = trio.current_time()
-        if now >= self._next_log:  # one record a second tells as much as ten
-            self._next_log = now + 1
-            logger.warning("%s; trying again every %g s", message, ACCEPT_PAUSE)
-        await trio.sleep(ACCEPT_PAUSE)
 
-    # -- serving ----------------------------------------------------------------------------
-
-    async def serve(
-        self,
-        handler: Callable[[SocketT], Awaitable[object]],
-        *,
-        isolate: bool = False,
-        task_status: trio.TaskStatus[TcpServer[SocketT]] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Give each connection a child task that runs ``async with sock: await handler(sock)``.
-
-        A handler that ends with ``SocketError`` (except OPERATION) or ``trio.ClosedResourceError``, of whatever socket,
-        or with a group of nothing else, has ended and no more: vanished peers are not bugs.  Nor is the
-        ``trio.BrokenResourceError`` of a stream that the handler laid over the socket, TLS for one, if a network error
-        is its cause.  Any other ``Exception`` is a bug, and goes out of ``serve`` in an ExceptionGroup; with
-        ``isolate`` it is logged with its traceback, reported as ``ConnectionFinished``, and the server serves on.
-        KeyboardInterrupt, SystemExit and cancellation always go out.  Returns after ``close()`` once the last handler
-        is done.
-
-        Args:
-          task_status: Told the server, once connections are taken.
-
-        Raises:
-          SocketError: OPERATION if the server does not listen.
-          trio.ClosedResourceError: It did, and has stopped.
-          trio.BusyResourceError: Another task accepts or serves.
-        Cancelled: stops accepting and cancels every handler.
-        Qt: no counterpart; newConnection with a slot per connection.
-        """
-        if not callable(handler):
-            raise TypeError(f"a handler is an async function, not {type(handler).__name__}")
-        stopped = self._begin_taking("serve")
-        try:
-            async with trio.open_nursery() as handlers:
-                service = Service(self, handler, isolate, handlers)
-                self._serve_scope = handlers.cancel_scope
-                self._service = service
-                try:
-                    while self._pending:
-                        service.start(self._take())
-                    self._lot.unpark_all()
-                    task_status.started(self)
-                    await stopped.wait()
-                finally:
-                    self._service = None
-        finally:
-            self._serve_scope = None
-            self._taking = False
-            self._lot.unpark_all()
+    # -- taking what others have accepted ----------------------------------------------------
 
     def add_pending_connection(self, sock: SocketT) -> None:
         """Put ``sock`` with the pending ones, or give it to ``serve``.  The limits are not asked.
@@ -456,6 +573,19 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
         self._give(sock)
 
     # -- what it says of itself -------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        if self.is_listening():
+            parts = [f"listening on {location(self._address, self._port)}"]
+        else:
+            parts = ["closed" if self._closed else "not listening"]
+        most = "" if self._max_connections is None else f" of at most {self._max_connections:,}"
+        parts.append(f"{len(self._connections):,}{most} connections")
+        if self._peer_limit is not None:
+            parts.append(f"max_connections_per_peer {self._peer_limit.most:,}")
+        if self._time_limits is not None:
+            parts.append(str(self._time_limits))
+        return f"<{type(self).__name__} {', '.join(parts)}>"
 
     def is_listening(self) -> bool:
         """Qt: isListening()."""
@@ -491,7 +621,17 @@ class TcpServer(PendingConnections[SocketT], trio.abc.Listener[SocketT], Generic
 
     def socket_descriptor(self) -> int:
         """The OS handle of the (first) listening socket, or -1.  Qt: socketDescriptor()."""
+        self._is_shared = True  # as far as we know
         return next((listener.native().fileno() for listener in self._listeners), -1)
+
+
+async def _targets(host: HostAddress | str, port: int) -> list[Target]:
+    """What ``host`` stands for.  Raises: OSError, UnicodeError."""
+    if host == HostAddress.ANY:
+        return [any_target(port)]
+    if not host:
+        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is no address to listen on")
+    return await look_up(host, port, NetworkLayerProtocol.ANY_IP)
 
 
 async def _until_acceptable(listener: ListenerLink) -> None:

@@ -5,6 +5,7 @@ What can be done with it then is ``stream_device.py``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import operator
@@ -14,21 +15,22 @@ from typing import Self
 
 import trio
 
-from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, location
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
-from trioqt.core.options import SocketType
+from trioqt.core.options import KEEP_ALIVE_FIGURES, UNSENT_LIMIT, SocketType, unsent_options
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
-from trioqt.links.base import Sockaddr
-from trioqt.links.bind import bind_socket
-from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, link_over, look_up, race
+from trioqt.links.base import Link, NativeSocket, Sockaddr
+from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, connect_again, link_over, look_up, race
 from trioqt.links.interrupts import protected
-from trioqt.links.native import KernelSocket, NativeLink, reset_on_close
+from trioqt.links.native import KernelSocket, NativeLink, reset_on_close, set_where_possible
 from trioqt.links.stream import StreamLink
+from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import Bound, Failure
-from trioqt.sockets.arguments import Host, check_host, check_port, spelled
-from trioqt.sockets.connection import CONNECTED, Attempt
+from trioqt.sockets.arguments import Host, check_host, check_port, check_size, spelled
+from trioqt.sockets.connection import CONNECTED, Attempt, Owner
 from trioqt.sockets.descriptors import open_connection
+from trioqt.sockets.native_options import fit_user_timeout
 from trioqt.sockets.stream_device import StreamDevice
 
 __all__ = ["TcpSocket"]
@@ -50,11 +52,32 @@ class TcpSocket(StreamDevice):
         False (Qt): such a socket always reads ahead, and at the peer's end does as ``disconnect_from_host``.
       flush_timeout: How long leaving the block goes on while the peer takes nothing, in seconds; every byte that the
         kernel takes starts it anew.  Then it aborts and raises SocketError(SOCKET_TIMEOUT).
+      unsent_limit: About how many bytes the kernel takes that it cannot send yet, since the peer does not read
+        (TCP_NOTSENT_LOWAT; systems without it take what they like).  None is the system's own.
 
     Qt: QTcpSocket.
     """
 
-    __slots__ = ()
+    __slots__ = ("_unsent_limit",)
+
+    def __init__(
+        self,
+        parent: trio.Nursery | None = None,
+        *,
+        read_buffer_size: int = 65536,
+        write_buffer_size: int = 65536,
+        half_open: bool = True,
+        flush_timeout: float = 10.0,
+        unsent_limit: int | None = UNSENT_LIMIT,
+    ) -> None:
+        super().__init__(
+            parent,
+            read_buffer_size=read_buffer_size,
+            write_buffer_size=write_buffer_size,
+            half_open=half_open,
+            flush_timeout=flush_timeout,
+        )
+        self._unsent_limit = None if unsent_limit is None else check_size(unsent_limit, "unsent_limit", least=1)
 
     @classmethod
     def from_stream(cls, stream: trio.abc.Stream, parent: trio.Nursery | None = None) -> Self:
@@ -78,21 +101,60 @@ class TcpSocket(StreamDevice):
             sock._adopt(link, Input.ADOPTED)
         return sock
 
+    def __repr__(self) -> str:
+        parts = [self._machine.state.name.lower().replace("_", " ")]
+        with contextlib.suppress(OSError):  # somebody may have closed what is below
+            address, port = self._local()
+            peer = self._peer()
+            if port:
+                parts.append(location(address, port))
+            if peer is not None:
+                parts[1:] = [" to ".join([*parts[1:], location(from_sockaddr(peer), peer[1])])]
+        parts.append(f"read_buffer_size {self._read_buffer_size:,}")
+        parts.append(f"write_buffer_size {self._write_buffer_size:,}")
+        parts.append(f"flush_timeout {self._flush_timeout:g} s")
+        if self._unsent_limit is not None:
+            parts.append(f"unsent_limit {self._unsent_limit:,}")
+        if isinstance(self._link, TimedLink):
+            parts.append(self._link.limits)
+        return f"<{type(self).__name__} {', '.join(parts)}>"
+
     def socket_type(self) -> SocketType:
         return SocketType.TCP
 
     def _system_type(self) -> int:
         return socket.SOCK_STREAM
 
+    def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
+        set_where_possible(sock, unsent_options(self._unsent_limit))
+        super()._prepare(sock, peer)
+
+    def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
+        native = link.native()
+        if self._unsent_limit != UNSENT_LIMIT and native is not None:  # else it has inherited it
+            set_where_possible(native, unsent_options(self._unsent_limit))
+        super()._accepted(link, home, owner)
+        if self._options and native is not None and not KEEP_ALIVE_FIGURES.keys().isdisjoint(self._options):
+            fit_user_timeout(native)
+
     # -- connecting and disconnecting -------------------------------------------------------
 
     async def connect_to_host(
-        self, host: Host, port: int, *, protocol: NetworkLayerProtocol = NetworkLayerProtocol.ANY_IP
+        self,
+        host: Host,
+        port: int,
+        *,
+        protocol: NetworkLayerProtocol = NetworkLayerProtocol.ANY_IP,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Look up ``host``, try its addresses (RFC 8305), return when CONNECTED.
 
+        A socket that was bound or adopted is the one that connects, to one address after the other.
+
         Args:
           protocol: IPV4 or IPV6 uses only such addresses.
+          task_status: Told once the attempt has begun.  So ``await nursery.start(sock.connect_to_host, ...)`` returns
+            in HOST_LOOKUP, as Qt's call does, and every call that waits for the connection can follow.
 
         Raises:
           SocketError: HOST_NOT_FOUND, CONNECTION_REFUSED, NETWORK, SOCKET_TIMEOUT, SOCKET_ACCESS, SOCKET_RESOURCE, or
@@ -119,6 +181,10 @@ class TcpSocket(StreamDevice):
 
         try:
             with attempt.scope:
+                if task_status is not trio.TASK_STATUS_IGNORED:
+                    task_status.started()
+                    for _ in range(2):  # then whoever is told has had its turn, in whatever order
+                        await trio.lowlevel.checkpoint()
                 await trio.lowlevel.checkpoint_if_cancelled()
                 targets = await look_up(host, port, protocol)
                 if self._attempt is not attempt:  # dropped in this step; another one may have begun
@@ -208,7 +274,7 @@ class TcpSocket(StreamDevice):
             is_any = sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
             address = sock.getsockname()
             is_any = is_any and from_sockaddr(address) == HostAddress.ANY_IPV6
-            bound = Bound(trio.socket.from_stdlib_socket(sock), address, is_any, ())
+            bound = Bound(trio.socket.from_stdlib_socket(sock), address, is_any)
             if not bound.is_spare():
                 self._took_address(bound)
             else:
@@ -224,26 +290,29 @@ class TcpSocket(StreamDevice):
             self._ends += 1
             self._owner = owner
         self._peer_name = ""
+        set_where_possible(sock, unsent_options(self._unsent_limit))
         self._adopt(NativeLink(KernelSocket.adopt(sock), peer), Input.ADOPTED)
 
 
 async def _connect_bound(bound: Bound, targets: list[Target], prepare: Prepare) -> NativeLink:
-    """One address after the other, each from the local address that was bound; that leaves no room for a race."""
+    """One address after the other, all with the one socket that was bound; that leaves no room for a race."""
     failures: list[OSError] = []
-    local, tried = Target(bound.sock.family, bound.sockaddr), False
-    for target in targets:
+    tried = False
+    # A Linux socket of both families that was refused by an IPv4 address connects to an IPv6 one, and then no byte
+    # gets through; the other way round it works.
+    for target in sorted(targets, key=lambda target: bound.is_any and target.family != socket.AF_INET6):
         try:
-            reachable = _reachable(target, local.family, bound.is_any)
-            if tried:  # a socket whose attempt failed cannot be used again on every system
-                bound.sock.close()
-                bound.sock = await bind_socket(local, bound.options, dual_stack=bound.is_any)
-            tried = True
+            reachable = _reachable(target, bound.sock.family, bound.is_any)
             prepare(bound.sock, reachable.address)
-            await connect(bound.sock, reachable)
+            if tried:
+                await connect_again(bound.sock, reachable, bound.sockaddr)
+            else:
+                await connect(bound.sock, reachable)
             return link_over(bound.sock, reachable.address)
         except OSError as exc:
             exc.add_note(f"while connecting to {target}")
             failures.append(exc)
+            tried = True
     raise AttemptsFailed("no address could be connected", failures)
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from trioqt.sockets.survived_bugs import take_bugs
 from trioqt.testing import cancel_everywhere as walk
 from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.simulation.both_networks import KERNEL, PARAMETER
+from trioqt.testing.simulation.handler_failures import failing_if_bugs_survive
 from trioqt.testing.simulation.simulate import SEED_VARIABLE, Settings, Simulation, repeat_command
 
-__all__ = ["cancel_everywhere", "trioqt_seed", "virtual_network"]
+__all__ = ["cancel_everywhere", "handler_failures", "trioqt_seed", "virtual_network"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,6 +85,15 @@ def virtual_network(trioqt_seed: int) -> VirtualNetwork:
 
 
 @pytest.fixture
+def handler_failures() -> Callable[[], list[Exception]]:
+    """``handler_failures()`` takes the bugs of handlers that servers have survived in this test, oldest first.
+
+    What is not taken fails the test at its end.  A simulated network has the same as a method.
+    """
+    return take_bugs
+
+
+@pytest.fixture
 def cancel_everywhere(pytestconfig: pytest.Config) -> Callable[..., Any]:
     """`trioqt.testing.cancel_everywhere`, with the points of ``--trioqt-cancel-points`` and the seeds given."""
     count = pytestconfig.getoption("--trioqt-seeds")
@@ -108,6 +119,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(
                 "each example of @given needs a network of its own: let a plain test call simulate()", pytrace=False
             )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A bug that a server has survived fails its test, unless the test takes it."""
+    with failing_if_bugs_survive():
+        return (yield)
 
 
 def _is_async_on_network(item: pytest.Item) -> bool:

@@ -148,8 +148,8 @@ class _Recorder(Subscription[Event]):
 
     __slots__ = ("changed", "entered", "events", "full", "limit", "over", "passed", "times", "waiting")
 
-    def __init__(self, kinds: tuple[type[Event], ...], limit: int) -> None:
-        super().__init__(kinds)
+    def __init__(self, source: EventSource, kinds: tuple[type[Event], ...], limit: int) -> None:
+        super().__init__(source, kinds)
         self.limit = limit
         self.entered = trio.current_time()
         self.events: list[Event] = []
@@ -255,16 +255,20 @@ class SignalSpy(Sequence[E]):
         self._inside = False
 
     async def __aenter__(self) -> Self:
-        """Record from now on.
+        """Record from now on, before other tasks run; it begins as a subscription does, see ``events()``.
 
         Cancelled: nothing is recorded; a record of an earlier block is still there.
         """
-        await trio.lowlevel.checkpoint()
         if self._inside:
             raise RuntimeError("this spy is entered already: make one for each block")
-        self._inside = True
-        self._recorder = _Recorder(self._kinds, self._limit)
+        before, self._recorder, self._inside = self._recorder, _Recorder(self._source, self._kinds, self._limit), True
         self._source._subscribe(self._recorder)
+        try:
+            await trio.lowlevel.checkpoint()
+        except BaseException:
+            self._leave()
+            self._recorder = before
+            raise
         return self
 
     async def __aexit__(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from tests.conformance.stand_in.on_stage import NOT_THERE, stage
 from tests.conformance.stand_in.values import OpenModeFlag
 from trioqt.core.events import Event
-from trioqt.sockets.subscription import Subscription
+from trioqt.sockets.subscription import EventSource, Subscription
 
 __all__ = ["Hook", "QIODevice", "QIODeviceBase", "QObject", "Signal"]
 
@@ -43,8 +43,8 @@ class Signal:
 class Hook(Subscription[Event]):
     """The harness's private subscription: it is told of an event while that is posted."""
 
-    def __init__(self, tell: Callable[[Event], None]) -> None:
-        super().__init__(())
+    def __init__(self, source: EventSource, tell: Callable[[Event], None]) -> None:
+        super().__init__(source, ())
         self._tell = tell
 
     def post(self, event: Event) -> bool:

@@ -34,8 +34,8 @@ class QTcpServer(QObject):
     async def _live(self, task_status: trio.TaskStatus[Any]) -> None:
         """The server's block."""
         try:
-            async with trioqt.TcpServer(self._socket) as server:
-                server._subscribe(Hook(self._tell))
+            async with trioqt.TcpServer(self._socket, keep_alive=False) as server:
+                server._subscribe(Hook(server, self._tell))
                 task_status.started(server)
                 await self._end.wait()
         finally:

@@ -90,7 +90,7 @@ class QAbstractSocket(QIODevice):
 
     def _take(self, sock: trioqt.TcpSocket) -> None:
         self._sock = sock
-        sock._subscribe(Hook(self._tell))
+        sock._subscribe(Hook(sock, self._tell))
 
     def _tell(self, event: Event) -> None:
         match event:
@@ -376,7 +376,13 @@ class QTcpSocket(QAbstractSocket):
 
 def new_socket(parent: trio.Nursery | None, read_buffer_size: int = 0) -> trioqt.TcpSocket:
     """As Qt's: no limits, and the peer's end is the end."""
-    return trioqt.TcpSocket(parent, read_buffer_size=read_buffer_size, write_buffer_size=NO_LIMIT, half_open=False)
+    return trioqt.TcpSocket(
+        parent,
+        read_buffer_size=read_buffer_size,
+        write_buffer_size=NO_LIMIT,
+        half_open=False,
+        unsent_limit=None,
+    )
 
 
 def so_long(milliseconds: int) -> trio.CancelScope:

@@ -19,7 +19,7 @@ import trio.testing
 from trioqt.testing.simulation.determinism import pinned_scheduler
 from trioqt.testing.simulation.watchdog import Aborted, Watchdog
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ASYNC = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 TRIO = os.path.dirname(trio.__file__) + os.sep
 

@@ -19,6 +19,7 @@ import attrs
 import trio
 import trio.testing
 
+from trioqt.sockets.survived_bugs import SurvivedBugs
 from trioqt.testing.cancelling.leaks import LeakCheck, open_descriptors
 from trioqt.testing.cancelling.report import Failure, Problem, ProblemKind, Report, steady
 from trioqt.testing.cancelling.walker import Walker, short_name, where_stands
@@ -280,18 +281,20 @@ class _Walk:
         # In a function of its own, so that no local keeps a coroutine or an exception alive when leaks are looked for.
         main = functools.partial(self._main, probe, self._call_scenario(probe), max_steps)
         run = functools.partial(trio.run, main, clock=clock, instruments=[probe._walker])
+        bugs = SurvivedBugs()
         try:
-            self.watchdog.call(self.real_limit, run)
+            with bugs.collecting():
+                self.watchdog.call(self.real_limit, run)
             probe._walker.ended_normally()
         except BaseException as exc:
             # Everything, for it is the code under test that raises here, and Cancelled, Aborted and what wraps them are
             # no Exceptions.  Only the wish to stop the whole program goes through.
-            if probe._walker.may_end_with(exc):
-                return
             if _wants_to_stop(exc) and not probe._walker.interrupted():
                 raise
-            if not self.watchdog.bitten:
+            if not (self.watchdog.bitten or probe._walker.may_end_with(exc)):
                 probe._problems += _escaped(exc)
+        for bug in bugs.take():
+            probe._problems += _escaped(bug)
 
     def _call_scenario(self, probe: Probe) -> Awaitable[object]:
         awaitable = self.scenario(probe)

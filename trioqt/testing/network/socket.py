@@ -53,14 +53,16 @@ class VirtualSocket(Messages):
         self._family = socket.AddressFamily(family)
         self._type = socket.SocketKind(type_)
         self._proto = proto
-        self.options = Options(sort)
+        self.options: Options = Options(sort)
         self._binding: Binding | None = None
         self._unix_name: UnixName = ""
         self._did_shutdown_write = False
         # Of a connect() that returned before it was done (it always does) Linux tells the outcome to the next one.
         self._outcome_told = True
+        self._has_failed = False  # and is bound anew since, so that the next connect() has still to tell that
+        self._keeps: tuple[str, int] | None = None  # what bind() was told, if that names a port
         self._waiting = Waiting()
-        self.end = Fresh(family)
+        self.end: Any = Fresh(family)
         if type_ == socket.SOCK_DGRAM:
             self.end = UdpEnd(host, family, self.options)
             self.end.waker = self._waiting
@@ -136,6 +138,9 @@ class VirtualSocket(Messages):
         self, exc_type: BaseExceptionType | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def arrived_at(self, now: float) -> float | None:
+        return self.end.arrived_at if isinstance(self.end, TcpEnd) else None
 
     # ---- options -------------------------------------------------------------------------------
 
@@ -225,9 +230,18 @@ class VirtualSocket(Messages):
                 fail(errno.EINVAL)
             self.end.bind(*self._own_address(address))
         else:
-            if self._binding is not None or not isinstance(self.end, Fresh):
+            own = self._own_address(address)
+            if self._may_be_bound_anew():
+                self.end, self._has_failed = Fresh(self._family), True
+            elif self._binding is not None or not isinstance(self.end, Fresh):
                 fail(errno.EINVAL)
-            self._bind_tcp(*self._own_address(address))
+            self._bind_tcp(*own)
+            self._keeps = own if own[1] else None
+
+    def _may_be_bound_anew(self) -> bool:
+        """Linux: a connect() that fails gives back a port that was not named in bind()."""
+        end = self.end
+        return isinstance(end, TcpEnd) and end.state == "CLOSED" and not (self._outcome_told or self._keeps)
 
     def _bind_tcp(self, address: str, port: int) -> None:
         binding = self.options.binding(self.end, self._family, address, port)
@@ -351,6 +365,9 @@ class VirtualSocket(Messages):
             self._connect_unix(address)
             return True
         remote = self._peer_address(address)
+        if self._has_failed:
+            self._has_failed = False
+            fail(errno.ECONNABORTED)
         if remote[1] == 0:
             fail(errno.ECONNREFUSED)
         if is_multicast(remote[0]) or remote[0] == "255.255.255.255":
@@ -397,6 +414,8 @@ class VirtualSocket(Messages):
             return True
         self.end = Fresh(self._family)
         self._binding = None
+        if self._keeps is not None:
+            self._bind_tcp(*self._keeps)
         fail(end.take_error() or errno.ECONNABORTED)
 
     def _connect_unix(self, name: UnixName) -> None:
@@ -503,7 +522,7 @@ class VirtualSocket(Messages):
         Raises: trio.BusyResourceError if another task waits; trio.ClosedResourceError if closed, before or meanwhile.
         Cancelled: nothing has changed.
         """
-        self._check_waitable(self._waiting.has_reader())
+        self._check_waitable(self._waiting.reader)
         if self.end.is_readable():
             await trio.lowlevel.checkpoint()
         else:
@@ -515,16 +534,16 @@ class VirtualSocket(Messages):
         Raises: trio.BusyResourceError if another task waits; trio.ClosedResourceError if closed, before or meanwhile.
         Cancelled: nothing has changed.
         """
-        self._check_waitable(self._waiting.has_writer())
+        self._check_waitable(self._waiting.writer)
         if self.end.is_writable():
             await trio.lowlevel.checkpoint()
         else:
             await self._waiting.for_writing(self.end.writer_waits)
 
-    def _check_waitable(self, another_waits: bool) -> None:
+    def _check_waitable(self, waiting: trio.lowlevel.Task | None) -> None:
         if self.end is CLOSED:
             raise trio.ClosedResourceError("this socket is closed")
-        if another_waits:
+        if waiting is not None:
             raise trio.BusyResourceError("another task is already using this socket")
 
 

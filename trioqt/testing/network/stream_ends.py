@@ -60,6 +60,10 @@ class StreamEnd:
         """Bytes were taken, so the peer may send more."""
         raise NotImplementedError
 
+    def let_go(self) -> None:
+        """No program holds it any more."""
+        self.waker = None
+
     def wake_both(self) -> None:
         """It is over, or half over: whoever waits looks again."""
         if self.waker is not None:

@@ -81,6 +81,7 @@ class TcpEnd(StreamEnd):
         "_sending",
         "_syn",
         "answer_lost",
+        "arrived_at",
         "binding",
         "expires",
         "host",
@@ -108,6 +109,7 @@ class TcpEnd(StreamEnd):
         self.expires: float = float("inf")
         self.is_over: bool = False
         self._receiving = Receiving(self.arrived)
+        self.arrived_at: float = -math.inf
         self._sending = Sending()
         # Acknowledgements on their way here: (time, next byte expected, end of the peer's room).  They are looked at
         # when somebody wants to know, so they cost no event; only who waits for one has it planned.
@@ -275,6 +277,8 @@ class TcpEnd(StreamEnd):
             receiving.early[packet.seq] = packet
             return
         if packet.seq == receiving.position:
+            if packet.kind == "DATA":
+                self.arrived_at = self.host.fabric.now()
             if receiving.take(packet):
                 self._feed("fin received")
             if self.waker is not None:
@@ -320,13 +324,16 @@ class TcpEnd(StreamEnd):
 
     def _ack_is_due(self, _: None) -> None:
         self._ack_planned = False
-        self._take_due_acks()
+        if self._acks:
+            self._take_due_acks()
         self._plan_ack()
 
     def _take_due_acks(self) -> None:
         """A thousand may be due at once, so it is a loop, and nothing in it asks what else is due."""
         now = self.host.fabric.now()
         acks = self._acks
+        if acks[0][0] > now:
+            return
         while acks and acks[0][0] <= now:
             _, ack, edge = acks.popleft()
             self._advance(ack, edge)
@@ -338,11 +345,12 @@ class TcpEnd(StreamEnd):
         self._tell_writer()
 
     def _advance(self, ack: int, edge: int) -> None:
-        if self._sending.acknowledged(ack, edge):
+        sending = self._sending
+        if sending.acknowledged(ack, edge):
             self._progress()
-            if self._sending.is_fin_acked():
+            if sending.fin_seq != -1 and ack > sending.fin_seq:
                 self._feed("fin acked")
-        if self._sending.unsent:
+        if sending.unsent:
             self._send_unsent()
 
     def _tell_writer(self) -> None:
@@ -364,7 +372,8 @@ class TcpEnd(StreamEnd):
 
     def room(self) -> int:
         """How many bytes it takes now.  Raises: OSError as send() does."""
-        self.fail_once()
+        if self.error:
+            self.fail_once()
         if self.sending_ended or self.is_over or self.state not in SENDING_STATES:
             fail(errno.EPIPE)
         if self._acks:
@@ -491,8 +500,7 @@ class TcpEnd(StreamEnd):
         return RETRIES if self.waker is not None or self.listener is not None else ORPHAN_RETRIES
 
     def _progress(self) -> None:
-        self._retry.progress()
-        if self._retry.is_set() and not self.answer_lost and not self._sending.has_lost():
+        if self._retry.progress() and not self.answer_lost and not self._sending.has_lost():
             self._retry.stop()
 
     # ---- keep-alive ----------------------------------------------------------------------------
@@ -508,6 +516,10 @@ class TcpEnd(StreamEnd):
         if self.path is not None:
             self.path.send(Packet("PROBE", self.local, self.remote, b"", self))
 
+    def owes_nothing(self) -> bool:
+        """Is all that was sent acknowledged?"""
+        return not self._sending.unacked and not self._sending.unsent
+
     def give_up_peer(self) -> None:
         """It is silent for too long."""
         self._send_reset(self.peer)
@@ -520,7 +532,7 @@ class TcpEnd(StreamEnd):
 
         Unread bytes, or ``reset``: the peer is told by a reset that something was lost (RFC 2525, 2.17).
         """
-        self.waker = None
+        self.let_go()
         self.listener = None
         self._keep_alive.stop()
         self._plan_ack()  # nobody else will look at it
@@ -543,7 +555,7 @@ class TcpEnd(StreamEnd):
 
     def vanish(self) -> None:
         """The host has crashed: nobody is told, and what becomes of who waits here its socket knows."""
-        self.waker = None
+        self.let_go()
         self.forget()
 
     def _send_reset(self, victim: TcpEnd | None) -> None:

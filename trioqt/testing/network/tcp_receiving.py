@@ -16,13 +16,13 @@ class Receiving:
     __slots__ = ("arrived", "early", "fin_received", "position", "room_told")
 
     def __init__(self, arrived: ReadBuffer) -> None:
-        self.arrived = arrived
-        self.position = 0
+        self.arrived: ReadBuffer = arrived
+        self.position: int = 0
         """The next byte expected."""
         self.early: dict[int, Packet] = {}
         """Overtook what is expected."""
-        self.fin_received = False
-        self.room_told = 0
+        self.fin_received: bool = False
+        self.room_told: int = 0
         """How far the peer has been told that it may send."""
 
     def take(self, packet: Packet) -> bool:

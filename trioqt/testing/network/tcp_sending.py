@@ -32,16 +32,17 @@ class Sending:
     __slots__ = ("acked", "edge", "fin_seq", "sent", "unacked", "unacked_size", "unsent", "unsent_size")
 
     def __init__(self) -> None:
-        self.acked = 0
+        self.acked: int = 0
         """The peer has everything before this byte."""
-        self.sent = 0
-        self.edge = 0
+        self.sent: int = 0
+        self.edge: int = 0
         """The end of the peer's room."""
-        self.fin_seq = -1
+        self.fin_seq: int = -1
+        """Of the FIN, once it is sent."""
         self.unacked: deque[Packet] = deque()
-        self.unacked_size = 0
+        self.unacked_size: int = 0
         self.unsent: deque[bytes] = deque()
-        self.unsent_size = 0
+        self.unsent_size: int = 0
 
     def room(self, limits: Limits) -> int:
         """How many bytes it takes now."""
@@ -88,10 +89,6 @@ class Sending:
         while unacked and unacked[0].seq + len(unacked[0].data) <= ack and unacked[0].seq < ack:
             self.unacked_size -= len(unacked.popleft().data)
         return True
-
-    def is_fin_acked(self) -> bool:
-        """Does the peer know that this was all?"""
-        return self.fin_seq != -1 and self.acked > self.fin_seq
 
     def has_lost(self) -> bool:
         """Has something not got through?"""

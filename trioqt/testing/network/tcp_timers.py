@@ -5,6 +5,7 @@ While nothing is wrong neither runs, so an idle network stays idle.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -28,7 +29,7 @@ class Retry:
         self._fabric = fabric
         self._timer = Timer(fabric, repeat)
         self._stalled_at = 0.0
-        self.count = 0
+        self.count: int = 0
         """How often it was repeated since the peer last acknowledged something."""
 
     def is_set(self) -> bool:
@@ -51,10 +52,11 @@ class Retry:
         """Until the limit ends it."""
         return limit - (self._fabric.now() - self._stalled_at)
 
-    def progress(self) -> None:
-        """The peer has acknowledged something: what comes to a stop now is a new story."""
+    def progress(self) -> bool:
+        """The peer has acknowledged something: what comes to a stop now is a new story.  True: it is set."""
         self.count = 0
         self._stalled_at = self._fabric.now()
+        return self._timer.due < math.inf
 
     def stop(self) -> None:
         self._timer.stop()
@@ -65,6 +67,8 @@ class Settings(Protocol):
 
     keep_alive: bool
 
+    @property
+    def user_timeout(self) -> float: ...
     @property
     def keep_alive_times(self) -> tuple[float, float, int]:
         """| idle | interval | count |, in seconds."""
@@ -87,6 +91,9 @@ class Watched(Protocol):
     def is_gone(self) -> bool: ...
     def ask(self) -> None:
         """Send a segment that wants an answer."""
+
+    def owes_nothing(self) -> bool:
+        """Is all that was sent acknowledged?"""
 
     def give_up_peer(self) -> None:
         """It is silent for too long."""
@@ -133,6 +140,9 @@ class KeepAlive:
         path, peer = watched.path, watched.peer
         if not watched.is_connected() or path is None or peer is None:
             return
+        if not watched.owes_nothing():
+            self._probe_in(idle)  # what waits for an answer already needs no question (Linux: tcp_keepalive_timer)
+            return
         silent = watched.host.fabric.now() - self._heard_at
         if not path.is_stopped() and not peer.host.path(watched.host).is_stopped():
             if peer.is_gone():
@@ -142,11 +152,16 @@ class KeepAlive:
                 self._probe_in(until_next(silent, idle))
         elif not self._probes and not is_multiple(silent, idle):
             self._probe_in(until_next(silent, idle))  # the last probe was answered, before this trouble
-        elif self._probes >= count:
+        elif self._is_silent_too_long(silent, count):
             watched.give_up_peer()
         else:
             self._probes += 1
             self._probe_in(interval)
+
+    def _is_silent_too_long(self, silent: float, count: int) -> bool:
+        """By the questions without an answer; but as Linux has it, by TCP_USER_TIMEOUT if there is one."""
+        limit = self._watched.settings.user_timeout
+        return self._probes > 0 and silent > limit - 1e-6 if limit else self._probes >= count
 
 
 def until_next(time: float, period: float) -> float:

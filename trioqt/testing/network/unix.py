@@ -35,8 +35,8 @@ class UnixEnd(StreamEnd):
 
     def __init__(self, name: UnixName, options: Options) -> None:
         super().__init__()
-        self.name = name
-        self.options = options
+        self.name: UnixName = name
+        self.options: Options = options
         self.peer: UnixEnd | None = None
         self.peer_name: UnixName = ""
 
@@ -110,7 +110,7 @@ class UnixEnd(StreamEnd):
             if self.arrived:
                 peer.error = errno.ECONNRESET
             peer.wake_both()
-        self.waker = None
+        self.let_go()
 
     def _wake_all(self) -> None:
         self.wake_both()

@@ -21,6 +21,7 @@ import trio.testing
 from trioqt.core.addresses import AddressLike, HostAddress, host_address
 from trioqt.core.errors import raise_bare
 from trioqt.links.interrupts import protected
+from trioqt.sockets.survived_bugs import take_bugs
 from trioqt.testing.network.fabric import Conditions, Fabric, Path
 from trioqt.testing.network.fault_plan import Course, FaultPlan
 from trioqt.testing.network.faults import (
@@ -373,6 +374,17 @@ class VirtualNetwork:
         for fault in self.faults.values():
             state = fault.change_host(host, state)
         return state
+
+    def handler_failures(self) -> list[Exception]:
+        """Take the bugs that servers have survived since the last call, oldest first.
+
+        A handler's bug, or a socket factory's, ends one connection; under `simulate` and the pytest plug-in it fails
+        the test at its end unless it is taken.
+
+        Raises:
+          RuntimeError: nobody collects them: this is neither in `simulate` nor in a test with the pytest plug-in.
+        """
+        return take_bugs()
 
     # ---- watching ------------------------------------------------------------------------------
 

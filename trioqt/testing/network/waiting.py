@@ -19,18 +19,15 @@ T = TypeVar("T")
 class Waiting:
     """What is below a socket wakes these, and knows nothing of the socket."""
 
-    __slots__ = ("_reader", "_writer")
+    __slots__ = ("reader", "writer")
 
     def __init__(self) -> None:
-        self._reader: trio.lowlevel.Task | None = None
-        self._writer: trio.lowlevel.Task | None = None
-
-    def has_reader(self) -> bool:
-        return self._reader is not None
+        self.reader: trio.lowlevel.Task | None = None
+        self.writer: trio.lowlevel.Task | None = None
 
     def has_writer(self) -> bool:
         """Does a task wait for room?"""
-        return self._writer is not None
+        return self.writer is not None
 
     async def for_reading(self) -> None:
         """Wait for `wake_reader`.
@@ -38,7 +35,7 @@ class Waiting:
         Raises: what is given to `end`.
         Cancelled: nothing has changed.
         """
-        self._reader = trio.lowlevel.current_task()
+        self.reader = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(self._abort_reader)
 
     async def for_writing(self, prepare: Callable[[], None]) -> None:
@@ -50,43 +47,43 @@ class Waiting:
         Raises: what is given to `end`.
         Cancelled: nothing has changed.
         """
-        self._writer = trio.lowlevel.current_task()
+        self.writer = trio.lowlevel.current_task()
         prepare()
         await trio.lowlevel.wait_task_rescheduled(self._abort_writer)
 
     def _abort_reader(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
-        self._reader = None
+        self.reader = None
         return trio.lowlevel.Abort.SUCCEEDED
 
     def _abort_writer(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
-        self._writer = None
+        self.writer = None
         return trio.lowlevel.Abort.SUCCEEDED
 
     def wake_reader(self) -> None:
         """Something has arrived, or it is over."""
-        if self._reader is not None:
-            task, self._reader = self._reader, None
+        if self.reader is not None:
+            task, self.reader = self.reader, None
             trio.lowlevel.reschedule(task)
 
     def wake_writer(self) -> None:
         """There is room, or it is over."""
-        if self._writer is not None:
-            task, self._writer = self._writer, None
+        if self.writer is not None:
+            task, self.writer = self.writer, None
             trio.lowlevel.reschedule(task)
 
     def tell_dead(self) -> None:
         """There is no host any more, or no network: who waits looks again, but a system task waits on."""
-        if self._reader is not None and not is_system_task(self._reader):
+        if self.reader is not None and not is_system_task(self.reader):
             self.wake_reader()
-        if self._writer is not None and not is_system_task(self._writer):
+        if self.writer is not None and not is_system_task(self.writer):
             self.wake_writer()
 
     def end(self, exc: BaseException) -> None:
         """Both waits end with an exception."""
-        for task in (self._reader, self._writer):
+        for task in (self.reader, self.writer):
             if task is not None:
                 trio.lowlevel.reschedule(task, outcome.Error(exc))
-        self._reader = self._writer = None
+        self.reader = self.writer = None
 
 
 async def try_and_wait(wait: Callable[[], Awaitable[None]], call: Callable[..., T], *args: object) -> T:

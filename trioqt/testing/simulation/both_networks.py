@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import trio
 
 from trioqt.core.addresses import HostAddress
+from trioqt.sockets.survived_bugs import take_bugs
 from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.simulation.simulate import simulate
 
@@ -29,6 +30,10 @@ class KernelNetwork:
         """There is only one, whatever its name."""
         yield HostAddress.LOCAL_HOST
 
+    def handler_failures(self) -> list[Exception]:
+        """As of a `VirtualNetwork`."""
+        return take_bugs()
+
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
             f"the kernel's network has no {name!r}; a test that needs it runs on a VirtualNetwork only"
@@ -41,7 +46,8 @@ def both_networks(
     """Decorate ``async def test_something(network, ...)``: it runs twice, in virtual time on a `VirtualNetwork`, with
     all that `simulate` gives, and in real time on the kernel's network.
 
-    What both networks have is ``with network.host(name) as address``; on the kernel's every address is 127.0.0.1.
+    What both networks have is ``with network.host(name) as address``, on the kernel's every address is 127.0.0.1, and
+    ``network.handler_failures()``.
     Other parameters are fixtures, not async ones.  Needs the pytest plug-in, which is there when trioqt is installed;
     ``--trioqt-seeds`` runs the simulated half with several seeds.
     """

@@ -26,6 +26,7 @@ from trioqt.testing.network.fault_plan import FaultPlan
 from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.simulation.determinism import nursery_hook, pinned_scheduler
 from trioqt.testing.simulation.guards import PATIENCE, STEPS, VIRTUAL_TIME, Guards, guards
+from trioqt.testing.simulation.handler_failures import failing_if_bugs_survive
 from trioqt.testing.simulation.targets import Target
 from trioqt.testing.simulation.task_tree import task_tree
 
@@ -103,6 +104,7 @@ def simulate(
       virtual_time, steps, patience, real_network: See `guards`.
 
     Raises:
+      ExceptionGroup: servers have survived bugs of their handlers, and nobody took them (``net.handler_failures()``).
       Deadlock: ``main`` can never end.
       BudgetExceeded: it took too long.
       RealNetworkUsed: it was about to use the real network.
@@ -177,7 +179,8 @@ class Simulation(Generic[T]):
         with pinned_scheduler() as reseed, nursery_hook(functools.partial(self._nursery_fails, net)):
             reseed(self.seed)
             try:
-                result, time = trio.run(self._main, net, guard, clock=clock, instruments=instruments)
+                with failing_if_bugs_survive():
+                    result, time = trio.run(self._main, net, guard, clock=clock, instruments=instruments)
             except BaseException as exc:
                 # Whatever it is, it goes on; a run that had to be torn down says only that trio has failed.
                 failed = guard.failure if isinstance(exc, trio.TrioInternalError) and guard.failure else exc

@@ -1,0 +1,109 @@
+"""trioqt: a handler that catches nothing, and what the options of the case ask of TcpServer."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from typing import Any
+
+import trio
+
+import trioqt
+from benchmarks.chaos.servers.common import BLOCK, Bug, Options, missing, read_options, ready
+from trioqt import ConnectionFinished, TcpServer, TcpSocket
+
+
+class Program:
+    """One server and its handler."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.context = options.context()
+        self.seen = 0
+
+    async def handle(self, sock: TcpSocket) -> None:
+        if self.context is None:
+            await self.answer_all(sock)
+            return
+        tls = trio.SSLStream(sock, self.context, server_side=True)
+        async with TcpSocket.from_stream(tls) as secure:
+            try:
+                await self.answer_all(secure)
+            finally:
+                await secure.send_all(b"BYE\n")
+
+    async def answer_all(self, sock: TcpSocket) -> None:
+        while True:
+            with trio.fail_after(self.options.patience):
+                line = await sock.receive_line()
+            if not line or not await self.answer(sock, line):
+                return
+
+    async def answer(self, sock: TcpSocket, line: bytes) -> bool:
+        match line.split():
+            case [b"ECHO", word]:
+                await sock.send_all(word + b"\n")
+            case [b"SLEEP", seconds]:
+                await sock.send_all(b"BEGUN\n")
+                await trio.sleep(float(seconds))
+                await sock.send_all(b"DONE\n")
+            case [b"SEND", count]:
+                await send(sock, int(count))
+            case [b"LAST", seconds, count]:
+                await trio.sleep(float(seconds))
+                await send(sock, int(count))
+                return False
+            case [b"UPSTREAM", port]:
+                async with await trio.open_tcp_stream("127.0.0.1", int(port)):
+                    await sock.send_all(b"CONNECTED\n")
+            case [b"SEEN"]:
+                await sock.send_all(b"%d\n" % self.seen)
+            case [b"RAISE"]:
+                raise Bug
+            case _:
+                await sock.send_all(b"WHAT\n")
+        return True
+
+    async def monitor(self, server: TcpServer[TcpSocket], *, task_status: trio.TaskStatus[None]) -> None:
+        """As in examples/isolate_and_limit.py."""
+        async with server.events(ConnectionFinished) as endings:
+            task_status.started()
+            async for _ in endings:
+                self.seen += 1
+
+    async def main(self) -> None:
+        limits: dict[str, Any] = {} if math.isinf(self.options.stall) else {"stall_limit": self.options.stall}
+        async with TcpServer(**limits) as server:
+            await server.listen("127.0.0.1", self.options.port)
+            if self.options.grace is None and not self.options.monitor:
+                ready(self.options, server.server_port())
+                await server.serve(self.handle)
+                return
+            async with trio.open_nursery() as nursery:
+                if self.options.monitor:
+                    await nursery.start(self.monitor, server)
+                if self.options.grace is not None:
+                    from trioqt import stop_on_signals  # type: ignore[attr-defined]
+
+                    await nursery.start(stop_on_signals, server, self.options.grace)
+                ready(self.options, server.server_port())
+                await server.serve(self.handle)
+
+
+async def send(sock: TcpSocket, count: int) -> None:
+    while count > 0:
+        await sock.send_all(BLOCK[:count])
+        count -= len(BLOCK)
+
+
+if __name__ == "__main__":
+    options = read_options()
+    if options.grace is not None and not hasattr(trioqt, "stop_on_signals"):
+        missing("stop_on_signals")
+    if math.isfinite(options.stall) and "stall_limit" not in inspect.signature(TcpServer).parameters:
+        missing("stall_limit")
+    try:
+        trio.run(Program(options).main)
+    except KeyboardInterrupt:
+        sys.exit(130)

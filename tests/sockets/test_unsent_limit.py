@@ -1,0 +1,143 @@
+"""What the kernel may keep for a peer that does not read."""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests.networks import Loopback, Network
+from trioqt import TcpServer, TcpSocket
+from trioqt.core.options import UNSENT_LIMIT
+from trioqt.links.native import set_where_possible
+
+MIB = 1024 * 1024
+
+
+def unsent_limit(network: Network, descriptor: int) -> int:
+    with network.socket(descriptor) as below:
+        value: int = below.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+    return value
+
+
+async def send_on_and_on(sent: list[int], sock: TcpSocket) -> None:
+    while True:
+        await sock.send_all(bytes(65536))
+        sent[0] += 65536
+
+
+async def taken_for_a_peer_that_never_reads(network: Network, **options: Any) -> int:
+    """How many bytes ``send_all`` takes until it waits for good."""
+    sent = [0]
+    async with TcpServer(lambda: TcpSocket(**options)) as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        nursery.start_soon(server.serve, functools.partial(send_on_and_on, sent))
+        with await network.raw_connect(server.server_port()):
+            before = -1
+            while before != sent[0]:
+                before = sent[0]
+                await trio.testing.wait_all_tasks_blocked(0.05)
+        nursery.cancel_scope.cancel()
+    return sent[0]
+
+
+async def test_little_is_taken_for_a_peer_that_never_reads(network: Network) -> None:
+    """The queue of 64 KiB, one message, 128 KiB in the kernel, and what the peer's kernel takes; it was 3.9 MB."""
+    assert await taken_for_a_peer_that_never_reads(network) < MIB
+
+
+async def test_none_leaves_it_to_the_system(network: Loopback) -> None:
+    """Then Linux lets its buffer grow as far as it likes."""
+    assert await taken_for_a_peer_that_never_reads(network, unsent_limit=None) > MIB
+
+
+LIMITS = [({}, UNSENT_LIMIT), ({"unsent_limit": 50_000}, 50_000), ({"unsent_limit": None}, 0)]
+
+
+@pytest.mark.parametrize(("options", "expected"), LIMITS)
+async def test_an_accepted_socket_has_its_limit(network: Network, options: dict[str, Any], expected: int) -> None:
+    """It inherits the listener's; what its factory says of it wins."""
+    async with TcpServer(lambda: TcpSocket(**options)) as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()):
+            sock = await server.accept()
+            assert unsent_limit(network, sock.socket_descriptor()) == expected
+
+
+async def test_what_an_adopted_listener_accepts_has_it_too(network: Loopback) -> None:
+    """The listening socket of a parent process is told when it is adopted."""
+    async with TcpServer() as server:
+        with socket.create_server((network.host, 0)) as listening:
+            server.set_socket_descriptor(listening.detach())
+        with await network.raw_connect(server.server_port()):
+            sock = await server.accept()
+            assert unsent_limit(network, sock.socket_descriptor()) == UNSENT_LIMIT
+
+
+async def connect(sock: TcpSocket, network: Network, port: int) -> None:
+    await sock.connect_to_host(network.host, port)
+
+
+async def bind_and_connect(sock: TcpSocket, network: Network, port: int) -> None:
+    await sock.bind(network.host)
+    await sock.connect_to_host(network.host, port)
+
+
+@pytest.mark.parametrize("begin", [connect, bind_and_connect])
+@pytest.mark.parametrize(("options", "expected"), LIMITS)
+async def test_a_socket_that_connects_has_its_limit(
+    network: Network,
+    options: dict[str, Any],
+    expected: int,
+    begin: Callable[[TcpSocket, Network, int], Awaitable[None]],
+) -> None:
+    """Also from an address of its own."""
+    with await network.raw_listener() as listener:
+        async with TcpSocket(**options) as sock:
+            await begin(sock, network, listener.port)
+            assert unsent_limit(network, sock.socket_descriptor()) == expected
+
+
+@pytest.mark.parametrize(("options", "expected"), LIMITS)
+async def test_a_socket_that_is_adopted_has_its_limit(
+    network: Loopback, options: dict[str, Any], expected: int
+) -> None:
+    """Whoever made it."""
+    with await network.raw_listener() as listener:
+        below = socket.create_connection((network.host, listener.port))
+        async with TcpSocket(**options) as sock:
+            sock.set_socket_descriptor(below.detach())
+            assert unsent_limit(network, sock.socket_descriptor()) == expected
+
+
+@pytest.mark.parametrize(("limit", "error"), [(0, ValueError), (-1, ValueError), ("much", TypeError), (1.5, TypeError)])
+def test_a_limit_is_at_least_one_byte(limit: Any, error: type[Exception]) -> None:
+    """Before anything is touched."""
+    with pytest.raises(error):
+        TcpSocket(unsent_limit=limit)
+
+
+class Refusing:
+    """A socket of a system that knows no such option."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int, int]] = []
+
+    def setsockopt(self, *option: int) -> None:
+        self.asked.append((option[0], option[1], option[2]))
+        raise OSError(92, "Protocol not available")
+
+
+def test_a_system_that_refuses_an_option_breaks_nothing() -> None:
+    """Each is tried, and done without."""
+    sock: Any = Refusing()
+    options = [(6, 25, 1), (6, 26, 2)]
+
+    set_where_possible(sock, options)
+
+    assert sock.asked == options
