@@ -187,6 +187,7 @@ class Connection(AbstractSocket):
     def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
         """Take a connection that a server accepted; it lives in the server's scope, and tells when it has ended."""
         self._home = home
+        self._belongs_here()
         self._owner = owner
         native = link.native()
         if self._options and native is not None:
@@ -389,7 +390,7 @@ class Connection(AbstractSocket):
     # -- the watcher ------------------------------------------------------------------------
 
     def _listeners_changed(self) -> None:
-        self._look_at_parent()
+        self._check_call()
         self._update_watcher()
 
     def _tell_what_is_so(self, subscription: Subscription[Any]) -> None:
@@ -655,6 +656,7 @@ class Connection(AbstractSocket):
         self._corked = False
 
     def abort(self, *, reset: bool = False) -> None:
+        self._check_run()
         if self._corked and self._link is not None:
             with contextlib.suppress(OSError):  # whatever that finds, the end is made here
                 self._hand_over(self._link)

@@ -118,6 +118,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         Cancelled: stops accepting and listening in that step, and cancels every handler.
         Qt: no counterpart; newConnection with a slot per connection.
         """
+        self._check_run()
         check_handler(handler)
         stopped = self._begin_taking("serve")
         try:
@@ -181,6 +182,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         Cancelled: listens no more, and cuts in that step what is left.
         Qt: no counterpart.
         """
+        self._check_run()
         deadline = trio.current_time() + check_seconds(grace, "grace")
         drain, begins = self._drain, self._drain is None
         if drain is None:
@@ -207,6 +209,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
 
     def is_draining(self) -> bool:
         """Has ``drain`` begun?  So until the server listens again.  Qt: no counterpart."""
+        self._check_run()
         return self._drain is not None
 
     async def wait_for_draining(self) -> None:
@@ -216,6 +219,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         Cancelled: nothing has happened.
         Qt: no counterpart.
         """
+        self._check_run()
         await trio.lowlevel.checkpoint()
         while self._drain is None:
             if self._closed:

@@ -59,6 +59,7 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         Cancelled: closed all the same, as by ``abort()``.
         Qt: close().
         """
+        self._check_run()
         self._open = False
         try:
             self._check_sent(again=await self._disconnect(math.inf, drop=True))
@@ -80,7 +81,7 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         Returns: Was there a connection to end?
         Raises: SocketError: Bytes were queued for a connection that is not made now.
         """
-        self._look_at_parent()
+        self._check_call()
         dropped = ""
         try:
             await trio.lowlevel.checkpoint()

@@ -5,6 +5,7 @@ Both with lines and transactions.  What they do to bytes is here; how bytes get 
 
 from __future__ import annotations
 
+from _thread import get_ident
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, NoReturn, Self
 
@@ -41,13 +42,13 @@ class StreamReader(Connection):
         """How many bytes can be read now: those in the buffer, and what the system holds, as far as the buffer may
         take it.  Qt: bytesAvailable().
         """
-        self._look_at_parent()
+        self._check_thread()
         self._pull_some()
         return len(self._read_buffer)
 
     def can_read_line(self) -> bool:
         """Is a whole line there?  Qt: canReadLine()."""
-        self._look_at_parent()
+        self._check_thread()
         return self._line_size() > 0
 
     def _line_size(self) -> int:
@@ -63,7 +64,7 @@ class StreamReader(Connection):
 
     def at_end(self) -> bool:
         """Is nothing there to read now?  More may come.  Qt: atEnd()."""
-        self._look_at_parent()
+        self._check_thread()
         self._pull(1)
         return len(self._read_buffer) == 0
 
@@ -76,7 +77,7 @@ class StreamReader(Connection):
 
         Qt: no counterpart; readChannelFinished tells it.
         """
-        self._look_at_parent()
+        self._check_call()
         for _ in range(2):  # bytes, and what is behind them
             self._pull_some()
         return self._peer_finished or (self._failure is not None and self._generation.connected)
@@ -118,7 +119,7 @@ class StreamReader(Connection):
         """
         if max_bytes is not None:
             max_bytes = check_size(max_bytes, "max_bytes", least=1)
-        self._look_at_parent()
+        self._check_thread()
         self._arrived(1)
         size = self._line_size() or len(self._read_buffer)
         return self._take(size if max_bytes is None else min(size, max_bytes))
@@ -147,7 +148,7 @@ class StreamReader(Connection):
 
     def is_transaction_started(self) -> bool:
         """Is one open?  Qt: isTransactionStarted()."""
-        self._look_at_parent()
+        self._check_call()
         return self._read_buffer.in_transaction
 
     def start_transaction(self) -> None:
@@ -214,21 +215,25 @@ class StreamReader(Connection):
 
     def read_buffer_size(self) -> int:
         """How many bytes are read ahead at most; 0: no limit.  Qt: readBufferSize()."""
-        self._look_at_parent()
+        self._check_call()
         return self._read_buffer_size
 
     def set_read_buffer_size(self, size: int) -> None:
         """Change it; nothing that is buffered is dropped.  Qt: setReadBufferSize()."""
+        self._check_run()
         self._read_buffer_size = check_size(size, "size")
-        self._look_at_parent()
+        self._check_call()
         self._changed()
 
     def _check_readable(self, attempted: str) -> None:
+        self._check_run()
         if self._closed or not self._in_scope():
             self._refuse(attempted, ended=False)
 
     def _arrived(self, wanted: int) -> int:
         """How many bytes are there, after a look at the system if ``wanted`` are not."""
+        if get_ident() != self._thread:
+            self._check_run()
         if self._closed or (self._parent is not None and not self._in_scope()):
             raise trio.ClosedResourceError("cannot read: the socket is closed")
         if len(self._read_buffer) - self._read_buffer.ahead < wanted:
@@ -271,6 +276,8 @@ class StreamReader(Connection):
         Cancelled: nothing was taken.
         Qt: waitForReadyRead + read.
         """
+        if get_ident() != self._thread:
+            self._check_run()
         if self._parent is not None:
             self._in_scope()  # which closes it, if that nursery has ended
         if max_bytes is None:
@@ -378,6 +385,7 @@ class StreamReader(Connection):
 
         An iterator object, so a cancelled step does not end it.
         """
+        self._check_run()
         return _Lines(self, check_size(max_bytes, "max_bytes", least=1))
 
     async def wait_for_ready_read(self) -> bool:
@@ -426,6 +434,8 @@ class StreamReader(Connection):
         """
         if type(max_bytes) is not int or max_bytes < len(delimiter):
             max_bytes = check_size(max_bytes, "max_bytes", least=len(delimiter))
+        if get_ident() != self._thread:
+            self._check_run()
         if self._parent is not None:
             self._in_scope()
         if self._receiving:
@@ -469,7 +479,7 @@ class StreamReader(Connection):
                 await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _begin_receiving(self) -> None:
-        self._look_at_parent()
+        self._check_thread()
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True

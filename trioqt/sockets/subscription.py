@@ -21,6 +21,7 @@ from trioqt.core.events import Event, Nudge
 from trioqt.links.interrupts import protected
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_size
+from trioqt.sockets.own_run import OfOneRun
 
 __all__ = ["FACT_LIMIT", "EventSource", "Subscription"]
 
@@ -137,12 +138,13 @@ class Subscription(AsyncIterator[E], Generic[E]):
 
 
 @protected
-class EventSource:
+class EventSource(OfOneRun):
     """What can be listened to.  Base of sockets and servers."""
 
     __slots__ = ("_events_over", "_subscriptions")
 
     def __init__(self) -> None:
+        super().__init__()
         # A tuple, replaced as a whole: posting may go on while a listener leaves.
         self._subscriptions: tuple[Subscription[Any], ...] = ()
         self._events_over = False
@@ -176,6 +178,7 @@ class EventSource:
         Qt: connect() to a signal.  There, slots run inside the emission; here events are seen after the fact, so use
           ``state()`` for now and events for history.
         """
+        self._check_run()
         for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, Event)):
                 raise TypeError(f"not an event class: {kind!r}")
@@ -192,6 +195,7 @@ class EventSource:
                 self._unsubscribe(subscription)
 
     def _subscribe(self, subscription: Subscription[Any]) -> None:
+        self._check_run()
         if self._events_over:
             subscription.end()
             return

@@ -207,11 +207,13 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
         Raises: trio.ClosedResourceError if it has been closed.
         """
+        self._check_run()
         if self._closed:
             raise trio.ClosedResourceError("the server is closed")
         if self._nursery is None:
             self._manager = trio.open_nursery()
             self._nursery = await self._manager.__aenter__()
+            self._belongs_here()
             self._log = TroubleLog(logger, self._nursery)
             self._opener = trio.lowlevel.current_task()
         if self._opener is trio.lowlevel.current_task():
@@ -226,6 +228,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         The body's exception goes out as it is.  (A bug in trioqt is the one thing that arrives in a group.)
         Cancelled: all the same.
         """
+        self._check_run()
         outermost = False
         if self._opener is trio.lowlevel.current_task():
             self._entries -= 1
@@ -252,6 +255,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                     await manager.__aexit__(None, None, None)
                 except BaseExceptionGroup as group:
                     raise_bare(group)
+                finally:
+                    self._belongs_nowhere()
 
     def _end_all(self) -> None:
         """End everything that belongs to the block.  What goes wrong with one thing keeps none of the others open."""
@@ -292,6 +297,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Cancelled: it does not listen.
         Qt: listen().
         """
+        self._check_run()
         hosts, port = check_hosts(host), check_port(port)
         backlog = BACKLOG if backlog is None else min(check_size(backlog, "backlog", least=0), BACKLOG)
         self._check_can_listen()
@@ -314,6 +320,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
           trio.ClosedResourceError: as ``listen``.
         Qt: setSocketDescriptor().  There, whatever it is, it is assumed to listen.
         """
+        self._check_run()
         descriptor = operator.index(descriptor)
         self._check_can_listen()
         try:
@@ -360,10 +367,12 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Handlers and sockets you took go on.  The server may listen again.
         Qt: close().
         """
+        self._check_run()
         self._stop_listening()
 
     async def aclose(self) -> None:
         """``close``, and never listen again.  Cancelled: closed all the same."""
+        self._check_run()
         self._shut()
         await trio.lowlevel.checkpoint()
 
@@ -566,6 +575,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Raises: TypeError if it is no TcpSocket; trio.ClosedResourceError if the server is closed.
         Qt: addPendingConnection().
         """
+        self._check_run()
         if not isinstance(sock, TcpSocket):
             raise TypeError(f"a connection is a TcpSocket, not {type(sock).__name__}")
         if self._closed:
@@ -575,7 +585,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     # -- what it says of itself -------------------------------------------------------------
 
     def __repr__(self) -> str:
-        if self.is_listening():
+        if self._machine.state is SocketState.LISTENING:
             parts = [f"listening on {location(self._address, self._port)}"]
         else:
             parts = ["closed" if self._closed else "not listening"]
@@ -589,6 +599,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     def is_listening(self) -> bool:
         """Qt: isListening()."""
+        self._check_run()
         return self._machine.state is SocketState.LISTENING
 
     def server_address(self) -> HostAddress:
@@ -596,10 +607,12 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
         Qt: serverAddress().
         """
+        self._check_run()
         return self._address
 
     def server_port(self) -> int:
         """The port it listens on, one for all addresses; 0 if it does not.  Qt: serverPort()."""
+        self._check_run()
         return self._port
 
     def server_error(self) -> ErrorKind | None:
@@ -609,18 +622,22 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
         Qt: serverError().
         """
+        self._check_run()
         return self._error
 
     def error_string(self) -> str:
         """The same in words; empty if there was none.  Qt: errorString()."""
+        self._check_run()
         return self._error_string
 
     def connection_count(self) -> int:
         """How many accepted connections have not ended, the pending ones included.  Qt: no counterpart."""
+        self._check_run()
         return len(self._connections)
 
     def socket_descriptor(self) -> int:
         """The OS handle of the (first) listening socket, or -1.  Qt: socketDescriptor()."""
+        self._check_run()
         self._is_shared = True  # as far as we know
         return next((listener.native().fileno() for listener in self._listeners), -1)
 

@@ -120,6 +120,7 @@ class TcpSocket(StreamDevice):
         return f"<{type(self).__name__} {', '.join(parts)}>"
 
     def socket_type(self) -> SocketType:
+        self._check_run()
         return SocketType.TCP
 
     def _system_type(self) -> int:
@@ -164,6 +165,7 @@ class TcpSocket(StreamDevice):
         Cancelled: the attempt is dropped; the socket is UNCONNECTED.  A bind and old unread bytes are gone either way.
         Qt: connectToHost + waitForConnected (whose timeout also drops the attempt).
         """
+        self._check_run()
         name = str(host)
         host, port = check_host(host), check_port(port)
         if not isinstance(protocol, NetworkLayerProtocol):
@@ -257,6 +259,7 @@ class TcpSocket(StreamDevice):
         self._check_sent(again=ended)
 
     def set_socket_descriptor(self, descriptor: int, state: SocketState = SocketState.CONNECTED) -> None:
+        self._check_run()
         descriptor = operator.index(descriptor)
         if state not in (CONNECTED, SocketState.BOUND, SocketState.UNCONNECTED):
             raise ValueError(f"a descriptor is adopted CONNECTED, BOUND or UNCONNECTED, not {state}")
