@@ -72,6 +72,7 @@ TESTING_NAMES = [
     "cancel_everywhere",
     "expect",
     "guards",
+    "interrupt_everywhere",
     "like",
     "real_network_allowed",
     "real_time",

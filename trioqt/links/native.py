@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+from trioqt.links.interrupts import protected
 from trioqt.links.newcomers import ignore_newcomers
 
 __all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "reset_on_close", "set_where_possible"]
@@ -29,6 +30,7 @@ RESET_ON_CLOSE, FINISH_ON_CLOSE = LINGER.pack(1, 0), LINGER.pack(0, 0)
 ARRIVED_AGO = struct.Struct("=52xI")
 
 
+@protected
 class KernelSocket(socket.socket):
     """The kernel's socket, non-blocking, with the names that the native link uses."""
 
@@ -101,6 +103,7 @@ def set_where_possible(
             sock.setsockopt(level, number, value)
 
 
+@protected
 class NativeLink(Link):
     """A connected native socket."""
 
@@ -178,6 +181,7 @@ class NativeLink(Link):
         return self._sock
 
 
+@protected
 class NativeListener:
     """A listening native socket."""
 

@@ -11,11 +11,13 @@ from typing import Any
 import trio
 
 from trioqt.links.base import Bytes, Link, NativeSocket, Resettable, Sockaddr
+from trioqt.links.interrupts import protected
 from trioqt.links.native import reset_on_close
 
 __all__ = ["StreamLink"]
 
 
+@protected
 class StreamLink(Link):
     """A trio stream."""
 
@@ -114,6 +116,7 @@ def _close_by_reset(stream: Any) -> None:
             return None
 
 
+@trio.lowlevel.enable_ki_protection
 async def _close_forcefully(stream: trio.abc.Stream) -> None:
     try:
         await trio.aclose_forcefully(stream)

@@ -6,6 +6,7 @@ This module knows nothing of bytes.  Everything here that changes a state feeds 
 from __future__ import annotations
 
 import socket
+from _thread import get_ident
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -31,6 +32,7 @@ from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import NativeSocket, Resettable, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import AttemptsFailed, look_up
+from trioqt.links.interrupts import protected
 from trioqt.sockets.arguments import Host, check_host, check_port, spelled
 from trioqt.sockets.native_options import read_option, set_option, unsupported
 from trioqt.sockets.subscription import EventSource
@@ -106,6 +108,7 @@ def is_another_task(task: trio.lowlevel.Task | None) -> bool:
     return task is not None and task is not trio.lowlevel.current_task()
 
 
+@protected
 class AbstractSocket(EventSource, Resettable):
     """What every socket has: a scope, a state, a last error, events.  Qt: QAbstractSocket.
 
@@ -141,6 +144,8 @@ class AbstractSocket(EventSource, Resettable):
         self._parent = parent
         # Where its tasks run: the parent, or the nursery of its own block, or that of its server's.
         self._home = parent
+        if parent is not None:
+            self._belong_to(parent)
         self._block: Block | None = None
         self._closed = False
         self._generation = Generation()
@@ -164,12 +169,13 @@ class AbstractSocket(EventSource, Resettable):
 
         Raises: trio.ClosedResourceError if it has been closed.
         """
-        self._look_at_parent()
+        self._check_call()
         if self._closed:
             raise trio.ClosedResourceError("the socket is closed")
         if self._home is None:
             manager = trio.open_nursery()
             self._home = await manager.__aenter__()
+            self._belongs_here()
             self._block = Block(manager, trio.lowlevel.current_task())
         if self._block is not None and self._block.task is trio.lowlevel.current_task():
             self._block.entries += 1
@@ -193,6 +199,7 @@ class AbstractSocket(EventSource, Resettable):
             that failure.
         Cancelled: the connection has ended, as by ``abort()``.
         """
+        self._check_call()
         try:
             if exc is not None:
                 self.abort(reset=not is_cancellation(exc))
@@ -232,11 +239,27 @@ class AbstractSocket(EventSource, Resettable):
         self._open = False
         self._end_events()
         self._changed()
+        self._belongs_nowhere()
 
-    def _look_at_parent(self) -> None:
-        """Close it if its parent nursery has ended; every call begins with this."""
+    def _check_call(self) -> None:
+        """What every call begins with.  Raises: RuntimeError."""
+        self._check_run()
+        if self._parent is not None:
+            self._in_scope()  # which closes it, if that nursery has ended
+
+    def _check_thread(self) -> None:
+        """The same where bytes pass, which must not cost more than it has to."""
+        if get_ident() != self._thread:
+            self._check_run()
         if self._parent is not None:
             self._in_scope()
+
+    def _check_run(self) -> None:
+        if self._parent is not None and not self._closed and get_ident() == self._thread:
+            over = not trio.lowlevel.in_trio_run() and self._parent not in self._parent.parent_task.child_nurseries
+            if over:
+                return  # its run is over too: there it lives no more, only nobody has looked yet
+        super()._check_run()
 
     def _in_scope(self) -> bool:
         """Has it a nursery that can hold its tasks?"""
@@ -252,7 +275,7 @@ class AbstractSocket(EventSource, Resettable):
 
     def state(self) -> SocketState:
         """Where in its life it is.  Qt: state()."""
-        self._look_at_parent()
+        self._check_call()
         return self._machine.state
 
     def error(self) -> ErrorKind | None:
@@ -260,12 +283,12 @@ class AbstractSocket(EventSource, Resettable):
 
         Qt: error().  There, UnknownSocketError means none.
         """
-        self._look_at_parent()
+        self._check_call()
         return self._error
 
     def error_string(self) -> str:
         """The last error in words; empty if there was none.  Qt: errorString(), with our wording."""
-        self._look_at_parent()
+        self._check_call()
         return self._error_string
 
     def is_valid(self) -> bool:
@@ -289,34 +312,34 @@ class AbstractSocket(EventSource, Resettable):
 
     def local_address(self) -> HostAddress:
         """This end's address; ``HostAddress.NULL`` if it has none.  Qt: localAddress()."""
-        self._look_at_parent()
+        self._check_call()
         return self._local()[0]
 
     def local_port(self) -> int:
         """This end's port; 0 if it has none.  Qt: localPort()."""
-        self._look_at_parent()
+        self._check_call()
         return self._local()[1]
 
     def peer_address(self) -> HostAddress:
         """The peer's address while connected, else ``HostAddress.NULL``.  Qt: peerAddress()."""
-        self._look_at_parent()
+        self._check_call()
         peer = self._peer()
         return HostAddress.NULL if peer is None else from_sockaddr(peer)
 
     def peer_port(self) -> int:
         """The peer's port while connected, else 0.  Qt: peerPort()."""
-        self._look_at_parent()
+        self._check_call()
         peer = self._peer()
         return 0 if peer is None else int(peer[1])
 
     def peer_name(self) -> str:
         """What ``connect_to_host`` was called with, also after the end; empty before.  Qt: peerName()."""
-        self._look_at_parent()
+        self._check_call()
         return self._peer_name
 
     def socket_descriptor(self) -> int:
         """The OS handle, or -1.  Qt: socketDescriptor()."""
-        self._look_at_parent()
+        self._check_call()
         native = self._native()
         # What has just ended is still here while that is told.
         ended = self._machine.state is UNCONNECTED and (self._bound is None or not self._bound.is_spare())
@@ -351,7 +374,7 @@ class AbstractSocket(EventSource, Resettable):
         # The numbers may differ between the families; which options there are, and their values, do not.
         spec = option_for(option, socket.AF_INET)
         number = (spec or OptionSpec(0, 0)).to_system(value)
-        self._look_at_parent()
+        self._check_call()
         self._check_open(f"set {option.name}")
         native = self._native()
         if spec is None or spec.read_only or (native is None and self._machine.state is CONNECTED):
@@ -370,7 +393,7 @@ class AbstractSocket(EventSource, Resettable):
         """
         if not isinstance(option, SocketOption):
             raise TypeError(f"an option is a SocketOption, not {type(option).__name__}")
-        self._look_at_parent()
+        self._check_call()
         native = self._native()
         if native is not None:
             return read_option(native, option, self._peer())
@@ -402,6 +425,7 @@ class AbstractSocket(EventSource, Resettable):
         Cancelled: nothing was taken.
         Qt: bind().  There, binding twice reports UnknownSocketError, and while connected UnfinishedSocketOperation.
         """
+        self._check_call()
         host, port = check_host(host), check_port(port)
         if mode is not None and not isinstance(mode, BindMode):
             raise TypeError(f"a mode is a BindMode, not {type(mode).__name__}")
@@ -430,7 +454,6 @@ class AbstractSocket(EventSource, Resettable):
         if not self._machine.allows(Input.BIND):
             self._refuse_aloud("bind", Input.BIND_FAILED)
 
-    @trio.lowlevel.enable_ki_protection
     def _took_address(self, bound: Bound) -> None:
         try:
             self._check_can_bind()  # another task may have done something meanwhile
@@ -500,6 +523,7 @@ class AbstractSocket(EventSource, Resettable):
         Cancelled: nothing has happened; the attempt goes on.
         Qt: waitForConnected().  There, a time-out drops the attempt.
         """
+        self._check_call()
         if self._is_idle():
             await self._refuse_at_once("wait for a connection")
         await trio.lowlevel.checkpoint()
@@ -522,7 +546,7 @@ class AbstractSocket(EventSource, Resettable):
         Cancelled: nothing has happened.
         Qt: waitForDisconnected().  There, False if it was unconnected already.
         """
-        self._look_at_parent()
+        self._check_call()
         ends = self._ends  # of what it waits for now: another attempt may begin in the step in which that ends
         if self._machine.state is UNCONNECTED:
             await trio.lowlevel.checkpoint()
@@ -570,6 +594,7 @@ class AbstractSocket(EventSource, Resettable):
 
     def _start(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run one of our tasks in the scope."""
+        self._check_run()
         assert self._home is not None
         try:
             self._home.start_soon(task, *args)

@@ -24,6 +24,7 @@ from trioqt.core.events import BytesWritten, ErrorOccurred, Event, Nudge, ReadyR
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
+from trioqt.links.interrupts import protected
 from trioqt.links.native import reset_on_close
 from trioqt.links.stream import StreamLink
 from trioqt.links.timed import TimedLink
@@ -82,6 +83,7 @@ class Attempt:
                 reset_on_close(sock)
 
 
+@protected
 class Connection(AbstractSocket):
     """A socket that has, at times, a link."""
 
@@ -169,7 +171,6 @@ class Connection(AbstractSocket):
 
     # -- a connection begins ----------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     def _adopt(self, link: Link, happened: Input) -> None:
         """Take ``link`` as the connection."""
         if happened is Input.ADOPTED:  # else the attempt has begun with that, and what it queued is for this connection
@@ -186,6 +187,7 @@ class Connection(AbstractSocket):
     def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
         """Take a connection that a server accepted; it lives in the server's scope, and tells when it has ended."""
         self._home = home
+        self._belongs_here()
         self._owner = owner
         native = link.native()
         if self._options and native is not None:
@@ -236,7 +238,6 @@ class Connection(AbstractSocket):
         size = self._read_buffer_size
         return size - self._read_buffer.held if size else BLOCK_SIZE
 
-    @trio.lowlevel.enable_ki_protection
     def _pull(self, wanted: int, *, bounded: bool = True, ahead: bool = False) -> None:
         """Take what the system already holds into the buffer, until ``wanted`` bytes are there or it is full.
 
@@ -389,10 +390,9 @@ class Connection(AbstractSocket):
     # -- the watcher ------------------------------------------------------------------------
 
     def _listeners_changed(self) -> None:
-        self._look_at_parent()
+        self._check_call()
         self._update_watcher()
 
-    @trio.lowlevel.enable_ki_protection
     def _tell_what_is_so(self, subscription: Subscription[Any]) -> None:
         if self._has_unseen():
             subscription.post(READY_READ)
@@ -439,7 +439,6 @@ class Connection(AbstractSocket):
         # that block still needs them.  A parent nursery has no such moment: shielded, they would keep it from ending.
         return trio.CancelScope(shield=self._parent is None)
 
-    @trio.lowlevel.enable_ki_protection
     async def _watch(self, link: Link, scope: trio.CancelScope) -> None:
         """Read ahead, up to the buffer's bound, while no caller does."""
         try:
@@ -484,7 +483,6 @@ class Connection(AbstractSocket):
             self._drain_scope = self._own_scope()
             self._start(self._drain, link, self._drain_scope)
 
-    @trio.lowlevel.enable_ki_protection
     async def _drain(self, link: Link, scope: trio.CancelScope) -> None:
         """Send what is queued; then end the connection, if it was only waiting for that."""
         try:
@@ -559,7 +557,6 @@ class Connection(AbstractSocket):
         if self._corked and self._link is not None:
             self._send_queued(self._link)
 
-    @trio.lowlevel.enable_ki_protection
     def _send_queued(self, link: Link) -> None:
         """Hand over what can go at once.  If that finds the connection lost, it has ended."""
         try:
@@ -595,7 +592,6 @@ class Connection(AbstractSocket):
             else:
                 self._fail(exc, found)
 
-    @trio.lowlevel.enable_ki_protection
     def _fail(self, exc: Exception, found: Input) -> None:
         """The connection is lost.  What had arrived stays readable; from now on every call raises this."""
         link = self._link
@@ -626,7 +622,6 @@ class Connection(AbstractSocket):
                 self._peer_finished = isinstance(exc, BrokenPipeError)
                 return
 
-    @trio.lowlevel.enable_ki_protection
     def _end_link(self, happened: Input, *, reset: bool = False) -> None:
         """Tell that the connection has ended, and let go of it."""
         link = self._link
@@ -660,8 +655,8 @@ class Connection(AbstractSocket):
         self._queue.clear()
         self._corked = False
 
-    @trio.lowlevel.enable_ki_protection
     def abort(self, *, reset: bool = False) -> None:
+        self._check_run()
         if self._corked and self._link is not None:
             with contextlib.suppress(OSError):  # whatever that finds, the end is made here
                 self._hand_over(self._link)

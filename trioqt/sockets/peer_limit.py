@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from trioqt.links.interrupts import protected
+
 __all__ = ["PeerLimit"]
 
 # A refused peer may come again at once, and for ever: ten records a minute tell as much as all.
 LOG_PAUSE = 6.0
 
 
+@protected
 class PeerLimit:
     """Counts the connections of each address.
 

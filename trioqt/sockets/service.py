@@ -16,6 +16,7 @@ from trioqt.core.addresses import HostAddress, from_sockaddr, location
 from trioqt.core.errors import SocketError, in_one_line, is_network_trouble
 from trioqt.core.events import ConnectionFinished, Event
 from trioqt.links.base import Sockaddr
+from trioqt.links.interrupts import await_interruptible, protected
 from trioqt.sockets.connection import Connection
 from trioqt.sockets.subscription import Subscription
 from trioqt.sockets.survived_bugs import tell_bug
@@ -41,6 +42,7 @@ class Served(Protocol):
         """A handler has ended."""
 
 
+@protected
 class Service(Generic[SocketT]):
     """One call of ``serve``: what each connection gets."""
 
@@ -85,7 +87,7 @@ class Service(Generic[SocketT]):
         sock._handler = handler = trio.lowlevel.current_task()
         try:
             async with sock:
-                await self._handler(sock)
+                await await_interruptible(self._handler, sock)
         except BaseException as exc:
             if not self._ended(peer, exc):
                 raise

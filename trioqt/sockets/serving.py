@@ -15,6 +15,7 @@ import trio
 from trioqt.core.errors import raise_bare
 from trioqt.core.events import Draining
 from trioqt.core.socket_state import SocketState
+from trioqt.links.interrupts import protected
 from trioqt.sockets.arguments import check_handler, check_seconds
 from trioqt.sockets.connection import Connection
 from trioqt.sockets.pending_connections import PendingConnections
@@ -41,6 +42,7 @@ class DrainReport:
     """They were cut when it was over; their peers saw a reset."""
 
 
+@protected
 @attrs.define(eq=False)
 class _Drain:
     """One draining, whoever waits for it."""
@@ -56,6 +58,7 @@ class _Drain:
         return DrainReport(self.finished, self.cancelled or 0)
 
 
+@protected
 class Serving(PendingConnections[SocketT], Generic[SocketT]):
     """A server as who hands its connections to handlers sees it."""
 
@@ -85,7 +88,6 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
 
     # -- serving ----------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def serve(
         self,
         handler: Callable[[SocketT], Awaitable[object]],
@@ -116,6 +118,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         Cancelled: stops accepting and listening in that step, and cancels every handler.
         Qt: no counterpart; newConnection with a slot per connection.
         """
+        self._check_run()
         check_handler(handler)
         stopped = self._begin_taking("serve")
         try:
@@ -158,7 +161,6 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
 
     # -- draining ---------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def drain(self, grace: float) -> DrainReport:
         """Stop without losing a request: take what has come, listen no more, let handlers finish, cut what is left.
 
@@ -180,6 +182,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         Cancelled: listens no more, and cuts in that step what is left.
         Qt: no counterpart.
         """
+        self._check_run()
         deadline = trio.current_time() + check_seconds(grace, "grace")
         drain, begins = self._drain, self._drain is None
         if drain is None:
@@ -206,6 +209,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
 
     def is_draining(self) -> bool:
         """Has ``drain`` begun?  So until the server listens again.  Qt: no counterpart."""
+        self._check_run()
         return self._drain is not None
 
     async def wait_for_draining(self) -> None:
@@ -215,6 +219,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         Cancelled: nothing has happened.
         Qt: no counterpart.
         """
+        self._check_run()
         await trio.lowlevel.checkpoint()
         while self._drain is None:
             if self._closed:
@@ -266,7 +271,6 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         if drain is not None and not drain.is_over and drain.cancelled is None:
             drain.finished += 1
 
-    @trio.lowlevel.enable_ki_protection
     def _cut(self, drain: _Drain) -> None:
         """End what is left."""
         if drain.cancelled is not None or drain.is_over:

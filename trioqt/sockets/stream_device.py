@@ -15,6 +15,7 @@ import trio
 from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, kind_of
 from trioqt.core.states import Input
 from trioqt.links.base import Link
+from trioqt.links.interrupts import protected
 from trioqt.sockets.arguments import check_seconds, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CLOSING, CONNECTED, ENDS, LINGER
 from trioqt.sockets.stream_reader import StreamReader
@@ -23,6 +24,7 @@ from trioqt.sockets.stream_writer import StreamWriter
 __all__ = ["StreamDevice"]
 
 
+@protected
 class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
     """A connection with Qt's verbs and trio's.  Qt: QIODevice.
 
@@ -57,6 +59,7 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         Cancelled: closed all the same, as by ``abort()``.
         Qt: close().
         """
+        self._check_run()
         self._open = False
         try:
             self._check_sent(again=await self._disconnect(math.inf, drop=True))
@@ -78,7 +81,7 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         Returns: Was there a connection to end?
         Raises: SocketError: Bytes were queued for a connection that is not made now.
         """
-        self._look_at_parent()
+        self._check_call()
         dropped = ""
         try:
             await trio.lowlevel.checkpoint()

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from trioqt.links.interrupts import protected
+
 __all__ = ["SurvivedBugs", "take_bugs", "tell_bug"]
 
 # So many are kept, with their tracebacks and all that these keep alive; of the others there is a count.
 KEPT = 100
 
 
+@protected
 class SurvivedBugs:
     """What has been collected, and nobody has taken."""
 

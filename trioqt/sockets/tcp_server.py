@@ -36,6 +36,7 @@ from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import Target, look_up
+from trioqt.links.interrupts import call_interruptible, protected
 from trioqt.links.native import NativeListener
 from trioqt.sockets.arguments import Host, check_hosts, check_limit, check_port, check_size, spelled
 from trioqt.sockets.descriptors import open_listener
@@ -78,6 +79,7 @@ ENDED_BEFORE_ACCEPT: frozenset[int] = frozenset(
 NEW_CONNECTION = NewConnection()
 
 
+@protected
 class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     """Listens for TCP connections.  Qt: QTcpServer.
 
@@ -200,24 +202,24 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     # -- the scope --------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
         """Begin the server's life; its tasks, and those of accepted sockets, run in a nursery that ends with the block.
 
         Raises: trio.ClosedResourceError if it has been closed.
         """
+        self._check_run()
         if self._closed:
             raise trio.ClosedResourceError("the server is closed")
         if self._nursery is None:
             self._manager = trio.open_nursery()
             self._nursery = await self._manager.__aenter__()
+            self._belongs_here()
             self._log = TroubleLog(logger, self._nursery)
             self._opener = trio.lowlevel.current_task()
         if self._opener is trio.lowlevel.current_task():
             self._entries += 1
         return self
 
-    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -226,6 +228,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         The body's exception goes out as it is.  (A bug in trioqt is the one thing that arrives in a group.)
         Cancelled: all the same.
         """
+        self._check_run()
         outermost = False
         if self._opener is trio.lowlevel.current_task():
             self._entries -= 1
@@ -252,6 +255,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                     await manager.__aexit__(None, None, None)
                 except BaseExceptionGroup as group:
                     raise_bare(group)
+                finally:
+                    self._belongs_nowhere()
 
     def _end_all(self) -> None:
         """End everything that belongs to the block.  What goes wrong with one thing keeps none of the others open."""
@@ -267,7 +272,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     # -- listening --------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def listen(
         self,
         host: Host | Sequence[Host] = HostAddress.ANY,
@@ -293,6 +297,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Cancelled: it does not listen.
         Qt: listen().
         """
+        self._check_run()
         hosts, port = check_hosts(host), check_port(port)
         backlog = BACKLOG if backlog is None else min(check_size(backlog, "backlog", least=0), BACKLOG)
         self._check_can_listen()
@@ -306,7 +311,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
         self._begin(listeners, HostAddress.ANY if hosts[0] == HostAddress.ANY else None)
 
-    @trio.lowlevel.enable_ki_protection
     def set_socket_descriptor(self, descriptor: int) -> None:
         """Listen on an open listening socket (systemd, a parent process).  It is the server's from now on.
 
@@ -316,6 +320,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
           trio.ClosedResourceError: as ``listen``.
         Qt: setSocketDescriptor().  There, whatever it is, it is assumed to listen.
         """
+        self._check_run()
         descriptor = operator.index(descriptor)
         self._check_can_listen()
         try:
@@ -335,7 +340,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._drain is not None and not self._drain.is_over:
             raise SocketError(ErrorKind.OPERATION, "cannot listen while draining")
 
-    @trio.lowlevel.enable_ki_protection
     def _begin(self, listeners: list[NativeListener], address: HostAddress | None, *, is_shared: bool = False) -> None:
         try:
             self._check_can_listen()  # another task may have been faster
@@ -363,10 +367,12 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Handlers and sockets you took go on.  The server may listen again.
         Qt: close().
         """
+        self._check_run()
         self._stop_listening()
 
     async def aclose(self) -> None:
         """``close``, and never listen again.  Cancelled: closed all the same."""
+        self._check_run()
         self._shut()
         await trio.lowlevel.checkpoint()
 
@@ -375,7 +381,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._drain_lot.unpark_all()
         self._stop_listening()
 
-    @trio.lowlevel.enable_ki_protection
     def _stop_listening(self, *, keep_pending: bool = False) -> None:
         self._machine.feed(Input.ABORT, _tell_nobody)
         listeners, self._listeners = self._listeners, {}
@@ -399,7 +404,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     # -- accepting --------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def _accept_from(self, listener: ListenerLink, scope: trio.CancelScope) -> None:
         """Accept while there is room, until the server stops listening."""
         with scope:
@@ -433,7 +437,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         """Are there as many connections as there may be?"""
         return self._max_connections is not None and len(self._connections) >= self._max_connections
 
-    @trio.lowlevel.enable_ki_protection
     def _take_queued(self) -> None:
         for listener in list(self._listeners):
             self._empty_queue(listener)
@@ -492,7 +495,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             sock._close()  # the factory has closed the server
 
     def _make_socket(self) -> SocketT:
-        made = self._factory()
+        # What is a caller's can be interrupted, and that ends the block.
+        made = TcpSocket() if self._factory is TcpSocket else call_interruptible(self._factory)
         is_socket = isinstance(made, TcpSocket)
         if not is_socket or made._closed or made._home is not None or made.state() is not SocketState.UNCONNECTED:
             raise TypeError(f"a socket factory must make new TcpSockets without a parent, not {made!r}")
@@ -571,6 +575,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Raises: TypeError if it is no TcpSocket; trio.ClosedResourceError if the server is closed.
         Qt: addPendingConnection().
         """
+        self._check_run()
         if not isinstance(sock, TcpSocket):
             raise TypeError(f"a connection is a TcpSocket, not {type(sock).__name__}")
         if self._closed:
@@ -580,7 +585,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     # -- what it says of itself -------------------------------------------------------------
 
     def __repr__(self) -> str:
-        if self.is_listening():
+        if self._machine.state is SocketState.LISTENING:
             parts = [f"listening on {location(self._address, self._port)}"]
         else:
             parts = ["closed" if self._closed else "not listening"]
@@ -594,6 +599,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     def is_listening(self) -> bool:
         """Qt: isListening()."""
+        self._check_run()
         return self._machine.state is SocketState.LISTENING
 
     def server_address(self) -> HostAddress:
@@ -601,10 +607,12 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
         Qt: serverAddress().
         """
+        self._check_run()
         return self._address
 
     def server_port(self) -> int:
         """The port it listens on, one for all addresses; 0 if it does not.  Qt: serverPort()."""
+        self._check_run()
         return self._port
 
     def server_error(self) -> ErrorKind | None:
@@ -614,18 +622,22 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
         Qt: serverError().
         """
+        self._check_run()
         return self._error
 
     def error_string(self) -> str:
         """The same in words; empty if there was none.  Qt: errorString()."""
+        self._check_run()
         return self._error_string
 
     def connection_count(self) -> int:
         """How many accepted connections have not ended, the pending ones included.  Qt: no counterpart."""
+        self._check_run()
         return len(self._connections)
 
     def socket_descriptor(self) -> int:
         """The OS handle of the (first) listening socket, or -1.  Qt: socketDescriptor()."""
+        self._check_run()
         self._is_shared = True  # as far as we know
         return next((listener.native().fileno() for listener in self._listeners), -1)
 

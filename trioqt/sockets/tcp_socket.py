@@ -22,6 +22,7 @@ from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
 from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, connect_again, link_over, look_up, race
+from trioqt.links.interrupts import protected
 from trioqt.links.native import KernelSocket, NativeLink, reset_on_close, set_where_possible
 from trioqt.links.stream import StreamLink
 from trioqt.links.timed import TimedLink
@@ -35,6 +36,7 @@ from trioqt.sockets.stream_device import StreamDevice
 __all__ = ["TcpSocket"]
 
 
+@protected
 class TcpSocket(StreamDevice):
     """A TCP connection with Qt's buffers and signals, which is also an ordinary trio stream.
 
@@ -118,6 +120,7 @@ class TcpSocket(StreamDevice):
         return f"<{type(self).__name__} {', '.join(parts)}>"
 
     def socket_type(self) -> SocketType:
+        self._check_run()
         return SocketType.TCP
 
     def _system_type(self) -> int:
@@ -137,7 +140,6 @@ class TcpSocket(StreamDevice):
 
     # -- connecting and disconnecting -------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def connect_to_host(
         self,
         host: Host,
@@ -163,6 +165,7 @@ class TcpSocket(StreamDevice):
         Cancelled: the attempt is dropped; the socket is UNCONNECTED.  A bind and old unread bytes are gone either way.
         Qt: connectToHost + waitForConnected (whose timeout also drops the attempt).
         """
+        self._check_run()
         name = str(host)
         host, port = check_host(host), check_port(port)
         if not isinstance(protocol, NetworkLayerProtocol):
@@ -256,6 +259,7 @@ class TcpSocket(StreamDevice):
         self._check_sent(again=ended)
 
     def set_socket_descriptor(self, descriptor: int, state: SocketState = SocketState.CONNECTED) -> None:
+        self._check_run()
         descriptor = operator.index(descriptor)
         if state not in (CONNECTED, SocketState.BOUND, SocketState.UNCONNECTED):
             raise ValueError(f"a descriptor is adopted CONNECTED, BOUND or UNCONNECTED, not {state}")

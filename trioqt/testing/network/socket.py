@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import trio
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Address
 from trioqt.testing.network.host import Binding, Host, fail, is_multicast
 from trioqt.testing.network.no_end import CLOSED, CRASHED, LEFT_OPEN, Closed, Fresh
@@ -39,6 +40,7 @@ __all__ = ["VirtualSocket", "left_open"]
 BaseExceptionType = type[BaseException]
 
 
+@protected
 class VirtualSocket(Messages):
     """Made by the factory that the network installs; a program gets it from ``trio.socket.socket()``."""
 

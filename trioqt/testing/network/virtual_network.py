@@ -19,6 +19,8 @@ import trio
 import trio.testing
 
 from trioqt.core.addresses import AddressLike, HostAddress, host_address
+from trioqt.core.errors import raise_bare
+from trioqt.links.interrupts import protected
 from trioqt.sockets.survived_bugs import take_bugs
 from trioqt.testing.network.fabric import Conditions, Fabric, Path
 from trioqt.testing.network.fault_plan import Course, FaultPlan
@@ -48,6 +50,7 @@ _current: trio.lowlevel.RunVar[VirtualNetwork | None] = trio.lowlevel.RunVar("tr
 _here: contextvars.ContextVar[Host | None] = contextvars.ContextVar("trioqt host", default=None)
 
 
+@protected
 class VirtualNetwork:
     """Hosts, links and faults.  Every trio socket made inside the block lives on it, without being told:
     trioqt's, trio's own, and any library's that is built on trio.
@@ -463,6 +466,7 @@ def _check_name(name: object) -> None:
 BROADCAST = HostAddress.BROADCAST.ip
 
 
+@protected
 class _Factory(trio.abc.SocketFactory):
     def __init__(self, net: VirtualNetwork) -> None:
         self._net = net
@@ -472,6 +476,7 @@ class _Factory(trio.abc.SocketFactory):
 
 
 @contextlib.asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def _quiet_nursery() -> Any:
     """A nursery that is cancelled at its end, and adds no wrapper to the body's exception."""
     manager = trio.open_nursery()
@@ -481,4 +486,7 @@ async def _quiet_nursery() -> Any:
     finally:
         nursery.cancel_scope.shield = True
         nursery.cancel_scope.cancel()
-        await manager.__aexit__(None, None, None)
+        try:
+            await manager.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            raise_bare(group)
