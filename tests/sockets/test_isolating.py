@@ -46,6 +46,13 @@ def all_attempts_failed(*attempts: OSError) -> OSError:
     return error
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions themselves; trio may have rebuilt the groups around them."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+    return [error]
+
+
 GONE = SocketError(ErrorKind.REMOTE_HOST_CLOSED, "the peer is gone")
 MISTAKE = SocketError(ErrorKind.OPERATION, "cannot send while unconnected")
 
@@ -220,7 +227,7 @@ async def test_without_isolate_a_bug_goes_out_and_nobody_is_let_in_any_more(
             await network.raw_connect(port)
 
     assert isinstance(caught, ExceptionGroup)
-    assert caught.exceptions == (error,)
+    assert leaves(caught) == leaves(error)
     assert caplog.records == []
     assert handler_failures() == []
 
@@ -317,7 +324,7 @@ async def test_a_tls_client_that_leaves_without_a_goodbye_ends_no_server(
         peer = await network.raw_connect(server.server_port())
         client = trio.SSLStream(trio.SocketStream(peer.sock), tls.client, server_hostname="peer.example")
         await client.do_handshake()
-        peer.reset()
+        peer.close()
         finished = await anext(events)
         assert await lives(network, server)
 
@@ -396,10 +403,10 @@ async def test_a_cancellation_at_the_same_time_does_not_wrap_it(network: Network
             entered.set()
             await trio.sleep_forever()
         finally:
-            if await_first.pop():
+            if stops.pop():
                 raise stop
 
-    await_first = [False, True]
+    stops = [False, True]
     caught: BaseException | None = None
     async with TcpServer() as server:
         await server.listen(network.host)
@@ -562,7 +569,7 @@ WRONG: dict[str, Any] = {
 RIGHT: dict[str, Any] = {
     "function": greet,
     "lambda": lambda sock: greet(sock),
-    "one of two": lambda sock: greet(sock) or None,
+    "one of two": lambda sock: greet(sock) if sock.peer_port() else None,
     "method": Greeter().greet,
     "static method": Greeter.static,
     "class method": Greeter.of_class,

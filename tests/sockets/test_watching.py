@@ -567,7 +567,7 @@ async def test_waiting_for_the_end_of_what_has_ended_returns_at_once(network: Ne
 async def test_waiting_for_the_end_ends_with_it_whatever_the_reason(network: Network, reason: str) -> None:
     """Ours or the peer's; it does not raise, ``error()`` tells."""
     async with connection(network) as pair:
-        ends = {
+        ends: dict[str, Callable[[], object]] = {
             "abort": pair.sock.abort,
             "disconnect_from_host": pair.sock.disconnect_from_host,
             "aclose": pair.sock.aclose,
