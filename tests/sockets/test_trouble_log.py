@@ -138,9 +138,11 @@ async def test_the_kinds_are_bounded_too(
 
 
 async def test_nothing_waits_while_nothing_was_left_out(
-    log: TroubleLog, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    log: TroubleLog, autojump_clock: trio.testing.MockClock
 ) -> None:
     """The task is there only for a count that is to be told."""
+    nursery = log._nursery
+    assert nursery is not None
     before, tasks = len(nursery.child_tasks), []
     for _ in range(9):
         log.tell("kind", logging.INFO, "told")
