@@ -269,6 +269,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             for service in self._services:
                 stack.callback(service.cancel, "the server's block is left")
             stack.callback(self._shut)
+            if self._drain is not None:
+                stack.callback(self._cut, self._drain)
 
     # -- listening --------------------------------------------------------------------------
 
@@ -535,8 +537,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._connections.pop(id(sock), None) is None:
             return  # it ended before it was in the books
         self._ended[id(sock)] = sock
-        if sock._handler is None:
-            self._count_finished()
+        if sock._handler is None and self._drain is not None:
+            self._drain.count(cancelled=False)
         if self._peer_limit is not None:
             self._peer_limit.forget(sock)
         if self._time_limits is not None:
