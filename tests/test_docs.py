@@ -46,8 +46,10 @@ from trioqt.sockets import (
     stream_reader,
     stream_writer,
     subscription,
+    survived_bugs,
     tcp_server,
     tcp_socket,
+    trouble_log,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -229,6 +231,10 @@ DEFAULTS: dict[str, object] = {
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
+    "records that a server logs of one kind of trouble": trouble_log.RECORDS,
+    "kinds of trouble that are told apart in the log": trouble_log.KINDS,
+    "handlers' bugs that a test keeps to tell": survived_bugs.KEPT,
+    "the wait of `drain`, after its grace, for handlers that shield themselves": serving.HARD_LIMIT,
 }
 
 
@@ -719,7 +725,7 @@ async def run_blocks(page: str, network: Loopback) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize(("page", "count"), [("scopes.md", 4), ("events.md", 2), ("errors.md", 2)])
+@pytest.mark.parametrize(("page", "count"), [("scopes.md", 5), ("events.md", 2), ("errors.md", 2)])
 async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
     """Every block of Python runs to its end, its assertions included."""
     assert await run_blocks(page, network) == count
