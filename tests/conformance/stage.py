@@ -152,6 +152,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.warned: Callable[[str], None] = lambda member: None
+        self.aside: Callable[[object, str, str], None] = lambda obj, kind, what: None
         self.nursery: trio.Nursery
         self._waiting: deque[Actor] = deque()  # slots whose next call is a verb
         self._nudge: trio.Event | None = None

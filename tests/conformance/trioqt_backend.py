@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import runpy
 import sys
 import types
@@ -74,6 +75,12 @@ class TrioqtBackend:
         return self._stage.see(obj.view)
 
 
+def write_aside(recorder: Trace, obj: object, kind: str, what: str) -> None:
+    """Write down what only trioqt's side can have: a stand-in did it in place of Qt's object, or a law was broken."""
+    if id(obj) in recorder.names:
+        recorder.add(k=kind, obj=recorder.name(obj), what=what)
+
+
 def run(scenario: Scenario) -> tuple[list[Entry], str]:
     """Its entries, and how it ended: ``ok``, or what it raised."""
     stage = Stage()
@@ -82,6 +89,7 @@ def run(scenario: Scenario) -> tuple[list[Entry], str]:
 
     def play() -> None:
         recorder = Trace(TrioqtBackend(stage))
+        stage.aside = functools.partial(write_aside, recorder)
         how = "ok"
         try:
             scenario.fn(recorder)
