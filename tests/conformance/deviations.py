@@ -20,14 +20,6 @@ class Deviation:
 
 DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
-        "tcp_remote_close_close_in_error_slot",
-        "row 6: the slot acts after the step that told the end, in which everything ended",
-        (
-            "client: -close() -> None",
-            "client: +close() -> None",
-        ),
-    ),
-    Deviation(
         "tcp_half_close_pending_large",
         "row 5: what is queued is sent first, and the connection ends after that",
         (
@@ -420,14 +412,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ),
     ),
     Deviation(
-        "tcp_disconnect_in_error_slot",
-        "row 6: the slot acts after the step that told the end, in which everything ended",
-        (
-            "client: -disconnect_from_host() -> None",
-            "client: +disconnect_from_host() -> None",
-        ),
-    ),
-    Deviation(
         "tcp_abort_in_error_slot_of_a_remote_close",
         "row 6: the slot acts after the step that told the end, in which everything ended",
         (
@@ -636,16 +620,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
             "accepted: -bytes_available = 0",
             "accepted: -read_all() -> 'early'",
             "accepted: +bytes_available = 5",
-        ),
-    ),
-    Deviation(
-        "server_pause_in_slot",
-        "row 6: the slot acts after the step in which all clients were accepted",
-        (
-            "server: -pause_accepting() -> None",
-            "server: +new_connection() [has_pending=True]",
-            "server: -new_connection() [has_pending=True]",
-            "server: +pause_accepting() -> None",
         ),
     ),
     Deviation(

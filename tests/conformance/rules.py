@@ -44,7 +44,7 @@ class Rule:
 NOT_COMPARED = frozenset({"is_open", "open_mode", "is_readable", "is_writable", "error_string"})
 NOT_SIGNALLED = frozenset({"about_to_close", "pending_connection_available"})
 # What later rules leave on an entry for one another; it is not compared.
-MARKS = frozenset({"warned", "written", "stable", "odd"})
+MARKS = frozenset({"warned", "written", "stable", "odd", "same_step", "in_slot"})
 
 
 def drop(qt: Entries, ours: Entries) -> int:
@@ -291,6 +291,43 @@ def go_on(qt: Entries, ours: Entries) -> int:
             touched += len(inside) if entries is qt else 0
         fold(entries)
     return touched
+
+
+def act_later(qt: Entries, ours: Entries) -> int:
+    """Move what a slot of Qt did in the midst of a step, and had no effect on it, to where ours could: behind it."""
+    touched = 0
+    for obj in objects(ours):
+        pairs: list[tuple[Entry, Entry]] = []
+        for name in dict.fromkeys(entry["fn"] for entry in of(ours, obj) if is_call(entry)):
+            theirs = (entry for entry in of(qt, obj) if is_call(entry, name))
+            mine = (entry for entry in of(ours, obj) if is_call(entry, name))
+            pairs += zip(theirs, mine, strict=False)
+        pairs.sort(key=lambda pair: place_of(qt, pair[0]), reverse=True)  # so that they stay in their order
+        touched += sum(move_behind(qt, ours, there, here) for there, here in pairs)
+    return touched
+
+
+def move_behind(qt: Entries, ours: Entries, there: Entry, here: Entry) -> bool:
+    """Move Qt's call behind the signals that ours comes behind, if they are of one step and Qt's are the same."""
+    obj, place = there["obj"], place_of(qt, there)
+    before = sum(is_signal(entry) for entry in of(qt[:place], obj))
+    late = [entry for entry in of(ours[: place_of(ours, here)], obj) if is_signal(entry)][before:]
+    following = [at for at in range(place + 1, len(qt)) if is_signal(qt[at]) and qt[at]["obj"] == obj][: len(late)]
+    in_one_step = before and late and all(entry.get("same_step") for entry in late)
+    if not in_one_step or not here.get("in_slot") or "ret" not in there:
+        return False
+    if [plain(qt[at]) for at in following] != [plain(entry) for entry in late]:
+        return False
+    qt.insert(following[-1], qt.pop(place))
+    return True
+
+
+def place_of(entries: Entries, wanted: Entry) -> int:
+    return next(index for index, entry in enumerate(entries) if entry is wanted)
+
+
+def plain(entry: Entry) -> Entry:
+    return {key: value for key, value in entry.items() if key not in MARKS}
 
 
 def state_at(entries: Entries, obj: str, index: int) -> str | None:
@@ -592,6 +629,13 @@ RULES: tuple[Rule, ...] = (
         "While a `wait_for_...` waits, and before, everything else goes on; in Qt only inside of it.  So what was told"
         " in a wait is compared as if it had been told right before; it must not come after.",
         go_on,
+    ),
+    Rule(
+        "in slots",
+        "row 6",
+        "A slot acts after the step that told it, and in Qt in the midst of it.  So a call that had no effect on the"
+        " signals that follow in that step is compared as if it had come behind them.",
+        act_later,
     ),
     Rule(
         "sent at once",
