@@ -231,6 +231,7 @@ DEFAULTS: dict[str, object] = {
     "`TcpServer(stall_limit)`": default_of(TcpServer, "stall_limit"),
     "until a vanished peer of a server is noticed": options.USER_TIMEOUT // 1000,
     "`max_pending_connections()`": pending_connections.MAX_PENDING_CONNECTIONS,
+    "`listen_backlog_size()`": tcp_server.BACKLOG,
     "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
     "short answers that `write` collects": stream_writer.CORK_SIZE,

@@ -121,6 +121,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     __slots__ = (
         "__weakref__",
         "_address",
+        "_backlog_size",
         "_ended",
         "_entries",
         "_error",
@@ -189,6 +190,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._machine = StateMachine()
         self._error: ErrorKind | None = None
         self._error_string = ""
+        self._backlog_size = BACKLOG
         self._listeners: dict[ListenerLink, trio.CancelScope] = {}  # each with the scope of its accept task
         self._is_shared = False  # another process may have the same listening socket
         self._address = HostAddress.NULL
@@ -287,7 +289,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Args:
           host: An address, a name (all its addresses), ``HostAddress.ANY``, or several of these; all with one port.
           port: 0 lets the system choose; ``server_port()`` tells.
-          backlog: How many connections the kernel may queue; None: as many as the system allows.
+          backlog: How many connections the kernel may queue; None: ``listen_backlog_size()``, which is as many as the
+            system allows unless changed.
           reuse_port: Other sockets of this user that ask for it too, in this process or another, may listen there as
             well, and the system shares the clients out (SO_REUSEPORT).
 
@@ -301,7 +304,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         """
         self._check_run()
         hosts, port = check_hosts(host), check_port(port)
-        backlog = BACKLOG if backlog is None else min(check_size(backlog, "backlog", least=0), BACKLOG)
+        backlog = min(self._backlog_size if backlog is None else check_size(backlog, "backlog"), BACKLOG)
         self._check_can_listen()
         try:
             targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
@@ -616,6 +619,21 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         """The port it listens on, one for all addresses; 0 if it does not.  Qt: serverPort()."""
         self._check_run()
         return self._port
+
+    def listen_backlog_size(self) -> int:
+        """How many connections the kernel may queue when ``listen`` is not told; 65535, which is as many as the system
+        allows, unless changed.
+
+        Qt: listenBacklogSize().  There, 50 unless changed.
+        """
+        return self._backlog_size
+
+    def set_listen_backlog_size(self, size: int) -> None:
+        """Change it, for the next ``listen``.  Never more than the system allows.
+
+        Qt: setListenBacklogSize().
+        """
+        self._backlog_size = check_size(size, "size")
 
     def server_error(self) -> ErrorKind | None:
         """The last error of ``listen``, ``set_socket_descriptor`` or accepting, or None.
