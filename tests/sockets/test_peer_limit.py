@@ -194,6 +194,23 @@ async def test_a_refusal_is_told_and_logged_and_is_no_error_of_the_server(
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [(logging.WARNING, message)]
 
 
+async def test_a_storm_of_refusals_fills_no_disk(autojump_clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Each is told; ten are logged, and the last says how many were left out."""
+    async with VirtualNetwork():
+        async with TcpServer(max_connections_per_peer=1) as server:
+            await server.listen("127.0.0.1")
+            with trio.socket.socket() as first:
+                await first.connect(("127.0.0.1", server.server_port()))
+                await trio.testing.wait_all_tasks_blocked()
+                for _ in range(50):
+                    with trio.socket.socket() as further, pytest.raises(ConnectionResetError):
+                        await further.connect(("127.0.0.1", server.server_port()))
+                        await further.recv(1)
+
+    assert len(caplog.records) == 10
+    assert "41" in caplog.records[-1].getMessage()
+
+
 @pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1, ValueError), ("many", TypeError), (1.5, TypeError)])
 def test_a_limit_is_at_least_one(value: Any, error: type[Exception]) -> None:
     """To refuse everybody there is ``close``."""

@@ -520,11 +520,11 @@ async def test_of_several_addresses_it_has_all_or_none(network: Network) -> None
         await other.listen("127.0.0.2")
         port = other.server_port()
         with pytest.raises(SocketError) as caught:
-            await server.listen(["127.0.0.1", "127.0.0.2"], port)
-        await server.listen("127.0.0.1", port)
+            await server.listen(["127.0.0.3", "127.0.0.2"], port)
+        await server.listen("127.0.0.3", port)
 
     assert caught.value.kind is ErrorKind.ADDRESS_IN_USE
-    assert caught.value.message.startswith(f"cannot listen on 127.0.0.1, 127.0.0.2 port {port}: ")
+    assert caught.value.message.startswith(f"cannot listen on 127.0.0.3, 127.0.0.2 port {port}: ")
 
 
 @pytest.mark.parametrize(

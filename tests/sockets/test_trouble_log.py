@@ -166,6 +166,7 @@ async def storm(network: Network, nursery: trio.Nursery, server: TcpServer[TcpSo
     """As many clients whose handlers fail, fifty at a time."""
 
     async def handler(sock: TcpSocket) -> None:
+        await sock.receive_exactly(1)  # its peer has seen that it is connected
         raise Bug
 
     await server.listen(network.host)
@@ -173,6 +174,8 @@ async def storm(network: Network, nursery: trio.Nursery, server: TcpServer[TcpSo
     async with server.events(ConnectionFinished) as events:
         for _ in range(count // 50):
             peers = [await network.raw_connect(server.server_port()) for _ in range(50)]
+            for peer in peers:
+                await peer.send(b"x")
             for _ in range(50):
                 assert isinstance((await anext(events)).error, Bug)
             for peer in peers:
@@ -290,6 +293,7 @@ async def test_a_log_handler_that_raises_ends_nothing(
 
     async def handler(sock: TcpSocket) -> None:
         if failures:
+            await sock.receive_exactly(1)  # its peer has seen that it is connected
             raise failures.pop()
         await echo(sock)
 
@@ -297,7 +301,8 @@ async def test_a_log_handler_that_raises_ends_nothing(
         await server.listen(network.host)
         await nursery.start(server.serve, handler)
         for _ in range(2):
-            with await network.raw_connect(server.server_port()):
+            with await network.raw_connect(server.server_port()) as failing:
+                await failing.send(b"x")
                 await anext(events)
         with await network.raw_connect(server.server_port()) as client:
             answered = await ask(client)
