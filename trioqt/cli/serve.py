@@ -26,7 +26,7 @@ class Echo:
     """
 
     def __init__(self, max_connections: int | None, count: Callable[[], None]) -> None:
-        self.server = TcpServer(max_connections=max_connections)
+        self.server: TcpServer[TcpSocket] = TcpServer(max_connections=max_connections)
         self._count = count
         self._waiting: set[trio.CancelScope] = set()  # those that wait for something to come
 
