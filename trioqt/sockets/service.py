@@ -54,7 +54,7 @@ class Service(Generic[SocketT]):
         self._handler = handler
         self._isolate = isolate
         self._nursery = nursery
-        self.running = 0
+        self.running: int = 0
         """How many handlers have not ended."""
         # A handler sees the context variables of whoever serves, not those of the accept task.
         self._context = contextvars.copy_context()
