@@ -98,7 +98,7 @@ def await_(qt: Entries, ours: Entries) -> int:
     """Where the call returned says nothing; unless it was refused, or an end of ours returned before there was one."""
     touched = 0
     early = [ours[start] for start in returned_early(qt, ours)]
-    remove(ours, lambda entry: is_instead(entry, "it goes on in a task"))
+    remove(ours, lambda entry: entry["k"] == ACCOUNTED_FOR)
     for entries in (qt, ours):
         here = 0
         for start in range(len(entries)):
@@ -116,14 +116,21 @@ def await_(qt: Entries, ours: Entries) -> int:
 
 
 def returned_early(qt: Entries, ours: Entries) -> Iterator[int]:
-    """Where ours returned and was not over; unless bytes were queued, and Qt's was not over either."""
+    """Where ours returned and was not over; unless the harness let it go on in a task, because bytes were queued, and
+    Qt's was not over either."""
     for obj in objects(ours):
         for name in ENDING:
             theirs = [at for at, entry in enumerate(qt) if entry.get("obj") == obj and is_call(entry, name)]
             mine = [at for at, entry in enumerate(ours) if entry.get("obj") == obj and is_call(entry, name)]
             for number, start in enumerate(mine):
+                if not is_open_after(ours, start):
+                    continue
                 too = number < len(theirs) and is_open_after(qt, theirs[number])
-                if is_open_after(ours, start) and not (too and goes_on(ours, start)):
+                inside = of(ours[start : end_of(ours, start)], obj)
+                task = next((entry for entry in inside if is_instead(entry, "it goes on in a task")), None)
+                if too and task is not None:
+                    task["k"] = ACCOUNTED_FOR
+                else:
                     yield start
 
 
@@ -136,11 +143,6 @@ def is_open_after(entries: Entries, start: int) -> bool:
         if is_call(entry, *BEGINNING):
             break
     return state_at(entries, obj, end + 1) not in (None, "UnconnectedState")
-
-
-def goes_on(entries: Entries, start: int) -> bool:
-    """Did the harness let this end go on in a task, because bytes were queued?"""
-    return any(is_instead(entry, "it goes on in a task") for entry in entries[start : end_of(entries, start)])
 
 
 def spell(qt: Entries, ours: Entries) -> int:
@@ -249,13 +251,15 @@ def replace_closed(qt: Entries, ours: Entries) -> int:
     touched = 0
     for obj in objects(ours):
         closed, theirs = False, [entry for entry in of(qt, obj) if is_call(entry, "close")]
+        before: Entry | None = None
         for entry in of(ours, obj):
             if is_call(entry, "close"):
                 closed = bool(theirs)
                 del theirs[:1]
-            elif closed and is_instead(entry, "another socket"):
+            elif closed and before is not None and is_call(before, *BEGINNING) and is_instead(entry, "another socket"):
                 entry["k"], closed = ACCOUNTED_FOR, False
                 touched += 1
+            before = entry
     remove(ours, lambda entry: entry["k"] == ACCOUNTED_FOR)
     return touched
 
@@ -599,7 +603,8 @@ RULES: tuple[Rule, ...] = (
         "awaited",
         "law 2",
         "When `connect_to_host`, `disconnect_from_host` and `close` returned is not compared: ours are awaited; nor"
-        " when `abort` did, in which Qt runs slots.  But no end of ours may return while still connected.",
+        " when `abort` did, in which Qt runs slots.  But an end of ours returns when it is over; it may go on in a task if bytes were queued and"
+        " Qt's is not over either.",
         await_,
     ),
     Rule(
