@@ -218,8 +218,7 @@ class TcpSocket(StreamDevice):
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
     def _begin_attempt(self, name: str) -> None:
-        if self._closed or not self._in_scope():
-            self._refuse("connect", ended=False)
+        self._check_can_begin("connect")
         if self._machine.state not in (SocketState.UNCONNECTED, SocketState.BOUND):
             self._refuse_aloud("connect", Input.LOOK_UP)
         self._forget()
@@ -235,9 +234,9 @@ class TcpSocket(StreamDevice):
         message = f"cannot connect to {spelled(host) or 'an empty name'} port {port}: {reason_of(last)}"
         self._set_failure(kind_of(last), message, cause)
         self._drop_attempt(Input.ATTEMPT_FAILED)
-        assert self._failure is not None
-        self._failure.told = True
-        return self._failure
+        assert self._generation.failure is not None
+        self._generation.failure.told = True
+        return self._generation.failure
 
     async def disconnect_from_host(self) -> None:
         """Send what is queued, close, return when UNCONNECTED.  No effect if already so.
@@ -248,15 +247,15 @@ class TcpSocket(StreamDevice):
         Raises:
           SocketError: Queued bytes could not be sent; UNFINISHED_SOCKET_OPERATION if they were queued for the
             connection of the attempt that it drops.
-          trio.ClosedResourceError: Another task aborted it meanwhile.
-        Cancelled: as ``abort()``.
+          trio.ClosedResourceError: Another task aborted it meanwhile, or replaced it while bytes were queued.
+        Cancelled: as ``abort()``.  What another task has begun meanwhile is not touched.
         Qt: disconnectFromHost + waitForDisconnected.  There, while connecting, it connects first.
         """
         generation = self._generation
         ended = await self._disconnect(math.inf, keep=True)
-        if ended and generation.aborted:
+        self._check_sent(generation, again=ended)
+        if ended and (generation.aborted or generation.unsent):
             raise trio.ClosedResourceError("cannot disconnect: another task aborted the connection")
-        self._check_sent(again=ended)
 
     def set_socket_descriptor(self, descriptor: int, state: SocketState = SocketState.CONNECTED) -> None:
         self._check_run()
