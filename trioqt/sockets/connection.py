@@ -127,6 +127,7 @@ class Connection(AbstractSocket):
         "_send_finished",
         "_sending",
         "_unseen",
+        "_was_entered",
         "_watch_scope",
         "_watcher_waits",
         "_watching",
@@ -167,6 +168,7 @@ class Connection(AbstractSocket):
         self._parked = False  # and waits for what the watcher brings, not on the link
         self._sending = False  # a task is in send_all, wait_send_all_might_not_block or send_eof
         self._watching = 0  # tasks in wait_for_disconnected
+        self._was_entered = False
         self._pending = False  # a server has accepted it, and nobody has taken it
         self._missed: tuple[Event, ...] = ()  # facts of that time, for who listens once it is taken
         self._orphaned = False  # the parent nursery is cancelled: nobody can watch any more
@@ -228,6 +230,7 @@ class Connection(AbstractSocket):
         self._full_told = False
 
     def _entered(self) -> None:
+        self._was_entered = True
         if self._offered is not None:
             self._link, self._offered = self._offered, None
             self._generation.connected = True

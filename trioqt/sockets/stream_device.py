@@ -117,15 +117,17 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         return there_was
 
     def _check_sent(self, generation: Generation, *, again: bool) -> None:
-        """Raise the failure that cost queued bytes.
+        """Raise the failure that cost queued bytes, or that is a mistake here: somebody has closed the descriptor.
 
         Args:
           generation: Of the connection that has ended.
           again: Even if a call has raised it already.
         """
         failure = generation.failure
-        if generation.unsent and failure is not None and (again or not failure.told):
-            raise_failure(failure)
+        if failure is not None and (again or not failure.told):
+            cause = failure.cause
+            if generation.unsent or (isinstance(cause, OSError) and cause.errno == errno.EBADF):
+                raise_failure(failure)
 
     async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool, drop: bool) -> None:
         # What arrived before this end can still be read, in our buffer or in the system's.  A task that waits for more

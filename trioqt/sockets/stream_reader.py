@@ -12,7 +12,6 @@ from typing import Any, NoReturn, Self
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
-from trioqt.core.states import Input
 from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD

@@ -105,7 +105,12 @@ class StreamWriter(Connection):
         # An end that waits for the queue waits for this too, as Qt's does.  But send_all is refused then: a task that
         # sends on and on would keep the connection from ever ending.
         self._check_run()
-        joins = self._link is not None and self._queue.size > 0 and self._generation.failure is None and not self._send_finished
+        joins = (
+            self._link is not None
+            and self._queue.size > 0
+            and self._generation.failure is None
+            and not self._send_finished
+        )
         if not self._in_scope() or not (self._attempt is not None or joins):
             self._refuse_sending("write")
         if self._queue.size >= self._write_buffer_size:
