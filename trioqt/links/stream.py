@@ -117,8 +117,8 @@ class StreamLink(Link):
     async def finish_sending(self) -> None:
         if not isinstance(self._stream, trio.abc.HalfCloseableStream):
             raise NotImplementedError("the stream has no send_eof")
-        # What trio's streams and ours do, if they are cancelled, has not happened.  Only a half that can do no more than
-        # close would be closed all the same, so that is not cut short.
+        # If trio's streams and ours are cancelled, it has not happened.  Only a half that can do no more than close
+        # would be closed all the same, so that is not cut short.
         stream = self._stream
         closes = isinstance(stream, trio.StapledStream) and not hasattr(stream.send_stream, "send_eof")
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -11,7 +11,7 @@ import math
 import operator
 import socket
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 import trio
 
@@ -34,6 +34,16 @@ from trioqt.sockets.native_options import fit_user_timeout
 from trioqt.sockets.stream_device import StreamDevice
 
 __all__ = ["TcpSocket"]
+
+
+class SocketArguments(TypedDict, total=False):
+    """What ``TcpSocket`` takes by name."""
+
+    read_buffer_size: int
+    write_buffer_size: int
+    half_open: bool
+    flush_timeout: float
+    unsent_limit: int | None
 
 
 @protected
@@ -80,18 +90,23 @@ class TcpSocket(StreamDevice):
         self._unsent_limit = None if unsent_limit is None else check_size(unsent_limit, "unsent_limit", least=1)
 
     @classmethod
-    def from_stream(cls, stream: trio.abc.Stream, parent: trio.Nursery | None = None) -> Self:
+    def from_stream(
+        cls, stream: trio.abc.Stream, parent: trio.Nursery | None = None, **arguments: Unpack[SocketArguments]
+    ) -> Self:
         """A socket over any trio stream: TLS, a memory pair, a unix socket.  State: CONNECTED.
 
         The stream is the socket's from now on, and is closed with it.  It has no addresses, no options and no
         descriptor.  Where the stream has no ``send_eof``, ours raises SocketError(UNSUPPORTED_SOCKET_OPERATION).
+
+        Args:
+          parent, arguments: as for ``TcpSocket``; ``unsent_limit`` is for connections that it may have later.
 
         Raises: TypeError if it is no ``trio.abc.Stream``.
         Qt: no counterpart.
         """
         if not isinstance(stream, trio.abc.Stream):
             raise TypeError(f"not a trio.abc.Stream: {type(stream).__name__}")
-        sock = cls(parent)
+        sock = cls(parent, **arguments)
         link = StreamLink(stream, parent)
         if parent is None:
             sock._offered = link
