@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import operator
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -24,7 +25,9 @@ from trioqt.core.errors import (
     ErrorKind,
     SocketError,
     in_one_line,
+    is_cancellation,
     is_network_trouble,
+    keeping,
     kind_of,
     raise_bare,
     reason_of,
@@ -46,6 +49,7 @@ from trioqt.sockets.survived_bugs import tell_bug
 from trioqt.sockets.tcp_socket import TcpSocket
 from trioqt.sockets.time_limits import TimeLimits
 from trioqt.sockets.trouble_log import TroubleLog
+from trioqt.sockets.under_way import UnderWay
 
 __all__ = ["TcpServer"]
 
@@ -138,6 +142,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         "_peer_limit",
         "_port",
         "_time_limits",
+        "_under_way",
     )
 
     @overload
@@ -188,6 +193,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._factory: Callable[[], Any] = TcpSocket if socket_factory is None else socket_factory
         self._max_connections = max_connections
         self._machine = StateMachine()
+        self._under_way = UnderWay()  # calls of listen
         self._error: ErrorKind | None = None
         self._error_string = ""
         self._backlog_size = BACKLOG
@@ -227,41 +233,54 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     ) -> None:
         """Stop listening, cancel ``serve`` with its handlers, abort what is still open.
 
+        After an exception that is no cancellation, connections whose sockets nobody has entered are reset.  Those with
+        a block of their own end as what leaves that block says.
+
         The body's exception goes out as it is.  (A bug in trioqt is the one thing that arrives in a group.)
         Cancelled: all the same.
         """
         self._check_run()
+        with keeping(exc):
+            await self._leave(exc)
+
+    async def _leave(self, exc: BaseException | None) -> None:
         outermost = False
         if self._opener is trio.lowlevel.current_task():
             self._entries -= 1
             outermost = self._entries == 0
         if not outermost:
             self._shut()
-            if exc_type is None:
+            if exc is None:
                 await trio.lowlevel.checkpoint()
             return
         manager, nursery, self._opener = self._manager, self._nursery, None
         assert manager is not None
         assert nursery is not None
         try:
-            if exc_type is None:
+            if exc is None:
                 await trio.lowlevel.checkpoint()
         finally:
             try:
-                self._end_all()
+                self._end_all(reset=exc is not None and not is_cancellation(exc))
             finally:
                 # Cancelled, shielded and told of no exception, for the reasons given in AbstractSocket._end_nursery.
                 nursery.cancel_scope.cancel(reason="the server's block is left")
                 nursery.cancel_scope.shield = True
                 try:
-                    await manager.__aexit__(None, None, None)
-                except BaseExceptionGroup as group:
-                    raise_bare(group)
+                    with keeping(sys.exception()):
+                        try:
+                            await manager.__aexit__(None, None, None)
+                        except BaseExceptionGroup as group:
+                            raise_bare(group)
                 finally:
                     self._belongs_nowhere()
 
-    def _end_all(self) -> None:
-        """End everything that belongs to the block.  What goes wrong with one thing keeps none of the others open."""
+    def _end_all(self, *, reset: bool) -> None:
+        """End everything that belongs to the block.  What goes wrong with one thing keeps none of the others open.
+
+        Args:
+          reset: An exception leaves the block; and so it does for sockets that have none of their own.
+        """
         with contextlib.ExitStack() as stack:
             if self._log is not None:
                 stack.callback(self._log.end)
@@ -271,6 +290,10 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             for service in self._services:
                 stack.callback(service.cancel, "the server's block is left")
             stack.callback(self._shut)
+            if reset:  # which comes first, as the stack has it
+                for sock in self._connections.values():
+                    if not sock._was_entered:
+                        stack.callback(sock.abort, reset=True)
             if self._drain is not None:
                 stack.callback(self._cut, self._drain)
 
@@ -298,7 +321,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
           SocketError: ADDRESS_IN_USE, SOCKET_ACCESS, SOCKET_ADDRESS_NOT_AVAILABLE, HOST_NOT_FOUND, ...;
             UNSUPPORTED_SOCKET_OPERATION if ``host`` is empty or null, or the system has no ``reuse_port``; OPERATION if
             it listens already, drains, or is not entered.
-          trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block.
+          trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block; or ``close`` or ``drain``
+            was called meanwhile.
         Cancelled: it does not listen.
         Qt: listen().
         """
@@ -306,9 +330,15 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         hosts, port = check_hosts(host), check_port(port)
         backlog = min(self._backlog_size if backlog is None else check_size(backlog, "backlog"), BACKLOG)
         self._check_can_listen()
+        listeners: list[NativeListener] = []
         try:
-            targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
-            listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), inherited=self._inherited)
+            with self._under_way.call("listen"):
+                targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
+                listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), inherited=self._inherited)
+        except trio.ClosedResourceError:
+            for listener in listeners:
+                listener.close()
+            raise
         except (OSError, UnicodeError) as exc:
             where = ", ".join(spelled(each) or "no address" for each in hosts)
             kind, message = kind_of(exc), f"cannot listen on {where} port {port}: {reason_of(exc)}"
@@ -388,6 +418,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     def _stop_listening(self, *, keep_pending: bool = False) -> None:
         self._machine.feed(Input.ABORT, _tell_nobody)
+        self._under_way.call_off()
         listeners, self._listeners = self._listeners, {}
         self._address, self._port = HostAddress.NULL, 0
         self._service = None
