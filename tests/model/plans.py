@@ -83,7 +83,7 @@ def plans(**fixed: st.SearchStrategy[object]) -> st.SearchStrategy[Plan]:
         **{
             "steps": STEPS.map(tuple),
             "seed": st.integers(0, 99),
-            "begins": _some("connected", "connected", "unconnected", "stream"),
+            "begins": _some("connected", "connected", "unconnected"),
             "watched": st.booleans(),
             "half_open": st.sampled_from([True, True, True, False]),
             "read_buffer_size": st.sampled_from([65536, 65536, 100, 10]),
