@@ -86,7 +86,7 @@ class Play:
     actors: dict[str, Actor] = attrs.Factory(dict)
     listeners: list[Listener] = attrs.Factory(list)
     spare: list[tuple[trio.socket.SocketType, RawPeer]] = attrs.Factory(list)
-    strays: list[RawPeer] = attrs.Factory(list)
+    strays: list[tuple[int, RawPeer]] = attrs.Factory(list)
     over: bool = False
     refused: int = 1
 
@@ -146,8 +146,8 @@ class Play:
                 line.sent += data[: peer.send_now(data)]
             except BlockingIOError:
                 pass
-            except OSError:  # the connection is gone
-                line.disturbed = True
+            except OSError:  # a reset, and this is the call that is told
+                line.seen, line.disturbed = "reset", True
         elif verb == "read":
             self.read(line, peer, number)
         elif verb == "finish":
@@ -168,13 +168,9 @@ class Play:
             line.seen = "reset"
 
     def peer_of(self, line: Line) -> RawPeer | None:
-        for peer in self.strays:
-            try:
-                port = peer.sock.getpeername()[1]
-            except OSError:
-                continue
+        for port, peer in self.strays:
             if port == line.port != 0:
-                self.strays.remove(peer)
+                self.strays.remove((port, peer))
                 line.peer = peer
                 return peer
         return None
@@ -296,6 +292,8 @@ class Play:
     def at_once(self, name: str, what: str) -> None:
         """A call that does not wait."""
         verb, _, argument = what.partition(" ")
+        if verb == "adopt" and (not self.spare or self.over):
+            return
         sock, world = self.sock, self.world
         numbers = [int(argument)] if argument else []
         line = world.line
@@ -368,8 +366,6 @@ class Play:
         return ""
 
     def adopt(self) -> None:
-        if not self.spare:
-            return
         ours, peer = self.spare[-1]
         before, state = self.world.line, self.sock._machine.state
         line = self.world.new_line()
@@ -496,7 +492,7 @@ class Play:
                     nursery.start_soon(self.drain, line, line.peer)
             for _, peer in self.spare:
                 peer.close()
-            for peer in self.strays:
+            for _, peer in self.strays:
                 nursery.start_soon(self.drain, Line(-1), peer)
             self.drains = nursery
             self.over = True
@@ -647,12 +643,11 @@ async def _play(
 
             async def accept() -> None:
                 while True:
-                    peer = await listener.accept()
+                    theirs, address = await listener.sock.accept()
+                    peer = RawPeer(theirs)
+                    play.strays.append((address[1], peer))
                     if play.drains is None:
-                        play.strays.append(peer)
-                        play.peer_of(world.line)
                         continue
-                    play.strays.append(peer)
                     await trio.testing.wait_all_tasks_blocked()
                     line = next((line for line in world.lines if play.peer_of(line)), Line(-1))
                     if line.number >= 0 and play.finishing:
@@ -677,7 +672,7 @@ async def _play(
         for ours, peer in play.spare:
             ours.close()
             peer.close()
-        for peer in play.strays:
+        for _, peer in play.strays:
             peer.close()
         for line in world.lines:
             if line.peer is not None:
