@@ -30,6 +30,7 @@ class Plan:
     half_open: bool = True
     read_buffer_size: int = 65536
     write_buffer_size: int = 65536
+    flush_timeout: float = 10.0
 
 
 def _with(verb: str, number: st.SearchStrategy[int]) -> st.SearchStrategy[str]:
@@ -71,7 +72,7 @@ STEP = st.one_of(
     NOW.map("main {}".format),
     PEER.map("peer {}".format),
     PEER.map("peer {}".format),
-    _some("cancel a", "cancel b"),
+    _some("cancel a", "cancel b", "wait 0.5"),
 )
 STEPS = st.lists(st.tuples(st.sampled_from(["", "", "+ ", "~ "]), STEP).map("".join), min_size=1, max_size=14)
 
@@ -88,6 +89,7 @@ def plans(**fixed: st.SearchStrategy[object]) -> st.SearchStrategy[Plan]:
             "half_open": st.sampled_from([True, True, True, False]),
             "read_buffer_size": st.sampled_from([65536, 65536, 100, 10]),
             "write_buffer_size": st.sampled_from([65536, 65536, 100, 1]),
+            "flush_timeout": st.sampled_from([10.0, 10.0, 0.2]),
         }
         | fixed,
     )

@@ -87,6 +87,7 @@ class Play:
     listeners: list[Listener] = attrs.Factory(list)
     spare: list[tuple[trio.socket.SocketType, RawPeer]] = attrs.Factory(list)
     strays: list[tuple[int, RawPeer]] = attrs.Factory(list)
+    cancelled: list[tuple[Actor, trio.CancelScope]] = attrs.Factory(list)
     over: bool = False
     refused: int = 1
 
@@ -110,6 +111,9 @@ class Play:
         elif who == "cancel":
             for scope in self.actors[what].scopes:
                 scope.cancel()
+                self.cancelled.append((self.actors[what], scope))
+        elif who == "wait":
+            await trio.sleep(float(what))
         elif who == "main":
             self.at_once("main", what)
         elif who == "peer":
@@ -121,6 +125,10 @@ class Play:
         """Until nothing moves any more."""
         for _ in range(3):
             await trio.testing.wait_all_tasks_blocked()
+        for actor, scope in self.cancelled:
+            if scope in actor.scopes:
+                raise Wrong(f"{actor.name} {actor.call} was cancelled, and goes on")
+        self.cancelled.clear()
         self.check_limits()
 
     def check_limits(self) -> None:
@@ -207,9 +215,9 @@ class Play:
         line, connected = world.line, sock._machine.state is SocketState.CONNECTED
         if verb in ENDING:
             line.touched = True
-            others = [each.call for each in self.actors.values() if each is not actor and each.call]
-            if others and any(call.partition(" ")[0] in ENDING for call in others):
-                line.disturbed = True
+        if verb == "disconnect_from_host":
+            world.disconnects[task] = line
+        lost = line.lost
         outcome, result = "", None
         try:
             result = await getattr(self, f"do_{verb}")(argument)
@@ -226,11 +234,13 @@ class Play:
         except trio.BusyResourceError:
             outcome = "busy"
         finally:
+            world.disconnects.pop(task, None)
             world.say(f"  {actor.name} {what}: {outcome}{'' if result is None else f' {brief(result)}'}")
         self.judge(actor, verb, argument, line, expected, outcome, result)
-        if verb in ENDING and outcome == "ok" and connected and line is world.line:
+        if verb in ENDING and outcome == "ok" and connected:
             line.orderly += 1
-        del task
+            if line.lost and not lost:
+                raise Wrong(f"{actor.name} {what} returned as if all were sent")
 
     def judge(
         self, actor: Actor, verb: str, argument: str, line: Line, expected: str, outcome: str, result: Any
@@ -252,7 +262,7 @@ class Play:
         if expected == "OPERATION" and outcome not in ("OPERATION", "busy") and not (answered and line.inputs):
             raise Wrong(f"{what} came to {outcome}, where the table says OPERATION")
         if outcome == "closed" and not (
-            line.touched or line is not self.world.line or self.over or verb in SENDING or expected == "closed"
+            line.touched or line is not self.world.line or self.over or verb in SENDING or expected.startswith("closed")
         ):
             raise Wrong(f"{what} raised ClosedResourceError, and nobody here has ended anything")
         if outcome == "busy" and not any(other.call and other is not actor for other in self.actors.values()):
@@ -265,6 +275,8 @@ class Play:
             raise Wrong(f"{what} raised LIMIT_EXCEEDED")
         if outcome == "UNFINISHED_SOCKET_OPERATION" and verb not in ENDING:
             raise Wrong(f"{what} raised {outcome}")
+        if expected == "closed for good" and outcome not in ("closed", "busy"):
+            raise Wrong(f"{what} came to {outcome}, and the socket is closed")
         known = ("OPERATION", "REMOTE_HOST_CLOSED", "CONNECTION_REFUSED", "LIMIT_EXCEEDED")
         known += ("UNFINISHED_SOCKET_OPERATION", "ok", "closed", "busy")
         if outcome not in known:
@@ -326,7 +338,7 @@ class Play:
             world.say(f"  {name} {what}: {outcome}{'' if result is None else f' {brief(result)}'}")
         if (outcome == "OPERATION") != (expected == "OPERATION"):
             raise Wrong(f"{name} {what} came to {outcome}, where the table says {expected}")
-        if outcome == "closed" and not (line.touched or self.over or expected == "closed" or verb == "write"):
+        if outcome == "closed" and not (line.touched or self.over or expected.startswith("closed") or verb == "write"):
             raise Wrong(f"{name} {what} raised ClosedResourceError, and nobody here has ended anything")
         if verb in ("read", "read_all", "read_line") and isinstance(result, bytes):
             waiting = sum(other.call.partition(" ")[0] in RECEIVING for other in self.actors.values())
@@ -347,7 +359,8 @@ class Play:
         if past == "":
             return in_state(verb, state)
         try:
-            return after_end(verb, past)
+            cell = after_end(verb, past)
+            return "closed for good" if (cell, past) == ("closed", "closed") else cell
         except KeyError:
             return in_state(verb, state)
 
@@ -604,9 +617,12 @@ async def on(medium: str) -> AsyncIterator[Network]:
 
 
 async def run(plan: Plan, medium: str, base: type[TcpSocket], world: World) -> Played:
-    options = dict(
-        half_open=plan.half_open, read_buffer_size=plan.read_buffer_size, write_buffer_size=plan.write_buffer_size
-    )
+    options = {
+        "half_open": plan.half_open,
+        "read_buffer_size": plan.read_buffer_size,
+        "write_buffer_size": plan.write_buffer_size,
+        "flush_timeout": plan.flush_timeout,
+    }
     cls = modelled(base, world, **options)
     async with on(medium) as network:
         with await network.raw_listener() as listener:

@@ -56,6 +56,8 @@ class Line:
     """How many calls have ended it in order, and said so."""
     disturbed: bool = False
     """And something else was done that may end it otherwise."""
+    lost: bool = False
+    """It failed with bytes queued."""
     port: int = 0
 
     def takes(self, data: bytes, waiting: int, *, waited: bool) -> None:
@@ -91,6 +93,8 @@ class World:
     numbers: itertools.count[int] = attrs.Factory(lambda: itertools.count(1))
     writes: dict[object, list[bytes]] = attrs.Factory(dict)
     """What each task has written in the call that it is in."""
+    disconnects: dict[object, Line] = attrs.Factory(dict)
+    """For which line a task has called disconnect_from_host."""
     failed: list[BaseException] = attrs.Factory(list)
 
     @property
@@ -112,18 +116,23 @@ class World:
 class Recorder(StateMachine):
     """The table, and what was put into it."""
 
-    __slots__ = ("world",)
+    __slots__ = ("sock", "world")
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, sock: TcpSocket) -> None:
         super().__init__()
-        self.world = world
+        self.world, self.sock = world, sock
 
     def feed(self, happened: Input, tell: Any) -> None:
-        line = self.world.line
+        line, task = self.world.line, trio.lowlevel.current_task()
+        meant = self.world.disconnects.get(task, line)
+        if meant is not line:
+            raise Wrong(f"disconnect_from_host, called for line {meant.number}, ends line {line.number}")
+        if happened in (Input.READ_FAILED, Input.WRITE_FAILED) and self.sock._queue:
+            line.lost = True
         super().feed(happened, tell)
         if happened is Input.LOOK_UP:
             line = self.world.line
-        line.inputs.append((happened, trio.lowlevel.current_task()))
+        line.inputs.append((happened, task))
 
 
 def modelled(base: type[TcpSocket], world: World, **options: Any) -> type[TcpSocket]:
@@ -132,7 +141,7 @@ def modelled(base: type[TcpSocket], world: World, **options: Any) -> type[TcpSoc
     class Modelled(base):  # type: ignore[misc, valid-type]
         def __init__(self, parent: trio.Nursery | None = None, **more: Any) -> None:
             super().__init__(parent, **(options | more))
-            self._machine = Recorder(world)
+            self._machine = Recorder(world, self)
 
         def _tell(self, thing: Told) -> None:
             world.told.append(thing)
