@@ -149,13 +149,13 @@ class Play:
             if verb == "send_line":
                 data = data[:-1] + b"\n"
             if self.sock._machine.state is not SocketState.CONNECTED:
-                line.disturbed = True
+                line.late = True
             try:
                 line.sent += data[: peer.send_now(data)]
             except BlockingIOError:
                 pass
             except OSError:  # a reset, and this is the call that is told
-                line.seen, line.disturbed = "reset", True
+                line.seen, line.late = "reset", True
         elif verb == "read":
             self.read(line, peer, number)
         elif verb == "finish":
@@ -212,7 +212,8 @@ class Play:
         task = trio.lowlevel.current_task()
         expected = self.expected(verb)
         actor.call, actor.since = what, world.line
-        line, connected = world.line, sock._machine.state is SocketState.CONNECTED
+        line = world.line
+        connected = sock._machine.state in (SocketState.CONNECTED, SocketState.CLOSING)
         if verb in ENDING:
             line.touched = True
         if verb == "disconnect_from_host":
@@ -313,8 +314,12 @@ class Play:
         expected = self.expected(verb)
         try:
             if verb in ("abort", "abort_reset"):
+                disturbed, connected = line.disturbed, sock._machine.state is SocketState.CONNECTED
                 line.touched = line.disturbed = True
                 sock.abort(reset=verb == "abort_reset")
+                line.plain = line.plain or (
+                    connected and not disturbed and verb == "abort" and len(line.accepted) <= 10
+                )
                 if sock._machine.state is not SocketState.UNCONNECTED:
                     raise Wrong("after abort() it is not UNCONNECTED")
                 if len(sock._read_buffer) or sock.is_valid() or sock.bytes_to_write():
@@ -515,7 +520,7 @@ class Play:
             for line in self.world.lines:
                 if line.peer is not None and not (line.peer_gone or line.peer_finished):
                     if line is not self.world.line or self.sock._machine.state is not SocketState.CONNECTED:
-                        line.disturbed = True
+                        line.late = True
                     line.peer_finished = True
                     with contextlib.suppress(OSError):
                         line.peer.finish()
@@ -565,7 +570,9 @@ class Play:
                 raise Wrong(f"line {line.number}: the peer got {bytes(line.got[-40:])!r}, which is not what was sent")
             if line.seen == "end" and not line.peer_gone and line.got != line.accepted:
                 raise Wrong(f"line {line.number}: a clean end after {len(line.got)} of {len(line.accepted)} bytes")
-            if line.orderly and not line.disturbed and line.peer is not None and line.seen != "end":
+            if line.plain and not line.late and not line.peer_gone and line.seen == "reset":
+                raise Wrong(f"line {line.number}: it was aborted with nothing queued, and the peer saw a reset")
+            if line.orderly and not (line.disturbed or line.late) and line.peer is not None and line.seen != "end":
                 raise Wrong(f"line {line.number}: it was ended in order, and the peer saw {line.seen or 'nothing'}")
 
 

@@ -56,6 +56,10 @@ class Line:
     """How many calls have ended it in order, and said so."""
     disturbed: bool = False
     """And something else was done that may end it otherwise."""
+    plain: bool = False
+    """It was aborted with nothing queued."""
+    late: bool = False
+    """The peer has sent something when it had ended, which is answered by a reset."""
     lost: bool = False
     """It failed with bytes queued."""
     port: int = 0
