@@ -37,7 +37,8 @@ class LeavesAHole(TcpSocket):
 
     async def aclose(self) -> None:
         self._read_buffer.clear()
-        await super().disconnect_from_host()
+        while self._queue:
+            await self._wait_changed()
         await super().aclose()
 
 
@@ -106,8 +107,8 @@ class ResetsUnread(TcpSocket):
 class DoesNotLinger(TcpSocket):
     """An orderly end with unread bytes resets, and the last answer is lost."""
 
-    async def _linger(self, *args: Any, **kwargs: Any) -> None:
-        pass
+    async def _linger(self, *args: Any, **kwargs: Any) -> Any:
+        return True
 
 
 class SeesOtherwise(TcpSocket):
@@ -152,16 +153,18 @@ MUTANTS: dict[type[TcpSocket], Plan] = {
     EndsTheNext: Plan(("a disconnect_from_host", "~ main adopt")),
     LosesInSilence: Plan(("main write 400000", "a disconnect_from_host", "peer reset")),
     LeavesAHole: Plan(("main write 400000", "a receive_line 64", "peer send 3", "b aclose", "peer send_line 10")),
-    GivesUp: Plan(("peer send 3", "a disconnect_from_host", "b leave", "wait 0.5"), flush_timeout=0.2),
+    GivesUp: Plan(
+        ("peer send 3", "main write 100000", "a disconnect_from_host", "b leave", "wait 0.5"), flush_timeout=0.2
+    ),
     AbortsNothing: Plan(("peer send 3", "peer reset", "a receive_exactly 10", "main abort")),
     AnswersNothing: Plan(("a aclose", "b receive_exactly 0")),
     EndsCleanly: Plan(("peer send 3", "a receive_some", "peer reset", "main write 10", "a receive_some")),
     DropsCleanly: Plan(("main write 400000", "main abort")),
     CannotBeCancelled: Plan(("main write 400000", "a send_eof", "cancel a")),
     ResetsUnread: Plan(("peer send 3", "main abort")),
-    DoesNotLinger: Plan(("peer send 1000", "main write 10", "a leave"), read_buffer_size=10),
+    DoesNotLinger: Plan(("peer send 400000", "peer send 400000", "peer send 400000", "a leave"), read_buffer_size=10),
     Tears: Plan(("a send_all 10",)),
-    TellsTwice: Plan(("main abort",)),
+    TellsTwice: Plan(("main abort",), watched=True),
     TakesTooMuch: Plan(("main write 400000", "main write 64"), write_buffer_size=1),
 }
 """Each with a short plan by which it is noticed."""

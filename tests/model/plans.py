@@ -12,7 +12,7 @@ from __future__ import annotations
 import attrs
 from hypothesis import strategies as st
 
-__all__ = ["Plan", "plans"]
+__all__ = ["ENDING", "PEER_OF_FEW_BYTES", "Plan", "plans"]
 
 SIZES = st.sampled_from([1, 3, 10, 64, 100, 1000, 70_000, 400_000])
 SMALL = st.sampled_from([1, 3, 10, 64, 1000])
@@ -51,7 +51,7 @@ NOW = st.one_of(
 WAITING = st.one_of(
     _some("receive_some", "wait_for_ready_read", "receive_line 64", "receive_line 65536", "receive_until"),
     _with("receive_some", SMALL),
-    _with("receive_exactly", st.sampled_from([0, 1, 10, 100, 5000])),
+    _with("receive_exactly", st.sampled_from([1, 10, 100, 5000])),
     _with("send_all", SIZES),
     _some("send_eof", "wait_for_bytes_written", "wait_send_all_might_not_block"),
     _some("wait_for_connected", "wait_for_disconnected"),
@@ -63,6 +63,9 @@ PEER = st.one_of(
     _with("send_line", SMALL),
     _with("read", st.sampled_from([10, 1000, 100_000, 1_000_000])),
     _some("finish", "reset", "close"),
+)
+PEER_OF_FEW_BYTES = st.one_of(
+    _with("send", SMALL), _with("send_line", SMALL), _some("read 1000", "finish", "reset", "close")
 )
 
 TASK = st.one_of(WAITING, WAITING, NOW, BEGINNING, ENDING, _some("subscribe", "unsubscribe"))
