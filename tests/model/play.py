@@ -279,9 +279,8 @@ class Play:
             raise Wrong(f"{what} raised {outcome}")
         if expected == "closed for good" and outcome not in ("closed", "busy"):
             raise Wrong(f"{what} came to {outcome}, and the socket is closed")
-        known = ("OPERATION", "REMOTE_HOST_CLOSED", "CONNECTION_REFUSED", "LIMIT_EXCEEDED")
-        known += ("UNFINISHED_SOCKET_OPERATION", "ok", "closed", "busy")
-        if outcome not in known:
+        known = ("ok", "closed", "busy", "OPERATION", "REMOTE_HOST_CLOSED", "CONNECTION_REFUSED", "LIMIT_EXCEEDED")
+        if outcome not in (*known, "UNFINISHED_SOCKET_OPERATION"):
             raise Wrong(f"{what} raised {outcome}")
         if outcome == "ok" and verb in RECEIVING:
             self.received(what, verb, argument, line, result)
@@ -319,7 +318,11 @@ class Play:
                 line.touched = line.disturbed = True
                 sock.abort(reset=verb == "abort_reset")
                 line.plain = line.plain or (
-                    connected and not disturbed and verb == "abort" and len(line.accepted) <= 10
+                    self.plan.begins != "stream"
+                    and connected
+                    and not disturbed
+                    and verb == "abort"
+                    and len(line.accepted) <= 10
                 )
                 if sock._machine.state is not SocketState.UNCONNECTED:
                     raise Wrong("after abort() it is not UNCONNECTED")

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, settings
 
 __all__ = ["bounded"]
 
-# TRIOQT_SOAK=N: N times as many, and others each time.
-SOAK = int(os.environ.get("TRIOQT_SOAK", "1"))
+# TRIOQT_MODEL=N: N times as many, and others each time.  Once is about a minute.
+SOAK = int(os.environ.get("TRIOQT_MODEL", "1"))
 
 
 def bounded(examples: int) -> Callable[[Any], Any]:

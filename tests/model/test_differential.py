@@ -45,17 +45,20 @@ ENDS = ("disconnect_from_host", "leave", "aclose", "abort", "abort_reset")
 def cut(steps: list[str]) -> tuple[str, ...]:
     """Without what a stream must do otherwise.
 
-    What a stream held at an end, and nobody had asked it for, is gone with it.  And a system refuses to send at once
-    when the peer is gone, where a stream is found out by the task that sends what was queued.
+    What a stream held at an end, and nobody had asked it for, is gone with it; abort, which does not wait, cannot
+    take it out, so the peer sees a reset.  And a system refuses to send at once when the peer is gone, where a stream
+    is found out by the task that sends what was queued.
     """
-    kept, ended, gone = [], False, False
+    kept, ended, gone, sent = [], False, False, False
     for step in steps:
         who, verb, *_ = step.split()
         receives = verb.startswith(("receive", "wait_for_ready"))
         sends = verb.startswith(("send", "write", "wait_send", "wait_for_bytes"))
-        if who not in ("a", "b") or not ((ended and receives) or (gone and sends)):
+        resets = sent and verb == "abort"
+        if who not in ("a", "b") or not ((ended and receives) or (gone and sends) or resets):
             kept.append(step)
         ended = ended or verb in ENDS
+        sent = sent or step.startswith("peer send")
         gone = gone or step in ("peer reset", "peer close")
     return tuple(kept)
 
