@@ -71,12 +71,13 @@ def soak(session: nox.Session) -> None:
     """What takes too long for every day.
 
     Twenty hosts replayed in ten processes, each conformance scenario twenty times, 11,000 clients that leave at once,
-    and the figures of the network.
+    an hour of the model of a socket, and the figures of the network.
     """
     soaking = {"TRIOQT_SOAK": "9"}
     session.run("pytest", "tests/testing/simulation/test_twenty_hosts.py", *session.posargs, env=soaking)
     session.run("pytest", "tests/conformance", "-k", "every_time", *session.posargs, env=soaking)
     session.run("pytest", "tests/sockets/test_subscription.py", "-k", "only_reads", *session.posargs, env=soaking)
+    session.run("pytest", "-n", "2", "tests/model", *session.posargs, env={"TRIOQT_MODEL": "60"})
     session.run("python", "benchmarks/network.py")
 
 
