@@ -603,8 +603,8 @@ RULES: tuple[Rule, ...] = (
         "awaited",
         "law 2",
         "When `connect_to_host`, `disconnect_from_host` and `close` returned is not compared: ours are awaited; nor"
-        " when `abort` did, in which Qt runs slots.  But an end of ours returns when it is over; it may go on in a task if bytes were queued and"
-        " Qt's is not over either.",
+        " when `abort` did, in which Qt runs slots.  But an end of ours returns when it is over; it may go on in a task"
+        " if bytes were queued and Qt's is not over either.",
         await_,
     ),
     Rule(
