@@ -316,8 +316,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
           SocketError: ADDRESS_IN_USE, SOCKET_ACCESS, SOCKET_ADDRESS_NOT_AVAILABLE, HOST_NOT_FOUND, ...;
             UNSUPPORTED_SOCKET_OPERATION if ``host`` is empty or null, or the system has no ``reuse_port``; OPERATION if
             it listens already, drains, or is not entered.
-          trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block; or ``close`` or ``drain``
-            was called meanwhile.
+          trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block; or ``close`` or
+            ``drain`` was called meanwhile.
         Cancelled: it does not listen.
         Qt: listen().
         """
