@@ -795,7 +795,7 @@ async def test_the_bodys_exception_leaves_the_block_as_it_is(network: Network, e
         except BaseException as exc:
             caught = exc
         with client:
-            assert await client.receive_to_end() == b""
+            assert await client.how_it_ends() == "reset"
 
     assert caught is error
     assert (server.connection_count(), said(server)) == (0, NOWHERE)

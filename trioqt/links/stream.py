@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 
+from trioqt.core.errors import SocketError
 from trioqt.links.base import Bytes, Link, NativeSocket, Resettable, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.native import reset_on_close
@@ -18,13 +19,26 @@ __all__ = ["StreamLink"]
 
 # How much is taken in at once of what nobody will read.
 BLOCK_SIZE = 65536
+MOST_BLOCKS = 16
 
 
 @protected
 class StreamLink(Link):
     """A trio stream."""
 
-    __slots__ = ("_arrived", "_closed", "_failed", "_goodbye", "_handshake", "_opened", "_stream", "_wait", "home")
+    __slots__ = (
+        "_arrived",
+        "_closed",
+        "_doubted",
+        "_failed",
+        "_goodbye",
+        "_handshake",
+        "_opened",
+        "_sending",
+        "_stream",
+        "_wait",
+        "home",
+    )
 
     def __init__(self, stream: trio.abc.Stream, home: trio.Nursery | None = None) -> None:
         self._stream = stream
@@ -33,6 +47,8 @@ class StreamLink(Link):
         self._goodbye = trio.CancelScope()  # of say_goodbye()
         self._wait: trio.CancelScope | None = None  # of wait_receivable()
         self._handshake: trio.CancelScope | None = None  # of the first one of TLS, once that has begun
+        self._sending = False
+        self._doubted: Exception | None = None  # a send found this, so a clean end is none
         self._failed: Exception | None = None  # how that ended, if not well
         self._opened: trio.Event | None = None  # that it is over; None: there is none to wait for
         if isinstance(stream, trio.SSLStream):
@@ -59,6 +75,13 @@ class StreamLink(Link):
         with trio.CancelScope() as self._wait:
             await self._shake_hands()
             self._arrived = bytes(await self._stream.receive_some(max_bytes))
+        if self._arrived == b"":
+            if self._sending:  # which may have failed already, and not know yet
+                for _ in range(2):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+            if self._doubted is not None:
+                self._arrived = None
+                raise trio.BrokenResourceError from self._doubted
         if self._arrived is None:
             raise trio.ClosedResourceError("woken")
 
@@ -111,7 +134,15 @@ class StreamLink(Link):
 
     async def send(self, data: Bytes) -> int:
         await self._shake_hands()
-        await self._stream.send_all(data)
+        self._sending = True
+        try:
+            await self._stream.send_all(data)
+        except (OSError, trio.BrokenResourceError) as exc:
+            if _rules_out_an_end(exc):
+                self._doubted = exc
+            raise
+        finally:
+            self._sending = False
         return len(data)
 
     async def finish_sending(self) -> None:
@@ -147,13 +178,20 @@ class StreamLink(Link):
 
     async def say_goodbye(self, *, linger: float = 0) -> None:
         if not self._closed:
-            self._closed = True
             stream = self._stream
             if linger and isinstance(stream, trio.SSLStream):
                 # TLS says its goodbye and closes what is below at once.
+                # It cannot say it while it holds bytes that nobody has read.
+                for _ in range(MOST_BLOCKS):
+                    await self.look()
+                    if not self.try_receive(BLOCK_SIZE):
+                        break
                 below = stream.transport_stream
                 if isinstance(below, trio.abc.HalfCloseableStream):
                     stream.transport_stream = _Lingering(below, linger)
+            if self._closed:
+                return  # aborted meanwhile
+            self._closed = True
             with self._goodbye:
                 await stream.aclose()
 
@@ -223,3 +261,17 @@ async def _close_forcefully(stream: trio.abc.Stream) -> None:
         await trio.aclose_forcefully(stream)
     except (OSError, trio.BrokenResourceError):
         pass  # it is gone, which is all that was wanted
+
+
+def _rules_out_an_end(exc: BaseException) -> bool:
+    """Has a write over a stream found that there is no clean end, though a read may give one from now on?
+
+    A system tells a reset once, to whichever call comes first.  EPIPE says that the peer had finished before; and our
+    own sockets, and streams without a system below, tell the same to every call.
+    """
+    teller: BaseException | None = exc
+    while teller is not None and not isinstance(teller, SocketError):
+        if isinstance(teller, OSError):
+            return not isinstance(teller, BrokenPipeError)
+        teller = teller.__cause__
+    return False

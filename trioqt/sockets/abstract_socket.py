@@ -76,7 +76,6 @@ class Generation:
     unsent: bool = False  # queued bytes were dropped at its end
     aborted: bool = False  # it was ended here, by abort()
     dropped: bool = False  # what was unread is gone, by an end that was made here
-    doubted: Exception | None = None  # a write found this, so a clean end of the peer's is none
     woken: bool = False  # a task that waited on its link to receive was woken by such an end
     ended_by: trio.lowlevel.Task | None = None  # or in order, or replaced, by this task; others could not know
 

@@ -19,7 +19,7 @@ import trio
 
 from trioqt.core.addresses import HostAddress, from_sockaddr
 from trioqt.core.buffers import ReadBuffer, WriteBuffer
-from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
+from trioqt.core.errors import ErrorKind, kind_of, reason_of
 from trioqt.core.events import BytesWritten, ErrorOccurred, Event, Nudge, ReadyRead
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
@@ -313,8 +313,6 @@ class Connection(AbstractSocket):
             if self._subscriptions:
                 self._post(READY_READ)
             self._changed()
-        elif self._generation.doubted is not None:
-            self._fail(self._generation.doubted, Input.WRITE_FAILED)
         else:
             self._peer_ended()
 
@@ -524,9 +522,7 @@ class Connection(AbstractSocket):
                 while self._queue and self._link is link:
                     try:
                         sent = await self._send_block(link)
-                    except (OSError, trio.BrokenResourceError) as exc:
-                        if _rules_out_an_end(exc) and self._link is link:
-                            self._generation.doubted = exc
+                    except (OSError, trio.BrokenResourceError):
                         await self._hear_out(link)
                         raise
                     if sent and self._link is link:
@@ -592,8 +588,6 @@ class Connection(AbstractSocket):
                     return  # ended in the same step, and what came with it
                 if data:
                     self._absorb(data)
-                elif self._generation.doubted is not None:
-                    return
                 else:
                     self._peer_finished = True
 
@@ -773,17 +767,3 @@ class Connection(AbstractSocket):
 
     def _native(self) -> NativeSocket | trio.socket.SocketType | None:
         return super()._native() if self._link is None else self._link.native()
-
-
-def _rules_out_an_end(exc: BaseException) -> bool:
-    """Has a write over a stream found that there is no clean end, though a read may give one from now on?
-
-    A system tells a reset once, to whichever call comes first.  EPIPE says that the peer had finished before; and our
-    own sockets, and streams without a system below, tell the same to every call.
-    """
-    teller: BaseException | None = exc
-    while teller is not None and not isinstance(teller, SocketError):
-        if isinstance(teller, OSError):
-            return not isinstance(teller, BrokenPipeError)
-        teller = teller.__cause__
-    return False
