@@ -72,6 +72,7 @@ TESTING_NAMES = [
     "cancel_everywhere",
     "expect",
     "guards",
+    "interrupt_everywhere",
     "like",
     "real_network_allowed",
     "real_time",
@@ -101,9 +102,9 @@ ATTRIBUTES: dict[str, str] = {
     """,
     "TcpServer": """
         accept aclose add_pending_connection close connection_count drain error_string events has_pending_connections
-        is_draining is_listening listen max_pending_connections next_pending_connection pause_accepting
-        resume_accepting serve server_address server_error server_port set_max_pending_connections
-        set_socket_descriptor socket_descriptor wait_for_draining wait_for_new_connection
+        is_draining is_listening listen listen_backlog_size max_pending_connections next_pending_connection
+        pause_accepting resume_accepting serve server_address server_error server_port set_listen_backlog_size
+        set_max_pending_connections set_socket_descriptor socket_descriptor wait_for_draining wait_for_new_connection
     """,
     "DrainReport": "cancelled finished",
     "HostAddress": """
@@ -352,6 +353,8 @@ class TcpServer:
     def resume_accepting(self): ...
     def has_pending_connections(self): ...
     def next_pending_connection(self): ...
+    def listen_backlog_size(self): ...
+    def set_listen_backlog_size(self, size): ...
     def max_pending_connections(self): ...
     def set_max_pending_connections(self, count): ...
     def socket_descriptor(self): ...

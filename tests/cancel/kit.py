@@ -257,7 +257,13 @@ class Trial:
     sockets: list[Any] = attrs.Factory(list)
     called: set[str] = attrs.Factory(set)
     cancelled: bool = False
-    """The last call was cancelled."""
+    """The last call was cancelled, or interrupted."""
+
+    @property
+    def interrupted(self) -> bool:
+        """The last call was ended by a Ctrl-C."""
+        hit = self.probe._walker.hit
+        return self.cancelled and hit is not None and hit.kind == "line"
 
     async def call(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T | None:
         """``probe.subject``; and every async method looks for cancellation."""

@@ -237,9 +237,14 @@ async def test_a_handler_can_be_interrupted_and_serve_cannot_be_torn(network: Ne
         def started(self, value: object = None) -> None:
             protected["serve"] = trio.lowlevel.currently_ki_protected()
 
+    class Told(TcpSocket):
+        def _accepted(self, *args: Any) -> None:
+            protected["accepting"] = trio.lowlevel.currently_ki_protected()
+            super()._accepted(*args)
+
     def make() -> TcpSocket:
-        protected["accepting"] = trio.lowlevel.currently_ki_protected()
-        return TcpSocket()
+        protected["factory"] = trio.lowlevel.currently_ki_protected()
+        return Told()
 
     async def handler(sock: TcpSocket) -> None:
         protected["handler"] = trio.lowlevel.currently_ki_protected()
@@ -250,7 +255,7 @@ async def test_a_handler_can_be_interrupted_and_serve_cannot_be_torn(network: Ne
         with await network.raw_connect(server.server_port()) as client:
             assert await client.receive_to_end() == b""
 
-    assert protected == {"serve": True, "accepting": True, "handler": False}
+    assert protected == {"serve": True, "factory": False, "accepting": True, "handler": False}
 
 
 # ---- Ends ----------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class Echo:
     """
 
     def __init__(self, count: Callable[[], None], max_connections: int, idle_limit: float) -> None:
-        self.server = TcpServer(max_connections=max_connections, idle_limit=idle_limit)
+        self.server: TcpServer[TcpSocket] = TcpServer(max_connections=max_connections, idle_limit=idle_limit)
         self._count = count
         self._waiting: set[trio.CancelScope] = set()  # those that wait for something to come
 

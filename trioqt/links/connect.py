@@ -119,6 +119,7 @@ async def race(targets: Sequence[Target], prepare: Prepare, *, delay: float = AT
     winner: trio.socket.SocketType | None = None
     peer: Sockaddr | None = None
 
+    @trio.lowlevel.enable_ki_protection  # a task of its own, so not below whoever calls this
     async def attempt(target: Target, ended: trio.Event) -> None:
         nonlocal winner, peer
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+from trioqt.links.interrupts import protected
 from trioqt.links.newcomers import ignore_newcomers
 
 __all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "reset_on_close", "set_where_possible"]
@@ -29,6 +30,7 @@ RESET_ON_CLOSE, FINISH_ON_CLOSE = LINGER.pack(1, 0), LINGER.pack(0, 0)
 ARRIVED_AGO = struct.Struct("=52xI")
 
 
+@protected
 class KernelSocket(socket.socket):
     """The kernel's socket, non-blocking, with the names that the native link uses."""
 
@@ -70,6 +72,9 @@ class KernelSocket(socket.socket):
         milliseconds: int = ARRIVED_AGO.unpack(info)[0]
         return now - milliseconds / 1000
 
+    def wake(self) -> None:
+        trio.lowlevel.notify_closing(self)
+
     def close(self) -> None:
         # Outside of trio.run, as when the interpreter sweeps up, there is nobody to wake.
         if self.fileno() != -1 and trio.lowlevel.in_trio_run():
@@ -101,6 +106,7 @@ def set_where_possible(
             sock.setsockopt(level, number, value)
 
 
+@protected
 class NativeLink(Link):
     """A connected native socket."""
 
@@ -134,6 +140,12 @@ class NativeLink(Link):
             raise trio.ClosedResourceError("the link is closed")
         return self._sock.wait_readable()
 
+    def wake(self) -> None:
+        self._sock.wake()
+
+    async def look(self) -> None:
+        """The system can be asked at any time."""
+
     def try_send(self, data: Bytes) -> int:
         try:
             return self._sock.try_send(data)
@@ -164,7 +176,7 @@ class NativeLink(Link):
             reset_on_close(self._sock)
         self._sock.close()
 
-    async def say_goodbye(self) -> None:
+    async def say_goodbye(self, *, linger: float = 0) -> None:
         """TCP has none but its close."""
 
     def local_address(self) -> Sockaddr | None:
@@ -178,6 +190,7 @@ class NativeLink(Link):
         return self._sock
 
 
+@protected
 class NativeListener:
     """A listening native socket."""
 

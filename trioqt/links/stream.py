@@ -11,21 +11,32 @@ from typing import Any
 import trio
 
 from trioqt.links.base import Bytes, Link, NativeSocket, Resettable, Sockaddr
+from trioqt.links.interrupts import protected
 from trioqt.links.native import reset_on_close
 
 __all__ = ["StreamLink"]
 
+# How much is taken in at once of what nobody will read.
+BLOCK_SIZE = 65536
 
+
+@protected
 class StreamLink(Link):
     """A trio stream."""
 
-    __slots__ = ("_arrived", "_closed", "_goodbye", "_stream", "home")
+    __slots__ = ("_arrived", "_closed", "_failed", "_goodbye", "_handshake", "_opened", "_stream", "_wait", "home")
 
     def __init__(self, stream: trio.abc.Stream, home: trio.Nursery | None = None) -> None:
         self._stream = stream
         self.home: trio.Nursery | None = home  # where the closing task runs; None: nobody has entered the socket yet
         self._closed = False
         self._goodbye = trio.CancelScope()  # of say_goodbye()
+        self._wait: trio.CancelScope | None = None  # of wait_receivable()
+        self._handshake: trio.CancelScope | None = None  # of the first one of TLS, once that has begun
+        self._failed: Exception | None = None  # how that ended, if not well
+        self._opened: trio.Event | None = None  # that it is over; None: there is none to wait for
+        if isinstance(stream, trio.SSLStream):
+            self._opened = trio.Event()
         self._arrived: bytes | None = None  # what a wait brought and nobody has taken; b"" is the peer's end
 
     def is_drained(self) -> bool:
@@ -42,29 +53,83 @@ class StreamLink(Link):
         return arrived[:max_bytes]
 
     async def wait_receivable(self, max_bytes: int) -> None:
-        if self._arrived is None:
-            self._arrived = bytes(await self._stream.receive_some(max_bytes))
-        else:
+        if self._arrived is not None:
             await trio.lowlevel.checkpoint()
+            return
+        with trio.CancelScope() as self._wait:
+            await self._shake_hands()
+            self._arrived = bytes(await self._stream.receive_some(max_bytes))
+        if self._arrived is None:
+            raise trio.ClosedResourceError("woken")
+
+    async def _shake_hands(self) -> None:
+        """TLS's, in a task: one that is cancelled breaks the connection, and a cancelled receive must not."""
+        opened = self._opened
+        if opened is not None:
+            if self._handshake is None and self.home is not None:
+                self._handshake = trio.CancelScope()
+                try:
+                    self.home.start_soon(self._open, self._handshake, opened)
+                except RuntimeError:
+                    return  # that nursery has ended
+            await opened.wait()
+        if self._failed is not None:  # which the stream tells only once
+            raise trio.BrokenResourceError("there was no handshake") from self._failed
+
+    async def _open(self, scope: trio.CancelScope, opened: trio.Event) -> None:
+        assert isinstance(self._stream, trio.SSLStream)
+        try:
+            with scope:
+                await self._stream.do_handshake()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._failed = exc
+        finally:
+            self._opened = None
+            opened.set()
+
+    def wake(self) -> None:
+        if self._wait is not None:
+            self._wait.cancel(reason="an end was made meanwhile")
+
+    async def look(self) -> None:
+        if self._arrived is not None or self._opened is not None:
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_in)
+            for _ in range(2):  # in the first turn it asks the stream, in the second it has what that gave at once
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel(reason="nothing was there")
+
+    async def _take_in(self) -> None:
+        try:
+            await self.wait_receivable(BLOCK_SIZE)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # who asks next finds the same
 
     def try_send(self, data: Bytes) -> int:
         return 0
 
     async def send(self, data: Bytes) -> int:
+        await self._shake_hands()
         await self._stream.send_all(data)
         return len(data)
 
     async def finish_sending(self) -> None:
         if not isinstance(self._stream, trio.abc.HalfCloseableStream):
             raise NotImplementedError("the stream has no send_eof")
-        # Shielded, because a stream's send_eof does not say what is so after a cancellation.  It cannot take long:
-        # what was queued is sent.
-        with trio.CancelScope(shield=True):
-            await self._stream.send_eof()
+        # If trio's streams and ours are cancelled, it has not happened.  Only a half that can do no more than close
+        # would be closed all the same, so that is not cut short.
+        stream = self._stream
+        closes = isinstance(stream, trio.StapledStream) and not hasattr(stream.send_stream, "send_eof")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.CancelScope(shield=closes):
+            await stream.send_eof()
 
     def close(self, *, reset: bool = False) -> None:
         if reset:
             _close_by_reset(self._stream)
+        if self._handshake is not None:
+            self._handshake.cancel(reason="the link was closed")
         if self._closed:
             # To abort what still says goodbye, which may take for ever: a cancelled aclose closes forcefully.
             self._goodbye.cancel(reason="the link was closed")
@@ -80,11 +145,17 @@ class StreamLink(Link):
             pass  # that nursery has ended
         trio.lowlevel.spawn_system_task(_close_forcefully, self._stream)
 
-    async def say_goodbye(self) -> None:
+    async def say_goodbye(self, *, linger: float = 0) -> None:
         if not self._closed:
             self._closed = True
+            stream = self._stream
+            if linger and isinstance(stream, trio.SSLStream):
+                # TLS says its goodbye and closes what is below at once.
+                below = stream.transport_stream
+                if isinstance(below, trio.abc.HalfCloseableStream):
+                    stream.transport_stream = _Lingering(below, linger)
             with self._goodbye:
-                await self._stream.aclose()
+                await stream.aclose()
 
     def local_address(self) -> Sockaddr | None:
         return None
@@ -94,6 +165,36 @@ class StreamLink(Link):
 
     def native(self) -> NativeSocket | None:
         return None
+
+
+class _Lingering(trio.abc.Stream):
+    """``stream``, which closes as a native link does over bytes that nobody has read: a reset could take the last
+    answer with it.
+    """
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream, seconds: float) -> None:
+        self.stream = stream
+        self._seconds = seconds
+
+    async def send_all(self, data: Bytes | bytearray) -> None:
+        await self.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return bytes(await self.stream.receive_some(max_bytes))
+
+    async def aclose(self) -> None:
+        try:
+            with trio.move_on_after(self._seconds):
+                await self.stream.send_eof()
+                while await self.stream.receive_some(BLOCK_SIZE):
+                    pass
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it has ended otherwise
+        finally:
+            await self.stream.aclose()
 
 
 def _close_by_reset(stream: Any) -> None:
@@ -106,6 +207,8 @@ def _close_by_reset(stream: Any) -> None:
             stream = stream.transport_stream
         elif isinstance(stream, trio.StapledStream):
             stream = stream.send_stream
+        elif isinstance(stream, _Lingering):
+            stream = stream.stream
         elif isinstance(stream, trio.SocketStream):
             return reset_on_close(stream.socket)
         elif isinstance(stream, Resettable):
@@ -114,6 +217,7 @@ def _close_by_reset(stream: Any) -> None:
             return None
 
 
+@trio.lowlevel.enable_ki_protection
 async def _close_forcefully(stream: trio.abc.Stream) -> None:
     try:
         await trio.aclose_forcefully(stream)

@@ -11,6 +11,7 @@ import math
 import trio
 
 from trioqt.links.base import Bytes, Link
+from trioqt.links.interrupts import protected
 from trioqt.links.native import NativeLink
 
 __all__ = ["TimedLink"]
@@ -20,6 +21,7 @@ __all__ = ["TimedLink"]
 PAUSE = 0.1
 
 
+@protected
 class TimedLink(NativeLink):
     """A native link, in place of ``link``.  Times are trio's.
 

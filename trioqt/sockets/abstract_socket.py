@@ -6,6 +6,8 @@ This module knows nothing of bytes.  Everything here that changes a state feeds 
 from __future__ import annotations
 
 import socket
+import sys
+from _thread import get_ident
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -15,7 +17,7 @@ import attrs
 import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
-from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, kind_of, raise_bare, reason_of
+from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, keeping, kind_of, raise_bare, reason_of
 from trioqt.core.events import (
     Connected,
     Disconnected,
@@ -31,11 +33,13 @@ from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import NativeSocket, Resettable, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import AttemptsFailed, look_up
+from trioqt.links.interrupts import protected
 from trioqt.sockets.arguments import Host, check_host, check_port, spelled
 from trioqt.sockets.native_options import read_option, set_option, unsupported
 from trioqt.sockets.subscription import EventSource
+from trioqt.sockets.under_way import UnderWay
 
-__all__ = ["AbstractSocket", "Bound", "Failure", "Generation", "is_another_task"]
+__all__ = ["AbstractSocket", "Bound", "Failure", "Generation", "is_another_task", "raise_failure"]
 
 # Events without a value of their own are built once.
 EVENTS: dict[Told, Event] = {state: StateChanged(state) for state in SocketState}
@@ -68,8 +72,12 @@ class Generation:
     """One attempt and its connection, so that who waits for one does not go on with the next, and knows its fate."""
 
     connected: bool = False  # it came as far as a connection
+    failure: Failure | None = None  # it ended by this
     unsent: bool = False  # queued bytes were dropped at its end
     aborted: bool = False  # it was ended here, by abort()
+    dropped: bool = False  # what was unread is gone, by an end that was made here
+    doubted: Exception | None = None  # a write found this, so a clean end of the peer's is none
+    woken: bool = False  # a task that waited on its link to receive was woken by such an end
     ended_by: trio.lowlevel.Task | None = None  # or in order, or replaced, by this task; others could not know
 
 
@@ -101,11 +109,18 @@ class Block:
     entries: int = 0  # of that task, nested
 
 
+def raise_failure(failure: Failure) -> NoReturn:
+    """Raise what a connection, or an attempt at one, has ended by."""
+    failure.told = True
+    raise failure.error()
+
+
 def is_another_task(task: trio.lowlevel.Task | None) -> bool:
     """Was it done by a task, and not by the one that runs?  Then it could not know."""
     return task is not None and task is not trio.lowlevel.current_task()
 
 
+@protected
 class AbstractSocket(EventSource, Resettable):
     """What every socket has: a scope, a state, a last error, events.  Qt: QAbstractSocket.
 
@@ -122,7 +137,6 @@ class AbstractSocket(EventSource, Resettable):
         "_ends",
         "_error",
         "_error_string",
-        "_failure",
         "_generation",
         "_home",
         "_lot",
@@ -131,6 +145,8 @@ class AbstractSocket(EventSource, Resettable):
         "_options",
         "_parent",
         "_peer_name",
+        "_retired",
+        "_under_way",
     )
 
     def __init__(self, parent: trio.Nursery | None = None) -> None:
@@ -141,12 +157,15 @@ class AbstractSocket(EventSource, Resettable):
         self._parent = parent
         # Where its tasks run: the parent, or the nursery of its own block, or that of its server's.
         self._home = parent
+        if parent is not None:
+            self._belong_to(parent)
         self._block: Block | None = None
         self._closed = False
+        self._retired = False  # aclose, or the end of the block, has begun: nothing new begins
+        self._under_way: UnderWay | None = None  # binds that look up a name
         self._generation = Generation()
         self._ends = 0  # how often it became UNCONNECTED, or a connection was replaced
         self._open = False  # a connection was begun or given, and none was aborted since
-        self._failure: Failure | None = None  # the connection, or the attempt, ended by this
         self._error: ErrorKind | None = None
         self._error_string = ""
         self._lot: trio.lowlevel.ParkingLot | None = None
@@ -164,12 +183,13 @@ class AbstractSocket(EventSource, Resettable):
 
         Raises: trio.ClosedResourceError if it has been closed.
         """
-        self._look_at_parent()
+        self._check_call()
         if self._closed:
             raise trio.ClosedResourceError("the socket is closed")
         if self._home is None:
             manager = trio.open_nursery()
             self._home = await manager.__aenter__()
+            self._belongs_here()
             self._block = Block(manager, trio.lowlevel.current_task())
         if self._block is not None and self._block.task is trio.lowlevel.current_task():
             self._block.entries += 1
@@ -193,17 +213,22 @@ class AbstractSocket(EventSource, Resettable):
             that failure.
         Cancelled: the connection has ended, as by ``abort()``.
         """
-        try:
-            if exc is not None:
-                self.abort(reset=not is_cancellation(exc))
-            else:
-                await self._leave()
-        finally:
-            self._close()
-            if self._block is not None and self._block.task is trio.lowlevel.current_task():
-                self._block.entries -= 1
-                if self._block.entries == 0:
-                    await self._end_nursery(self._block)
+        self._check_call()
+        # Whatever goes wrong at one of these steps, as when somebody has closed the descriptor, the others follow.
+        with keeping(exc):
+            try:
+                if exc is not None:
+                    self.abort(reset=not is_cancellation(exc))
+                else:
+                    await self._leave()
+            finally:
+                try:
+                    self._close()
+                finally:
+                    if self._block is not None and self._block.task is trio.lowlevel.current_task():
+                        self._block.entries -= 1
+                        if self._block.entries == 0:
+                            await self._end_nursery(self._block)
 
     async def _end_nursery(self, block: Block) -> None:
         self._block, nursery = None, self._home
@@ -213,10 +238,11 @@ class AbstractSocket(EventSource, Resettable):
         # would wrap that in a group.
         nursery.cancel_scope.cancel(reason="the socket's block is left")
         nursery.cancel_scope.shield = True
-        try:
-            await block.manager.__aexit__(None, None, None)
-        except BaseExceptionGroup as group:
-            raise_bare(group)
+        with keeping(sys.exception()):
+            try:
+                await block.manager.__aexit__(None, None, None)
+            except BaseExceptionGroup as group:
+                raise_bare(group)
 
     def _entered(self) -> None:
         """A block was entered."""
@@ -227,16 +253,34 @@ class AbstractSocket(EventSource, Resettable):
 
     def _close(self) -> None:
         """Abort whatever is left, for good."""
-        self.abort()
-        self._closed = True
-        self._open = False
-        self._end_events()
+        try:
+            self.abort()
+        finally:
+            self._closed = self._retired = True
+            self._open = False
+            self._end_events()
         self._changed()
+        self._belongs_nowhere()
 
-    def _look_at_parent(self) -> None:
-        """Close it if its parent nursery has ended; every call begins with this."""
+    def _check_call(self) -> None:
+        """What every call begins with.  Raises: RuntimeError."""
+        self._check_run()
+        if self._parent is not None:
+            self._in_scope()  # which closes it, if that nursery has ended
+
+    def _check_thread(self) -> None:
+        """The same where bytes pass, which must not cost more than it has to."""
+        if get_ident() != self._thread:
+            self._check_run()
         if self._parent is not None:
             self._in_scope()
+
+    def _check_run(self) -> None:
+        if self._parent is not None and not self._closed and get_ident() == self._thread:
+            over = not trio.lowlevel.in_trio_run() and self._parent not in self._parent.parent_task.child_nurseries
+            if over:
+                return  # its run is over too: there it lives no more, only nobody has looked yet
+        super()._check_run()
 
     def _in_scope(self) -> bool:
         """Has it a nursery that can hold its tasks?"""
@@ -252,7 +296,7 @@ class AbstractSocket(EventSource, Resettable):
 
     def state(self) -> SocketState:
         """Where in its life it is.  Qt: state()."""
-        self._look_at_parent()
+        self._check_call()
         return self._machine.state
 
     def error(self) -> ErrorKind | None:
@@ -260,12 +304,12 @@ class AbstractSocket(EventSource, Resettable):
 
         Qt: error().  There, UnknownSocketError means none.
         """
-        self._look_at_parent()
+        self._check_call()
         return self._error
 
     def error_string(self) -> str:
         """The last error in words; empty if there was none.  Qt: errorString(), with our wording."""
-        self._look_at_parent()
+        self._check_call()
         return self._error_string
 
     def is_valid(self) -> bool:
@@ -280,7 +324,7 @@ class AbstractSocket(EventSource, Resettable):
         """
         state = self.state()
         if state is CONNECTED:
-            return self._failure is None
+            return self._generation.failure is None
         return self._open or state is not UNCONNECTED
 
     def socket_type(self) -> SocketType:
@@ -289,34 +333,34 @@ class AbstractSocket(EventSource, Resettable):
 
     def local_address(self) -> HostAddress:
         """This end's address; ``HostAddress.NULL`` if it has none.  Qt: localAddress()."""
-        self._look_at_parent()
+        self._check_call()
         return self._local()[0]
 
     def local_port(self) -> int:
         """This end's port; 0 if it has none.  Qt: localPort()."""
-        self._look_at_parent()
+        self._check_call()
         return self._local()[1]
 
     def peer_address(self) -> HostAddress:
         """The peer's address while connected, else ``HostAddress.NULL``.  Qt: peerAddress()."""
-        self._look_at_parent()
+        self._check_call()
         peer = self._peer()
         return HostAddress.NULL if peer is None else from_sockaddr(peer)
 
     def peer_port(self) -> int:
         """The peer's port while connected, else 0.  Qt: peerPort()."""
-        self._look_at_parent()
+        self._check_call()
         peer = self._peer()
         return 0 if peer is None else int(peer[1])
 
     def peer_name(self) -> str:
         """What ``connect_to_host`` was called with, also after the end; empty before.  Qt: peerName()."""
-        self._look_at_parent()
+        self._check_call()
         return self._peer_name
 
     def socket_descriptor(self) -> int:
         """The OS handle, or -1.  Qt: socketDescriptor()."""
-        self._look_at_parent()
+        self._check_call()
         native = self._native()
         # What has just ended is still here while that is told.
         ended = self._machine.state is UNCONNECTED and (self._bound is None or not self._bound.is_spare())
@@ -351,7 +395,7 @@ class AbstractSocket(EventSource, Resettable):
         # The numbers may differ between the families; which options there are, and their values, do not.
         spec = option_for(option, socket.AF_INET)
         number = (spec or OptionSpec(0, 0)).to_system(value)
-        self._look_at_parent()
+        self._check_call()
         self._check_open(f"set {option.name}")
         native = self._native()
         if spec is None or spec.read_only or (native is None and self._machine.state is CONNECTED):
@@ -370,7 +414,7 @@ class AbstractSocket(EventSource, Resettable):
         """
         if not isinstance(option, SocketOption):
             raise TypeError(f"an option is a SocketOption, not {type(option).__name__}")
-        self._look_at_parent()
+        self._check_call()
         native = self._native()
         if native is not None:
             return read_option(native, option, self._peer())
@@ -399,20 +443,30 @@ class AbstractSocket(EventSource, Resettable):
         Raises:
           SocketError: ADDRESS_IN_USE, SOCKET_ADDRESS_NOT_AVAILABLE, SOCKET_ACCESS, HOST_NOT_FOUND; OPERATION if the
             socket is not UNCONNECTED.  The state has not changed, and it is told as ``ErrorOccurred``.
+          trio.ClosedResourceError: Another task aborted, disconnected or closed the socket meanwhile.
         Cancelled: nothing was taken.
         Qt: bind().  There, binding twice reports UnknownSocketError, and while connected UnfinishedSocketOperation.
         """
+        self._check_call()
         host, port = check_host(host), check_port(port)
         if mode is not None and not isinstance(mode, BindMode):
             raise TypeError(f"a mode is a BindMode, not {type(mode).__name__}")
         options = bind_options(BindMode.DEFAULT_FOR_PLATFORM if mode is None else mode)
         self._check_can_bind()
+        if self._under_way is None:
+            self._under_way = UnderWay()
+        sock: trio.socket.SocketType | None = None
+        dual_stack = host == HostAddress.ANY
         try:
-            if host == HostAddress.NULL:
-                raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is none")
-            dual_stack = host == HostAddress.ANY
-            target = any_target(port) if dual_stack else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
-            sock = await bind_socket(target, options, dual_stack=dual_stack, socket_type=self._system_type())
+            with self._under_way.call("bind"):
+                if host == HostAddress.NULL:
+                    raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is none")
+                target = any_target(port) if dual_stack else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
+                sock = await bind_socket(target, options, dual_stack=dual_stack, socket_type=self._system_type())
+        except trio.ClosedResourceError:
+            if sock is not None:
+                sock.close()
+            raise
         except (OSError, UnicodeError) as exc:
             self._check_can_bind()  # another task may have done something meanwhile, and that is what counts
             kind, message = (
@@ -422,15 +476,19 @@ class AbstractSocket(EventSource, Resettable):
             self._set_error(kind, message)
             self._machine.feed(Input.BIND_FAILED, self._tell)
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
+        assert sock is not None
         self._took_address(Bound(sock, sock.getsockname(), dual_stack))
 
+    def _call_off(self) -> None:
+        """An end is made: it ends what has no state yet too."""
+        if self._under_way is not None:
+            self._under_way.call_off()
+
     def _check_can_bind(self) -> None:
-        if self._closed or not self._in_scope():
-            self._refuse("bind", ended=False)
+        self._check_can_begin("bind")
         if not self._machine.allows(Input.BIND):
             self._refuse_aloud("bind", Input.BIND_FAILED)
 
-    @trio.lowlevel.enable_ki_protection
     def _took_address(self, bound: Bound) -> None:
         try:
             self._check_can_bind()  # another task may have done something meanwhile
@@ -500,15 +558,17 @@ class AbstractSocket(EventSource, Resettable):
         Cancelled: nothing has happened; the attempt goes on.
         Qt: waitForConnected().  There, a time-out drops the attempt.
         """
+        self._check_call()
         if self._is_idle():
             await self._refuse_at_once("wait for a connection")
+        generation = self._generation
         await trio.lowlevel.checkpoint()
-        generation, began = self._generation, None
-        while self.state() is not CONNECTED:
-            attempting = self._machine.state in (SocketState.HOST_LOOKUP, SocketState.CONNECTING)
-            if not attempting or self._generation is not generation:
-                self._refuse("wait for a connection", began=began)
-            began = generation
+        while True:
+            self._check_same(generation, "wait for a connection")
+            if self.state() is CONNECTED:
+                return
+            if self._machine.state not in (SocketState.HOST_LOOKUP, SocketState.CONNECTING):
+                self._refuse("wait for a connection")
             await self._wait_changed()
 
     async def wait_for_disconnected(self) -> None:
@@ -522,7 +582,7 @@ class AbstractSocket(EventSource, Resettable):
         Cancelled: nothing has happened.
         Qt: waitForDisconnected().  There, False if it was unconnected already.
         """
-        self._look_at_parent()
+        self._check_call()
         ends = self._ends  # of what it waits for now: another attempt may begin in the step in which that ends
         if self._machine.state is UNCONNECTED:
             await trio.lowlevel.checkpoint()
@@ -561,15 +621,15 @@ class AbstractSocket(EventSource, Resettable):
         """The connection ends by this; from now on every call that needs it raises it."""
         self._set_error(kind, message)
         # Without its traceback: that would keep frames, and through them this socket, alive.
-        self._failure = Failure(kind, message, cause.with_traceback(None) if cause is not None else None)
+        self._generation.failure = Failure(kind, message, cause.with_traceback(None) if cause is not None else None)
 
     def _raise_failure(self) -> NoReturn:
-        assert self._failure is not None
-        self._failure.told = True
-        raise self._failure.error()
+        assert self._generation.failure is not None
+        raise_failure(self._generation.failure)
 
     def _start(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run one of our tasks in the scope."""
+        self._check_run()
         assert self._home is not None
         try:
             self._home.start_soon(task, *args)
@@ -583,7 +643,15 @@ class AbstractSocket(EventSource, Resettable):
 
     def _need(self, call: Input, attempted: str) -> None:
         """Raise if the table or the scope does not allow ``call`` now."""
-        if self._closed or not self._in_scope() or not self._machine.allows(call):
+        self._check_can_begin(attempted)
+        if not self._machine.allows(call):
+            self._refuse(attempted, ended=False)
+
+    def _check_can_begin(self, attempted: str) -> None:
+        """Raise if nothing may begin any more: the socket is closed, or out of its scope, or about to be closed."""
+        if self._retired and not self._closed:
+            raise trio.ClosedResourceError(f"cannot {attempted}: the socket is being closed")
+        if self._closed or not self._in_scope():
             self._refuse(attempted, ended=False)
 
     def _refuse(self, attempted: str, *, ended: bool = True, began: Generation | None = None) -> NoReturn:
@@ -602,8 +670,9 @@ class AbstractSocket(EventSource, Resettable):
         self._check_open(attempted)
         if ended:
             generation = self._generation
-            self._check_same(began or generation, attempted)
-            if self._failure is not None:
+            if began is not None:
+                self._check_same(began, attempted)
+            if self._generation.failure is not None:
                 self._raise_failure()
             if generation.aborted or is_another_task(generation.ended_by):
                 raise trio.ClosedResourceError(f"cannot {attempted}: the connection was ended here")
@@ -628,8 +697,13 @@ class AbstractSocket(EventSource, Resettable):
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _check_same(self, generation: Generation, attempted: str) -> None:
-        """Raise if another attempt or connection has begun since the call did.  Raises: trio.ClosedResourceError."""
+        """Every call that waits looks at this when it goes on: it belongs to the connection that it began with.
+
+        Raises: SocketError, trio.ClosedResourceError: Another attempt or connection has begun since; how its own ended.
+        """
         if self._generation is not generation:
+            if generation.failure is not None:
+                raise_failure(generation.failure)
             raise trio.ClosedResourceError(f"cannot {attempted}: the connection was ended here")
 
     def _wrong_state(self, attempted: str) -> str:

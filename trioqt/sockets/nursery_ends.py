@@ -10,9 +10,12 @@ from collections.abc import Callable
 
 import trio
 
+from trioqt.links.interrupts import protected
+
 __all__ = ["at_end_of"]
 
 
+@trio.lowlevel.enable_ki_protection
 def at_end_of(nursery: trio.Nursery, call: Callable[[], object]) -> None:
     """Call ``call`` in the step in which ``nursery`` ends, or has ended already.  It must not raise."""
     try:
@@ -25,6 +28,7 @@ def at_end_of(nursery: trio.Nursery, call: Callable[[], object]) -> None:
     watch.calls.setdefault(nursery.parent_task, []).append((nursery, call))
 
 
+@protected
 class _Watch(trio.abc.Instrument):
     def __init__(self) -> None:
         self.calls: dict[trio.lowlevel.Task, list[tuple[trio.Nursery, Callable[[], object]]]] = {}

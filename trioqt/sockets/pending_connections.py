@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
+from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.arguments import check_size
 from trioqt.sockets.subscription import EventSource
@@ -21,6 +22,7 @@ SocketT = TypeVar("SocketT", bound=AbstractSocket)
 MAX_PENDING_CONNECTIONS = 30
 
 
+@protected
 class PendingConnections(EventSource, Generic[SocketT]):
     """A server as who takes connections sees it."""
 
@@ -48,7 +50,6 @@ class PendingConnections(EventSource, Generic[SocketT]):
         self._closed = False
         self._lot = trio.lowlevel.ParkingLot()  # of all who wait for a connection, for room, or for the end
 
-    @trio.lowlevel.enable_ki_protection
     async def accept(self) -> SocketT:
         """Wait for a connection and take it.
 
@@ -59,6 +60,7 @@ class PendingConnections(EventSource, Generic[SocketT]):
         Cancelled: no connection was taken.
         Qt: waitForNewConnection + nextPendingConnection.
         """
+        self._check_run()
         stopped = self._begin_taking("accept")
         try:
             await trio.lowlevel.checkpoint()
@@ -77,6 +79,7 @@ class PendingConnections(EventSource, Generic[SocketT]):
         Cancelled: nothing has happened.
         Qt: waitForNewConnection().  There, it waits for a further one.
         """
+        self._check_run()
         attempted = "wait for a connection"
         stopped = self._check_listening(attempted)
         await trio.lowlevel.checkpoint()
@@ -84,6 +87,7 @@ class PendingConnections(EventSource, Generic[SocketT]):
 
     def has_pending_connections(self) -> bool:
         """Is there a connection that nobody has taken?  Qt: hasPendingConnections()."""
+        self._check_run()
         return bool(self._pending)
 
     def next_pending_connection(self) -> SocketT | None:
@@ -93,10 +97,12 @@ class PendingConnections(EventSource, Generic[SocketT]):
         Its peer may be gone already.
         Qt: nextPendingConnection().
         """
+        self._check_run()
         return self._take() if self._pending else None
 
     def max_pending_connections(self) -> int:
         """How many connections may wait to be taken; 30 unless changed.  Qt: maxPendingConnections()."""
+        self._check_run()
         return self._max_pending
 
     def set_max_pending_connections(self, count: int) -> None:
@@ -107,6 +113,7 @@ class PendingConnections(EventSource, Generic[SocketT]):
 
         Qt: setMaxPendingConnections().  There, 0 switches accepting off for good, and a negative count is as 0.
         """
+        self._check_run()
         self._max_pending = check_size(count, "count")
         self._note_full()
         self._lot.unpark_all()
@@ -117,10 +124,12 @@ class PendingConnections(EventSource, Generic[SocketT]):
         It goes on listening.
         Qt: pauseAccepting().  There, taking a connection resumes too, and it crashes if the server does not listen.
         """
+        self._check_run()
         self._paused = True
 
     def resume_accepting(self) -> None:
         """Accept again, as far as the limits allow.  Qt: resumeAccepting()."""
+        self._check_run()
         self._paused = self._full = False
         self._lot.unpark_all()
 
@@ -164,6 +173,7 @@ class PendingConnections(EventSource, Generic[SocketT]):
         return self._stopped
 
 
+@protected
 class _Connections(AsyncIterator[SocketT], Generic[SocketT]):
     """Accepts until the server stops listening.  An iterator object, so a cancelled step does not end it."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from trioqt.core.addresses import HostAddress, from_sockaddr, location
 from trioqt.core.errors import SocketError, in_one_line, is_network_trouble
 from trioqt.core.events import ConnectionFinished, Event
 from trioqt.links.base import Sockaddr
+from trioqt.links.interrupts import await_interruptible, protected
 from trioqt.sockets.connection import Connection
 from trioqt.sockets.subscription import Subscription
 from trioqt.sockets.survived_bugs import tell_bug
@@ -41,6 +43,7 @@ class Served(Protocol):
         """A handler has ended."""
 
 
+@protected
 class Service(Generic[SocketT]):
     """One call of ``serve``: what each connection gets."""
 
@@ -51,7 +54,7 @@ class Service(Generic[SocketT]):
         self._handler = handler
         self._isolate = isolate
         self._nursery = nursery
-        self.running = 0
+        self.running: int = 0
         """How many handlers have not ended."""
         # A handler sees the context variables of whoever serves, not those of the accept task.
         self._context = contextvars.copy_context()
@@ -85,7 +88,7 @@ class Service(Generic[SocketT]):
         sock._handler = handler = trio.lowlevel.current_task()
         try:
             async with sock:
-                await self._handler(sock)
+                await await_interruptible(self._handler, sock)
         except BaseException as exc:
             if not self._ended(peer, exc):
                 raise
@@ -116,6 +119,8 @@ class Service(Generic[SocketT]):
         is_trouble = is_network_trouble(error)
         if not is_trouble and not self._isolate:
             return False
+        if is_trouble and trio.current_effective_deadline() == -math.inf:
+            return True  # it was cancelled, and its socket closed: that is no peer's doing
         whose = "a connection" if peer is None else f"the connection from {location(from_sockaddr(peer), peer[1])}"
         log = self._server._log
         assert log is not None

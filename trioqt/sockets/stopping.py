@@ -20,6 +20,7 @@ __all__ = ["stop_on_signals"]
 SIGNALS: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT)
 
 
+@trio.lowlevel.enable_ki_protection
 async def stop_on_signals(
     server: Serving[Any],
     grace: float,
@@ -59,6 +60,7 @@ async def stop_on_signals(
     return report
 
 
+@trio.lowlevel.enable_ki_protection
 async def _obey(received: AsyncIterator[int], server: Serving[Any], grace: float, nursery: trio.Nursery) -> None:
     """The first signal gives ``grace``; those after it give none."""
     async for _ in received:

@@ -5,13 +5,14 @@ Both with lines and transactions.  What they do to bytes is here; how bytes get 
 
 from __future__ import annotations
 
+from _thread import get_ident
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, NoReturn, Self
 
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
-from trioqt.core.states import Input
+from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_char, check_size
@@ -25,6 +26,7 @@ __all__ = ["StreamReader"]
 RECEIVE_SIZE = 127 * 1024
 
 
+@protected
 class StreamReader(Connection):
     """A connection that can be read.  Qt: QIODevice."""
 
@@ -39,13 +41,13 @@ class StreamReader(Connection):
         """How many bytes can be read now: those in the buffer, and what the system holds, as far as the buffer may
         take it.  Qt: bytesAvailable().
         """
-        self._look_at_parent()
+        self._check_thread()
         self._pull_some()
         return len(self._read_buffer)
 
     def can_read_line(self) -> bool:
         """Is a whole line there?  Qt: canReadLine()."""
-        self._look_at_parent()
+        self._check_thread()
         return self._line_size() > 0
 
     def _line_size(self) -> int:
@@ -61,11 +63,10 @@ class StreamReader(Connection):
 
     def at_end(self) -> bool:
         """Is nothing there to read now?  More may come.  Qt: atEnd()."""
-        self._look_at_parent()
+        self._check_thread()
         self._pull(1)
         return len(self._read_buffer) == 0
 
-    @trio.lowlevel.enable_ki_protection
     def peer_has_finished(self) -> bool:
         """Has the peer's end come, or is the connection lost?  Then no byte will come but those that can be read.
 
@@ -75,10 +76,10 @@ class StreamReader(Connection):
 
         Qt: no counterpart; readChannelFinished tells it.
         """
-        self._look_at_parent()
+        self._check_call()
         for _ in range(2):  # bytes, and what is behind them
             self._pull_some()
-        return self._peer_finished or (self._failure is not None and self._generation.connected)
+        return self._peer_finished or (self._generation.failure is not None and self._generation.connected)
 
     def peek(self, max_bytes: int) -> bytes:
         """Up to ``max_bytes`` that have arrived; they stay.  Qt: peek()."""
@@ -117,7 +118,7 @@ class StreamReader(Connection):
         """
         if max_bytes is not None:
             max_bytes = check_size(max_bytes, "max_bytes", least=1)
-        self._look_at_parent()
+        self._check_thread()
         self._arrived(1)
         size = self._line_size() or len(self._read_buffer)
         return self._take(size if max_bytes is None else min(size, max_bytes))
@@ -146,7 +147,7 @@ class StreamReader(Connection):
 
     def is_transaction_started(self) -> bool:
         """Is one open?  Qt: isTransactionStarted()."""
-        self._look_at_parent()
+        self._check_call()
         return self._read_buffer.in_transaction
 
     def start_transaction(self) -> None:
@@ -213,21 +214,25 @@ class StreamReader(Connection):
 
     def read_buffer_size(self) -> int:
         """How many bytes are read ahead at most; 0: no limit.  Qt: readBufferSize()."""
-        self._look_at_parent()
+        self._check_call()
         return self._read_buffer_size
 
     def set_read_buffer_size(self, size: int) -> None:
         """Change it; nothing that is buffered is dropped.  Qt: setReadBufferSize()."""
+        self._check_run()
         self._read_buffer_size = check_size(size, "size")
-        self._look_at_parent()
+        self._check_call()
         self._changed()
 
     def _check_readable(self, attempted: str) -> None:
+        self._check_run()
         if self._closed or not self._in_scope():
             self._refuse(attempted, ended=False)
 
     def _arrived(self, wanted: int) -> int:
         """How many bytes are there, after a look at the system if ``wanted`` are not."""
+        if get_ident() != self._thread:
+            self._check_run()
         if self._closed or (self._parent is not None and not self._in_scope()):
             raise trio.ClosedResourceError("cannot read: the socket is closed")
         if len(self._read_buffer) - self._read_buffer.ahead < wanted:
@@ -256,7 +261,6 @@ class StreamReader(Connection):
             raise StopAsyncIteration
         return data
 
-    @trio.lowlevel.enable_ki_protection
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for at least one byte.  ``b""`` means the peer finished.
 
@@ -271,6 +275,8 @@ class StreamReader(Connection):
         Cancelled: nothing was taken.
         Qt: waitForReadyRead + read.
         """
+        if get_ident() != self._thread:
+            self._check_run()
         if self._parent is not None:
             self._in_scope()  # which closes it, if that nursery has ended
         if max_bytes is None:
@@ -296,7 +302,7 @@ class StreamReader(Connection):
                     await link.wait_receivable(limit)
                     data = link.try_receive(limit)
                 except ENDS as exc:
-                    self._link_failed(link, exc, Input.READ_FAILED)
+                    self._receiver_woke(link, exc)
                 else:
                     if data and self._direct is link:
                         return data
@@ -346,7 +352,6 @@ class StreamReader(Connection):
             raise ValueError("a delimiter must not be empty")
         return await self._receive_through(bytes(delimiter), max_bytes, rest=False)
 
-    @trio.lowlevel.enable_ki_protection
     async def receive_exactly(self, count: int) -> bytes:
         """Wait for ``count`` bytes.
 
@@ -366,7 +371,7 @@ class StreamReader(Connection):
                 if self._peer_finished:
                     self._refuse_rest(f"the peer finished after {len(self._read_buffer)} of {count} bytes")
                 await self._fill_up_to(count, generation)
-            if self._closed or generation.aborted:  # of no bytes there are always enough
+            if self._closed or generation.dropped:  # of no bytes there are always enough
                 self._refuse("receive")
             return self._take(count)
         finally:
@@ -379,9 +384,9 @@ class StreamReader(Connection):
 
         An iterator object, so a cancelled step does not end it.
         """
+        self._check_run()
         return _Lines(self, check_size(max_bytes, "max_bytes", least=1))
 
-    @trio.lowlevel.enable_ki_protection
     async def wait_for_ready_read(self) -> bool:
         """Wait for bytes you have not seen.  True: there are some; False: there will be none.
 
@@ -419,7 +424,6 @@ class StreamReader(Connection):
             if owed:
                 await trio.lowlevel.cancel_shielded_checkpoint()
 
-    @trio.lowlevel.enable_ki_protection
     async def _receive_through(self, delimiter: bytes, max_bytes: int, *, rest: bool, iterating: bool = False) -> bytes:
         """What ``receive_line`` and ``receive_until`` do, and the steps of ``lines``.
 
@@ -429,6 +433,8 @@ class StreamReader(Connection):
         """
         if type(max_bytes) is not int or max_bytes < len(delimiter):
             max_bytes = check_size(max_bytes, "max_bytes", least=len(delimiter))
+        if get_ident() != self._thread:
+            self._check_run()
         if self._parent is not None:
             self._in_scope()
         if self._receiving:
@@ -472,7 +478,7 @@ class StreamReader(Connection):
                 await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _begin_receiving(self) -> None:
-        self._look_at_parent()
+        self._check_thread()
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
         self._receiving = True
@@ -517,22 +523,23 @@ class StreamReader(Connection):
 
     def _tell_finish(self) -> bytes:
         """The end has been reached.  A failure that came after it is told after it."""
-        if self._finish_told and self._failure is not None and self._half_open:
+        if self._finish_told and self._generation.failure is not None and self._half_open:
             self._raise_failure()
-        if self._closed or self._generation.aborted:
+        if self._closed or self._generation.dropped:
             self._refuse("receive")
         self._finish_told = True
         return b""
 
     def _refuse_rest(self, message: str) -> NoReturn:
         """The peer finished, or was lost, in the middle."""
-        if self._closed or self._generation.aborted:
+        if self._closed or self._generation.dropped:
             self._refuse("receive")
-        if self._failure is not None and self._half_open:
+        if self._generation.failure is not None and self._half_open:
             self._raise_failure()
         raise SocketError(ErrorKind.REMOTE_HOST_CLOSED, message)
 
 
+@protected
 class _Lines(AsyncIterator[bytes]):
     __slots__ = ("_max_bytes", "_sock")
 

@@ -5,6 +5,7 @@ What they do to bytes is here; who sends what is queued is ``connection.py``.
 
 from __future__ import annotations
 
+from _thread import get_ident
 from typing import NoReturn
 
 import trio
@@ -13,6 +14,7 @@ from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import BytesWritten
 from trioqt.core.states import Input
 from trioqt.links.base import Link
+from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import check_char
 from trioqt.sockets.connection import CONNECTED, ENDS, Connection
@@ -24,6 +26,7 @@ __all__ = ["StreamWriter"]
 CORK_SIZE = 16384
 
 
+@protected
 class StreamWriter(Connection):
     """A connection that can be written to.  Qt: QIODevice."""
 
@@ -33,7 +36,6 @@ class StreamWriter(Connection):
     #
     # write may be called at any time from any task: it goes out whole, between messages.
 
-    @trio.lowlevel.enable_ki_protection
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Send ``data`` now as far as the kernel takes it, queue the rest.  Returns ``len(data)``, in bytes.
 
@@ -55,6 +57,8 @@ class StreamWriter(Connection):
           TypeError: Not bytes.
         Qt: write().  There, nothing is sent before control returns to the event loop, and the queue has no limit.
         """
+        if get_ident() != self._thread:
+            self._check_run()
         if type(data) is bytes:
             size = len(data)
         else:
@@ -86,6 +90,8 @@ class StreamWriter(Connection):
             if sent and self._subscriptions:
                 self._post(BytesWritten(sent))
         if sent < size:
+            if self._drain_scope is None:
+                self._check_run()  # once for all that is queued until then
             rest = data if type(data) is bytes else bytes(data)
             queue.append(memoryview(rest)[sent:] if sent else rest)
             if self._corked and (not more or queue.size >= CORK_SIZE or queue.size >= self._write_buffer_size):
@@ -98,7 +104,13 @@ class StreamWriter(Connection):
         """``write`` before or after CONNECTED: queue ``data`` if it will be sent, else say why not."""
         # An end that waits for the queue waits for this too, as Qt's does.  But send_all is refused then: a task that
         # sends on and on would keep the connection from ever ending.
-        joins = self._link is not None and self._queue.size > 0 and self._failure is None and not self._send_finished
+        self._check_run()
+        joins = (
+            self._link is not None
+            and self._queue.size > 0
+            and self._generation.failure is None
+            and not self._send_finished
+        )
         if not self._in_scope() or not (self._attempt is not None or joins):
             self._refuse_sending("write")
         if self._queue.size >= self._write_buffer_size:
@@ -113,14 +125,13 @@ class StreamWriter(Connection):
         """``write`` one byte.  Raises: as ``write``; ValueError.  Qt: putChar()."""
         self.write(check_char(char))
 
-    @trio.lowlevel.enable_ki_protection
     def flush(self) -> bool:
         """Try the kernel with what is queued; True if it took any.  The rest goes out by itself.
 
         Raises: SocketError if that finds the connection lost.
         Qt: flush().  There, while connecting with something queued, it ends the attempt; here it is False.
         """
-        self._look_at_parent()
+        self._check_call()
         link = self._link
         if link is None:
             return False
@@ -135,11 +146,10 @@ class StreamWriter(Connection):
 
         Qt: bytesToWrite().
         """
-        self._look_at_parent()
+        self._check_call()
         self._uncork()
         return len(self._queue)
 
-    @trio.lowlevel.enable_ki_protection
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Wait until there is room in the queue, then ``write(data)``, whole.
 
@@ -202,7 +212,7 @@ class StreamWriter(Connection):
         Cancelled: nothing has happened; the queue goes on.
         Qt: waitForBytesWritten().  There, some bytes are enough, and an empty queue is a failure.
         """
-        self._look_at_parent()
+        self._check_call()
         if self._link is None and self._attempt is None:
             await self._refuse_at_once("wait for bytes to be written")
         generation = self._generation
@@ -213,7 +223,6 @@ class StreamWriter(Connection):
         if generation.unsent or not generation.connected:
             self._refuse("wait for bytes to be written", began=generation)
 
-    @trio.lowlevel.enable_ki_protection
     async def send_eof(self) -> None:
         """Send what is queued, then finish sending; you can still receive.  Again: no effect.
 
@@ -250,16 +259,24 @@ class StreamWriter(Connection):
         try:
             await link.finish_sending()
         except NotImplementedError as exc:
-            self._send_finished = False
+            self._reopen(generation)
             message = "cannot finish sending: the stream has no send_eof"
             raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message) from exc
         except ENDS as exc:
             self._link_failed(link, exc, Input.WRITE_FAILED)
             self._check_same(generation, "finish sending")
             self._refuse("finish sending")
+        except BaseException:  # cancelled, or a Ctrl-C
+            self._reopen(generation)
+            raise
+
+    def _reopen(self, generation: Generation) -> None:
+        """Sending could not be finished."""
+        if self._generation is generation:
+            self._send_finished = False
 
     def _begin_sending(self) -> None:
-        self._look_at_parent()
+        self._check_thread()
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this socket")
         self._sending = True

@@ -18,8 +18,10 @@ import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import Event, Nudge
+from trioqt.links.interrupts import protected
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_size
+from trioqt.sockets.own_run import OfOneRun
 
 __all__ = ["FACT_LIMIT", "EventSource", "Subscription"]
 
@@ -29,6 +31,7 @@ FACT_LIMIT = 1000
 """How many facts a subscription may fall behind, if it is not told, before it ends with LIMIT_EXCEEDED."""
 
 
+@protected
 class Subscription(AsyncIterator[E], Generic[E]):
     """What one listener has not read yet.  An iterator object, so a cancelled step does not end it."""
 
@@ -96,7 +99,6 @@ class Subscription(AsyncIterator[E], Generic[E]):
     def __aiter__(self) -> Self:
         return self
 
-    @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> E:
         self._has_begun = True
         self._answers -= 1
@@ -135,12 +137,14 @@ class Subscription(AsyncIterator[E], Generic[E]):
         return item  # type: ignore[return-value]
 
 
-class EventSource:
+@protected
+class EventSource(OfOneRun):
     """What can be listened to.  Base of sockets and servers."""
 
     __slots__ = ("_events_over", "_subscriptions")
 
     def __init__(self) -> None:
+        super().__init__()
         # A tuple, replaced as a whole: posting may go on while a listener leaves.
         self._subscriptions: tuple[Subscription[Any], ...] = ()
         self._events_over = False
@@ -174,6 +178,7 @@ class EventSource:
         Qt: connect() to a signal.  There, slots run inside the emission; here events are seen after the fact, so use
           ``state()`` for now and events for history.
         """
+        self._check_run()
         for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, Event)):
                 raise TypeError(f"not an event class: {kind!r}")
@@ -190,6 +195,7 @@ class EventSource:
                 self._unsubscribe(subscription)
 
     def _subscribe(self, subscription: Subscription[Any]) -> None:
+        self._check_run()
         if self._events_over:
             subscription.end()
             return
@@ -220,6 +226,7 @@ class EventSource:
         """Called when a listener has dealt with all that was told, and is about to wait for more."""
 
 
+@protected
 class _Subscribing(AbstractAsyncContextManager["AsyncIterator[Any]"]):
     __slots__ = ("_facts", "_kinds", "_source", "_subscription")
 
@@ -229,7 +236,6 @@ class _Subscribing(AbstractAsyncContextManager["AsyncIterator[Any]"]):
         self._facts = facts
         self._subscription: Subscription[Any] | None = None
 
-    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Subscription[Any]:
         if self._subscription is not None:
             raise RuntimeError("this subscription is entered already: call events() for each")
@@ -248,7 +254,6 @@ class _Subscribing(AbstractAsyncContextManager["AsyncIterator[Any]"]):
     ) -> None:
         self._leave()
 
-    @trio.lowlevel.enable_ki_protection
     def _leave(self) -> None:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:

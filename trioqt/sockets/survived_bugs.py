@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from trioqt.links.interrupts import protected
+
 __all__ = ["SurvivedBugs", "take_bugs", "tell_bug"]
 
 # So many are kept, with their tracebacks and all that these keep alive; of the others there is a count.
 KEPT = 100
 
 
+@protected
 class SurvivedBugs:
     """What has been collected, and nobody has taken."""
 
     def __init__(self) -> None:
         self._bugs: list[Exception] = []
-        self.more = 0
+        self.more: int = 0
         """How many more there were than are kept."""
 
     def add(self, bug: Exception) -> None:

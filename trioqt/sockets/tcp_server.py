@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import operator
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -24,7 +25,9 @@ from trioqt.core.errors import (
     ErrorKind,
     SocketError,
     in_one_line,
+    is_cancellation,
     is_network_trouble,
+    keeping,
     kind_of,
     raise_bare,
     reason_of,
@@ -36,6 +39,7 @@ from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import Target, look_up
+from trioqt.links.interrupts import call_interruptible, protected
 from trioqt.links.native import NativeListener
 from trioqt.sockets.arguments import Host, check_hosts, check_limit, check_port, check_size, spelled
 from trioqt.sockets.descriptors import open_listener
@@ -45,6 +49,7 @@ from trioqt.sockets.survived_bugs import tell_bug
 from trioqt.sockets.tcp_socket import TcpSocket
 from trioqt.sockets.time_limits import TimeLimits
 from trioqt.sockets.trouble_log import TroubleLog
+from trioqt.sockets.under_way import UnderWay
 
 __all__ = ["TcpServer"]
 
@@ -78,6 +83,7 @@ ENDED_BEFORE_ACCEPT: frozenset[int] = frozenset(
 NEW_CONNECTION = NewConnection()
 
 
+@protected
 class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     """Listens for TCP connections.  Qt: QTcpServer.
 
@@ -119,6 +125,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     __slots__ = (
         "__weakref__",
         "_address",
+        "_backlog_size",
         "_ended",
         "_entries",
         "_error",
@@ -135,6 +142,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         "_peer_limit",
         "_port",
         "_time_limits",
+        "_under_way",
     )
 
     @overload
@@ -185,8 +193,10 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._factory: Callable[[], Any] = TcpSocket if socket_factory is None else socket_factory
         self._max_connections = max_connections
         self._machine = StateMachine()
+        self._under_way = UnderWay()  # calls of listen
         self._error: ErrorKind | None = None
         self._error_string = ""
+        self._backlog_size = BACKLOG
         self._listeners: dict[ListenerLink, trio.CancelScope] = {}  # each with the scope of its accept task
         self._is_shared = False  # another process may have the same listening socket
         self._address = HostAddress.NULL
@@ -200,61 +210,77 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     # -- the scope --------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
         """Begin the server's life; its tasks, and those of accepted sockets, run in a nursery that ends with the block.
 
         Raises: trio.ClosedResourceError if it has been closed.
         """
+        self._check_run()
         if self._closed:
             raise trio.ClosedResourceError("the server is closed")
         if self._nursery is None:
             self._manager = trio.open_nursery()
             self._nursery = await self._manager.__aenter__()
+            self._belongs_here()
             self._log = TroubleLog(logger, self._nursery)
             self._opener = trio.lowlevel.current_task()
         if self._opener is trio.lowlevel.current_task():
             self._entries += 1
         return self
 
-    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop listening, cancel ``serve`` with its handlers, abort what is still open.
 
+        After an exception that is no cancellation, connections whose sockets nobody has entered are reset.  Those with
+        a block of their own end as what leaves that block says.
+
         The body's exception goes out as it is.  (A bug in trioqt is the one thing that arrives in a group.)
         Cancelled: all the same.
         """
+        self._check_run()
+        with keeping(exc):
+            await self._leave(exc)
+
+    async def _leave(self, exc: BaseException | None) -> None:
         outermost = False
         if self._opener is trio.lowlevel.current_task():
             self._entries -= 1
             outermost = self._entries == 0
         if not outermost:
             self._shut()
-            if exc_type is None:
+            if exc is None:
                 await trio.lowlevel.checkpoint()
             return
         manager, nursery, self._opener = self._manager, self._nursery, None
         assert manager is not None
         assert nursery is not None
         try:
-            if exc_type is None:
+            if exc is None:
                 await trio.lowlevel.checkpoint()
         finally:
             try:
-                self._end_all()
+                self._end_all(reset=exc is not None and not is_cancellation(exc))
             finally:
                 # Cancelled, shielded and told of no exception, for the reasons given in AbstractSocket._end_nursery.
                 nursery.cancel_scope.cancel(reason="the server's block is left")
                 nursery.cancel_scope.shield = True
                 try:
-                    await manager.__aexit__(None, None, None)
-                except BaseExceptionGroup as group:
-                    raise_bare(group)
+                    with keeping(sys.exception()):
+                        try:
+                            await manager.__aexit__(None, None, None)
+                        except BaseExceptionGroup as group:
+                            raise_bare(group)
+                finally:
+                    self._belongs_nowhere()
 
-    def _end_all(self) -> None:
-        """End everything that belongs to the block.  What goes wrong with one thing keeps none of the others open."""
+    def _end_all(self, *, reset: bool) -> None:
+        """End everything that belongs to the block.  What goes wrong with one thing keeps none of the others open.
+
+        Args:
+          reset: An exception leaves the block; and so it does for sockets that have none of their own.
+        """
         with contextlib.ExitStack() as stack:
             if self._log is not None:
                 stack.callback(self._log.end)
@@ -264,10 +290,15 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             for service in self._services:
                 stack.callback(service.cancel, "the server's block is left")
             stack.callback(self._shut)
+            if reset:  # which comes first, as the stack has it
+                for sock in self._connections.values():
+                    if not sock._was_entered:
+                        stack.callback(sock.abort, reset=True)
+            if self._drain is not None:
+                stack.callback(self._cut, self._drain)
 
     # -- listening --------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def listen(
         self,
         host: Host | Sequence[Host] = HostAddress.ANY,
@@ -281,7 +312,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Args:
           host: An address, a name (all its addresses), ``HostAddress.ANY``, or several of these; all with one port.
           port: 0 lets the system choose; ``server_port()`` tells.
-          backlog: How many connections the kernel may queue; None: as many as the system allows.
+          backlog: How many connections the kernel may queue; None: ``listen_backlog_size()``, which is as many as the
+            system allows unless changed.
           reuse_port: Other sockets of this user that ask for it too, in this process or another, may listen there as
             well, and the system shares the clients out (SO_REUSEPORT).
 
@@ -289,16 +321,24 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
           SocketError: ADDRESS_IN_USE, SOCKET_ACCESS, SOCKET_ADDRESS_NOT_AVAILABLE, HOST_NOT_FOUND, ...;
             UNSUPPORTED_SOCKET_OPERATION if ``host`` is empty or null, or the system has no ``reuse_port``; OPERATION if
             it listens already, drains, or is not entered.
-          trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block.
+          trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block; or ``close`` or
+            ``drain`` was called meanwhile.
         Cancelled: it does not listen.
         Qt: listen().
         """
+        self._check_run()
         hosts, port = check_hosts(host), check_port(port)
-        backlog = BACKLOG if backlog is None else min(check_size(backlog, "backlog", least=0), BACKLOG)
+        backlog = min(self._backlog_size if backlog is None else check_size(backlog, "backlog"), BACKLOG)
         self._check_can_listen()
+        listeners: list[NativeListener] = []
         try:
-            targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
-            listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), inherited=self._inherited)
+            with self._under_way.call("listen"):
+                targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
+                listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), inherited=self._inherited)
+        except trio.ClosedResourceError:
+            for listener in listeners:
+                listener.close()
+            raise
         except (OSError, UnicodeError) as exc:
             where = ", ".join(spelled(each) or "no address" for each in hosts)
             kind, message = kind_of(exc), f"cannot listen on {where} port {port}: {reason_of(exc)}"
@@ -306,7 +346,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
         self._begin(listeners, HostAddress.ANY if hosts[0] == HostAddress.ANY else None)
 
-    @trio.lowlevel.enable_ki_protection
     def set_socket_descriptor(self, descriptor: int) -> None:
         """Listen on an open listening socket (systemd, a parent process).  It is the server's from now on.
 
@@ -316,6 +355,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
           trio.ClosedResourceError: as ``listen``.
         Qt: setSocketDescriptor().  There, whatever it is, it is assumed to listen.
         """
+        self._check_run()
         descriptor = operator.index(descriptor)
         self._check_can_listen()
         try:
@@ -335,7 +375,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._drain is not None and not self._drain.is_over:
             raise SocketError(ErrorKind.OPERATION, "cannot listen while draining")
 
-    @trio.lowlevel.enable_ki_protection
     def _begin(self, listeners: list[NativeListener], address: HostAddress | None, *, is_shared: bool = False) -> None:
         try:
             self._check_can_listen()  # another task may have been faster
@@ -363,10 +402,12 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Handlers and sockets you took go on.  The server may listen again.
         Qt: close().
         """
+        self._check_run()
         self._stop_listening()
 
     async def aclose(self) -> None:
         """``close``, and never listen again.  Cancelled: closed all the same."""
+        self._check_run()
         self._shut()
         await trio.lowlevel.checkpoint()
 
@@ -375,9 +416,9 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._drain_lot.unpark_all()
         self._stop_listening()
 
-    @trio.lowlevel.enable_ki_protection
     def _stop_listening(self, *, keep_pending: bool = False) -> None:
         self._machine.feed(Input.ABORT, _tell_nobody)
+        self._under_way.call_off()
         listeners, self._listeners = self._listeners, {}
         self._address, self._port = HostAddress.NULL, 0
         self._service = None
@@ -399,7 +440,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     # -- accepting --------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection
     async def _accept_from(self, listener: ListenerLink, scope: trio.CancelScope) -> None:
         """Accept while there is room, until the server stops listening."""
         with scope:
@@ -433,7 +473,6 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         """Are there as many connections as there may be?"""
         return self._max_connections is not None and len(self._connections) >= self._max_connections
 
-    @trio.lowlevel.enable_ki_protection
     def _take_queued(self) -> None:
         for listener in list(self._listeners):
             self._empty_queue(listener)
@@ -492,7 +531,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             sock._close()  # the factory has closed the server
 
     def _make_socket(self) -> SocketT:
-        made = self._factory()
+        # What is a caller's can be interrupted, and that ends the block.
+        made = TcpSocket() if self._factory is TcpSocket else call_interruptible(self._factory)
         is_socket = isinstance(made, TcpSocket)
         if not is_socket or made._closed or made._home is not None or made.state() is not SocketState.UNCONNECTED:
             raise TypeError(f"a socket factory must make new TcpSockets without a parent, not {made!r}")
@@ -531,8 +571,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._connections.pop(id(sock), None) is None:
             return  # it ended before it was in the books
         self._ended[id(sock)] = sock
-        if sock._handler is None:
-            self._count_finished()
+        if sock._handler is None and self._drain is not None:
+            self._drain.count(cancelled=False)
         if self._peer_limit is not None:
             self._peer_limit.forget(sock)
         if self._time_limits is not None:
@@ -571,6 +611,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Raises: TypeError if it is no TcpSocket; trio.ClosedResourceError if the server is closed.
         Qt: addPendingConnection().
         """
+        self._check_run()
         if not isinstance(sock, TcpSocket):
             raise TypeError(f"a connection is a TcpSocket, not {type(sock).__name__}")
         if self._closed:
@@ -580,7 +621,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     # -- what it says of itself -------------------------------------------------------------
 
     def __repr__(self) -> str:
-        if self.is_listening():
+        if self._machine.state is SocketState.LISTENING:
             parts = [f"listening on {location(self._address, self._port)}"]
         else:
             parts = ["closed" if self._closed else "not listening"]
@@ -594,6 +635,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     def is_listening(self) -> bool:
         """Qt: isListening()."""
+        self._check_run()
         return self._machine.state is SocketState.LISTENING
 
     def server_address(self) -> HostAddress:
@@ -601,11 +643,28 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
         Qt: serverAddress().
         """
+        self._check_run()
         return self._address
 
     def server_port(self) -> int:
         """The port it listens on, one for all addresses; 0 if it does not.  Qt: serverPort()."""
+        self._check_run()
         return self._port
+
+    def listen_backlog_size(self) -> int:
+        """How many connections the kernel may queue when ``listen`` is not told; 65535, which is as many as the system
+        allows, unless changed.
+
+        Qt: listenBacklogSize().  There, 50 unless changed.
+        """
+        return self._backlog_size
+
+    def set_listen_backlog_size(self, size: int) -> None:
+        """Change it, for the next ``listen``.  Never more than the system allows.
+
+        Qt: setListenBacklogSize().
+        """
+        self._backlog_size = check_size(size, "size")
 
     def server_error(self) -> ErrorKind | None:
         """The last error of ``listen``, ``set_socket_descriptor`` or accepting, or None.
@@ -614,18 +673,22 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
         Qt: serverError().
         """
+        self._check_run()
         return self._error
 
     def error_string(self) -> str:
         """The same in words; empty if there was none.  Qt: errorString()."""
+        self._check_run()
         return self._error_string
 
     def connection_count(self) -> int:
         """How many accepted connections have not ended, the pending ones included.  Qt: no counterpart."""
+        self._check_run()
         return len(self._connections)
 
     def socket_descriptor(self) -> int:
         """The OS handle of the (first) listening socket, or -1.  Qt: socketDescriptor()."""
+        self._check_run()
         self._is_shared = True  # as far as we know
         return next((listener.native().fileno() for listener in self._listeners), -1)
 

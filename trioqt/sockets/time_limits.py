@@ -16,6 +16,7 @@ import trio
 
 from trioqt.core.states import Input
 from trioqt.links.base import Link
+from trioqt.links.interrupts import protected
 from trioqt.links.timed import TimedLink
 from trioqt.sockets.connection import Connection
 
@@ -31,6 +32,7 @@ Entry = tuple[float, int, Connection, TimedLink]
 """| when to look | a number that makes it unique | the socket | its link then |"""
 
 
+@protected
 class TimeLimits:
     """The limits of one server, and who watches them.
 
@@ -92,7 +94,6 @@ class TimeLimits:
         # A connection that set_socket_descriptor put in the place of this one is somebody else's.
         return self._watched.get(id(sock)) is link and sock._link is link
 
-    @trio.lowlevel.enable_ki_protection
     async def _run(self, scope: trio.CancelScope) -> None:
         """Look at each connection when its time comes, while there are any.
 

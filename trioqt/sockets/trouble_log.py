@@ -15,6 +15,8 @@ from collections.abc import Hashable
 import attrs
 import trio
 
+from trioqt.links.interrupts import protected
+
 __all__ = ["PERIOD", "RECORDS", "TroubleLog"]
 
 # At most so many records of one kind in any period, in seconds; the last of them says how many were left out.  500
@@ -27,6 +29,7 @@ KINDS = 100
 OTHERS = "others"
 
 
+@protected
 @attrs.define
 class _Kind:
     """What has been told of one kind of trouble, and what has not."""
@@ -49,6 +52,7 @@ class _Kind:
         return len(self.told) < RECORDS - 1 and not (self.told and now < self.told[-1] + spacing)
 
 
+@protected
 class TroubleLog:
     """The records of one server.
 

@@ -3,10 +3,12 @@
 `VirtualNetwork` is a network made of memory, on which every trio program runs unchanged; `simulate` runs one there in
 virtual time, the same way each time.  Faults are values, and a `FaultPlan` says when each begins and ends.  `SignalSpy`
 and `expect` watch what a socket tells.  `cancel_everywhere` runs a program once for each place at which it can be
-cancelled, and reports what was lost or leaked.
+cancelled, and reports what was lost or leaked; `interrupt_everywhere` does the same with a Ctrl-C at each line.
 """
 
-from trioqt.testing.cancelling.cancel_everywhere import Probe, cancel_everywhere
+from trioqt.testing.cancelling.cancel_everywhere import cancel_everywhere
+from trioqt.testing.cancelling.interrupt_everywhere import interrupt_everywhere
+from trioqt.testing.cancelling.walk import Probe
 from trioqt.testing.network.fabric import Conditions
 from trioqt.testing.network.fault_plan import FaultPlan, Planned
 from trioqt.testing.network.faults import (
@@ -74,5 +76,6 @@ __all__ = [
     "like",
     # cancellation
     "cancel_everywhere",
+    "interrupt_everywhere",
     "Probe",
 ]

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from trioqt.core.events import Event
+from trioqt.links.interrupts import call_interruptible, protected
 from trioqt.sockets.subscription import EventSource, Subscription
 
 __all__ = ["SPY_LIMIT", "Expected", "Like", "SignalSpy", "expect", "like"]
@@ -90,7 +91,7 @@ def _matches(expected: Expected, event: Event) -> bool:
     if isinstance(expected, type):
         return isinstance(event, expected)
     if isinstance(expected, Like):
-        return isinstance(event, expected.kind) and bool(expected.predicate(event))
+        return isinstance(event, expected.kind) and bool(call_interruptible(expected.predicate, event))
     return event == expected
 
 
@@ -141,6 +142,7 @@ class _Checklist:
 # ---- the spy -------------------------------------------------------------------------------------
 
 
+@protected
 class _Recorder(Subscription[Event]):
     """A listener that keeps everything, each event by itself, and knows when it came."""
 
@@ -207,6 +209,7 @@ class _Recorder(Subscription[Event]):
         return "\n".join(lines or ["  nothing"])
 
 
+@protected
 class SignalSpy(Sequence[E]):
     """Records what a socket or server tells while the block runs.  Qt: QSignalSpy.
 
@@ -410,6 +413,7 @@ def expect(
     return _Expecting(SignalSpy(source), events, ordered, within)
 
 
+@protected
 class _Expecting(AbstractAsyncContextManager["SignalSpy[Event]"]):
     __slots__ = ("_expected", "_ordered", "_spy", "_within")
 

@@ -12,7 +12,9 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import warnings
 from collections.abc import Awaitable, Callable
@@ -26,7 +28,7 @@ import trio.testing
 from tests.testing.cancelling import naive_code as naive
 from tests.testing.cancelling.bounded_pipe import pipe_pair
 from trioqt.testing import Probe, cancel_everywhere
-from trioqt.testing.cancelling.cancel_everywhere import Report
+from trioqt.testing.cancelling.report import Report
 
 Scenario = Callable[[Probe], Awaitable[None]]
 
@@ -441,8 +443,8 @@ def test_a_scenario_that_fails_by_itself_is_reported_once_a_seed() -> None:
     report = cancel_everywhere(broken)
 
     assert [str(failure) for failure in report.failures] == [
-        "seed 0: without any cancellation\n    expect: always wrong",
-        "seed 1: without any cancellation\n    expect: always wrong",
+        "seed 0: undisturbed\n    expect: always wrong",
+        "seed 1: undisturbed\n    expect: always wrong",
     ]
 
 
@@ -504,6 +506,25 @@ def test_off_the_main_thread_runs_are_killed_too(scenario: Scenario) -> None:
 
     assert set(reports[0].count_problems()) <= {"hang", "runaway"}
     assert reports[0].failures
+
+
+def test_what_was_killed_off_the_main_thread_leaves_python_as_it_was() -> None:
+    """It took its last exception back, and Python 3.11 then looked for it for ever, as soon as something was traced."""
+    program = """
+        import sys, threading
+        from tests.testing.cancelling.test_cancel_everywhere import blocking_the_thread
+        from trioqt.testing import cancel_everywhere
+        thread = threading.Thread(target=cancel_everywhere, args=[blocking_the_thread], kwargs={"real_limit": 0.2})
+        thread.start()
+        thread.join()
+        sys.settrace(lambda frame, event, arg: None)
+        print(threading.active_count())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert (ran.stdout, ran.stderr) == ("1\n", "")
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")

@@ -1,4 +1,4 @@
-"""What a walk over all cancellation places found, as values that print and turn into JSON.
+"""What a walk over all places of a cancellation, or of a Ctrl-C, found, as values that print and turn into JSON.
 
 Nothing here knows trio; the same walk gives an equal report, letter for letter, so two of them can be compared.
 """
@@ -15,14 +15,15 @@ from trioqt.testing.simulation.places import place
 
 __all__ = ["Boundary", "Failure", "Kind", "Line", "Problem", "ProblemKind", "Report"]
 
-Kind = Literal["start", "step", "io", "timer"]
-ProblemKind = Literal["expect", "leak", "escaped", "hang", "runaway"]
+Kind = Literal["start", "step", "io", "timer", "line"]
+ProblemKind = Literal["expect", "leak", "escaped", "swallowed", "hang", "runaway"]
 
 _WHEN: dict[Kind, str] = {
-    "start": "before the first step of {task}",
-    "step": "after a step of {task}",
-    "io": "when the system had woken {task}",
-    "timer": "when the clock had woken {task}",
+    "start": "cancelled before the first step of {task}",
+    "step": "cancelled after a step of {task}",
+    "io": "cancelled when the system had woken {task}",
+    "timer": "cancelled when the clock had woken {task}",
+    "line": "interrupted in {task}",
 }
 
 
@@ -45,18 +46,22 @@ class Line:
 
 @attrs.frozen
 class Boundary:
-    """A place between two task steps, where a cancellation can arrive."""
+    """A place where a cancellation can arrive, between two task steps, or a Ctrl-C: a line that is about to run."""
 
     index: int
     """Its number in the schedule of its seed: ``only=[index]`` goes there again."""
     kind: Kind
-    """After a task's ``step``; after ``io`` or a ``timer`` woke one, before it ran; at the ``start`` of a subject."""
+    """After a task's ``step``; after ``io`` or a ``timer`` woke one, before it ran; at the ``start`` of a subject.
+    Of a Ctrl-C: at a ``line``.
+    """
     task: str
-    """The task whose step had ended, or that had been woken."""
+    """The task whose step had ended, that had been woken, or that was at the line; ``trio`` if it was none."""
     subject: str
     """The function under test."""
     stack: tuple[Line, ...]
-    """Where the subject stood: its lines outside trio, the innermost last (at its start, where it is defined)."""
+    """Where the subject stood: its lines outside trio, the innermost last (at its start, where it is defined).
+    Of a Ctrl-C: where the task stood.
+    """
 
     @property
     def file(self) -> str:
@@ -72,7 +77,7 @@ class Boundary:
 
     def __str__(self) -> str:
         when = _WHEN[self.kind].format(task=self.task)
-        return f"{self.subject} cancelled {when}, at {' > '.join(map(str, self.stack))}"
+        return f"{self.subject} {when}, at {' > '.join(map(str, self.stack))}"
 
 
 @attrs.frozen
@@ -88,17 +93,17 @@ class Problem:
 
 @attrs.frozen
 class Failure:
-    """A run that ended badly, and the place of its cancellation; None: none was needed to break it."""
+    """A run that ended badly, and the place of what was done to it; None: nothing was needed to break it."""
 
     seed: int
     boundary: Boundary | None
     problems: tuple[Problem, ...]
     diverged: bool = False
-    """The run had left the schedule before the cancellation, so going there again may show something else."""
+    """The run had left the schedule before that, so going there again may show something else."""
 
     def __str__(self) -> str:
         if self.boundary is None:
-            head = f"seed {self.seed}: without any cancellation"
+            head = f"seed {self.seed}: undisturbed"
         else:
             head = f"seeds=[{self.seed}], only=[{self.boundary.index}]: {self.boundary}"
         if self.diverged:
@@ -108,7 +113,7 @@ class Failure:
 
 @attrs.frozen
 class Report:
-    """The result of `cancel_everywhere`: how much was tried, and each place that failed."""
+    """The result of `cancel_everywhere` and `interrupt_everywhere`: how much was tried, and each place that failed."""
 
     scenario: str
     points: str
@@ -117,17 +122,19 @@ class Report:
     """Places in the undisturbed schedules, all seeds together."""
     runs: int
     cancelled: int
-    """Places at which the subject ended by the cancellation."""
+    """Places at which the subject ended by the cancellation, or by the Ctrl-C."""
     finished: int
-    """Places at which it ended otherwise: the cancellation came too late, or was swallowed."""
+    """Places at which it ended otherwise: that came too late for it, or was swallowed."""
     diverged: int
-    """Places tried, but in no attempt on schedule: another task or the system had moved before the cancellation."""
+    """Places tried, but in no attempt on schedule: another task or the system had moved before."""
     missed: int
-    """Places that no attempt came to, so that nothing was cancelled."""
+    """Places that no attempt came to, so that nothing was done."""
     skipped: int
-    """Places left out by ``only``, or given up after runs that had to be killed."""
+    """Places left out by ``only`` or ``sample``, or given up after runs that had to be killed."""
     failures: tuple[Failure, ...]
     scheduler_pinned: bool
+    by_interrupt: bool
+    """It was a Ctrl-C that was raised, at each line, and not a cancellation."""
     descriptors_checked: bool
     """False on systems that do not list a process's descriptors (Windows)."""
     seconds: float = attrs.field(eq=False)
@@ -150,7 +157,7 @@ class Report:
         """Two lines at most: what was tried, and what came of it."""
         tried = (
             f"{self.scenario}: {self.places} places ({self.points}, seeds {list(self.seeds)}) in {self.runs} runs:"
-            f" {self.cancelled} cancelled, {self.finished} finished anyway"
+            f" {self.cancelled} {'interrupted' if self.by_interrupt else 'cancelled'}, {self.finished} finished anyway"
         )
         gaps = {"diverged": self.diverged, "missed": self.missed, "not tried": self.skipped}
         tried += "".join(f", {count} {gap}" for gap, count in gaps.items() if count)

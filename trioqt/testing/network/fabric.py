@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.trace import Trace
 
 __all__ = ["Conditions", "Fabric", "Packet", "Path", "Station", "Timer"]
@@ -98,6 +99,7 @@ class Station(Protocol):
     def receive(self, packet: Packet) -> None: ...
 
 
+@protected
 class Timer:
     """Something that is to happen at a time, unless it is called off."""
 
@@ -140,6 +142,7 @@ class Timer:
         self._action()
 
 
+@protected
 class Path:
     """One direction between two hosts."""
 
@@ -305,6 +308,7 @@ FIRST_DESCRIPTOR = 1_000_000
 Entry = tuple[float, int, Callable[[Any], None], Any]
 
 
+@protected
 class Fabric(trio.abc.Instrument):
     """The timetable of everything under way, and what makes it happen.
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 import attrs
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Fabric, Timer
 from trioqt.testing.network.faults import KINDS, Fault, Trouble
 
@@ -187,6 +188,7 @@ def _from_plain(plain: Any, known: dict[str, type[Fault]]) -> Planned:
     return Planned(kind(**values), plain["at"], plain.get("until"))
 
 
+@protected
 class Course:
     """One planned fault on its way: it waits, lasts, or is over."""
 

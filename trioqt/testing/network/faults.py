@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import attrs
 import trio
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Conditions, Packet
 from trioqt.testing.network.host import DESCRIPTOR_LIMIT, World
 
@@ -400,6 +401,7 @@ KINDS: tuple[type[Fault], ...] = (
 # ---- how long ----------------------------------------------------------------------------------
 
 
+@protected
 class Trouble:
     """A fault, or a plan of faults, that has begun: it lasts until `end`, or the end of a ``with`` or ``async with``
     block, or for good.

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Protocol
 
 import attrs
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Address, Fabric, Packet, Path
 
 __all__ = ["Binding", "End", "Holder", "Host", "PortTable", "Program", "Waker", "World", "fail", "is_multicast"]
@@ -148,6 +149,7 @@ class Binding:
         return 2 if (self.family == socket.AF_INET6) == (version == 6) else 1
 
 
+@protected
 class PortTable:
     """Who holds which port of one protocol."""
 
@@ -241,6 +243,7 @@ class PortTable:
         fail(errno.EADDRINUSE)
 
 
+@protected
 class Host:
     """One machine on the network."""
 

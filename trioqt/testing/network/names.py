@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import trio
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.host import Host
 
 __all__ = ["Names", "is_address", "is_numeric"]
@@ -41,6 +42,7 @@ class Register(Protocol):
         """All hosts."""
 
 
+@protected
 class Names(trio.abc.HostnameResolver):
     """Every host knows ``localhost``; all else a name server knows, which takes its time and can fail."""
 

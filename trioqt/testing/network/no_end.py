@@ -9,12 +9,14 @@ from typing import Any, NoReturn
 import trio
 
 from trioqt.links.base import Bytes
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.host import fail
 from trioqt.testing.network.waiting import is_system_task
 
 __all__ = ["CLOSED", "CRASHED", "LEFT_OPEN", "Closed", "Fresh"]
 
 
+@protected
 class Closed:
     """Below a closed socket: every call fails with EBADF."""
 
@@ -43,6 +45,7 @@ class Closed:
         """It is."""
 
 
+@protected
 class Dead(Closed):
     """Below a socket whose host has crashed, or whose network has ended: every call fails with ENETDOWN.
 
@@ -71,6 +74,7 @@ def _is_asked_by_the_system() -> bool:
     return trio.lowlevel.in_trio_task() and is_system_task(trio.lowlevel.current_task())
 
 
+@protected
 class Fresh:
     """Below a socket that is neither connected nor listening."""
 

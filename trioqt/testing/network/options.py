@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.host import Binding, fail
 
 __all__ = ["Options"]
@@ -145,6 +146,7 @@ _DEVICE_KEY: Final = (socket.SOL_SOCKET, number("SO_BINDTODEVICE"))
 _LINGER_KEY: Final = (socket.SOL_SOCKET, socket.SO_LINGER)
 
 
+@protected
 class Options:
     """The options of one socket, as set; sizes in bytes, times in seconds.
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import trio
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Address
 from trioqt.testing.network.host import Binding, Host, fail, is_multicast
 from trioqt.testing.network.no_end import CLOSED, CRASHED, LEFT_OPEN, Closed, Fresh
@@ -39,6 +40,7 @@ __all__ = ["VirtualSocket", "left_open"]
 BaseExceptionType = type[BaseException]
 
 
+@protected
 class VirtualSocket(Messages):
     """Made by the factory that the network installs; a program gets it from ``trio.socket.socket()``."""
 
@@ -460,6 +462,11 @@ class VirtualSocket(Messages):
                 end.receive_no_more()
         if how != socket.SHUT_RD:
             self._did_shutdown_write = True
+
+    def wake(self) -> None:
+        """Who waits looks again."""
+        self._waiting.wake_reader()
+        self._waiting.wake_writer()
 
     def close(self) -> None:
         end = self.end

@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 from trioqt.links.base import Bytes
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.host import fail
 from trioqt.testing.network.options import Options
 from trioqt.testing.network.socket_addresses import peer_address, sockaddr
@@ -31,6 +32,7 @@ Buffer = Any
 MAX_DATAGRAM = 65535
 
 
+@protected
 class Messages(trio.socket.SocketType):
     """What receives and sends; the rest of the socket says what is below it, and waits."""
 

@@ -9,11 +9,13 @@ from typing import Generic, TypeVar
 
 from trioqt.core.buffers import ReadBuffer
 from trioqt.links.base import Bytes
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.host import Waker, fail
 
 __all__ = ["StreamEnd", "StreamListener", "first_bytes"]
 
 
+@protected
 class StreamEnd:
     """One end of a stream, as the socket above it sees it."""
 
@@ -72,6 +74,7 @@ class StreamEnd:
 EndT = TypeVar("EndT", bound=StreamEnd)
 
 
+@protected
 class StreamListener(Generic[EndT]):
     """A port, or a name, that accepts connections."""
 

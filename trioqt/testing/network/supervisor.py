@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 
+from trioqt.links.interrupts import await_interruptible, protected
 from trioqt.testing.network.host import Host
 
 __all__ = ["Program", "crash_programs", "restart_programs"]
@@ -28,6 +29,7 @@ def restart_programs(host: Host) -> None:
         program.restart()
 
 
+@protected
 class Program:
     """What one call of `VirtualNetwork.run_on` runs, in all its lives."""
 
@@ -68,7 +70,7 @@ class Program:
         self._has_crashed = False
         with trio.CancelScope() as self._scope:
             try:
-                await self._main(*self._args, **more)
+                await await_interruptible(self._main, *self._args, **more)
             except BaseException as exc:
                 if not self._has_crashed:
                     raise
@@ -88,6 +90,7 @@ def _without_errors(exc: BaseException) -> BaseException | None:
     return None if isinstance(exc, Exception) else exc
 
 
+@protected
 class _Once:
     """Tells that it has started of the first life that has."""
 

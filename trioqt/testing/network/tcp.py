@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from trioqt.links.base import Bytes
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Address, Packet, Path
 from trioqt.testing.network.host import Binding, Host, fail
 from trioqt.testing.network.stream_ends import StreamEnd, first_bytes
@@ -67,6 +68,7 @@ class Accepting(Protocol):
         """It came to nothing."""
 
 
+@protected
 class TcpEnd(StreamEnd):
     """One end of a connection."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Packet
 from trioqt.testing.network.host import Binding, Host
 from trioqt.testing.network.stream_ends import StreamListener
@@ -10,6 +11,7 @@ from trioqt.testing.network.tcp import Settings, TcpEnd
 __all__ = ["TcpListener"]
 
 
+@protected
 class TcpListener(StreamListener[TcpEnd]):
     """A port that accepts connections."""
 

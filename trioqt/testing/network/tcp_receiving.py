@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from trioqt.core.buffers import ReadBuffer
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Packet
 
 __all__ = ["Receiving"]
 
 
+@protected
 class Receiving:
     """Puts into ``arrived`` what comes, in its order."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Protocol
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Packet
 
 __all__ = ["SEGMENT_SIZE", "Sending"]
@@ -24,6 +25,7 @@ class Limits(Protocol):
     unsent_limit: int
 
 
+@protected
 class Sending:
     """| acknowledged | unacked: sent, may have to be repeated | unsent: the peer has no room |."""
 

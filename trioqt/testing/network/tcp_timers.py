@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Fabric, Path, Timer
 from trioqt.testing.network.host import Host
 
@@ -18,6 +19,7 @@ __all__ = ["KeepAlive", "Retry", "Watched"]
 MAX_TIMEOUT: Final = 120.0
 
 
+@protected
 class Retry:
     """When to repeat, and how often: pauses that double."""
 
@@ -97,6 +99,7 @@ class Watched(Protocol):
         """It is silent for too long."""
 
 
+@protected
 class KeepAlive:
     """Whether a silent peer is still there (SO_KEEPALIVE)."""
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import attrs
 
+from trioqt.links.interrupts import protected
+
 __all__ = ["TRACE_LIMIT", "Trace", "TraceEvent"]
 
 Record = tuple[float, str, str, int, str, int, int, str]
@@ -43,6 +45,7 @@ class TraceEvent:
         return " ".join(filter(None, (f"{self.time:.6f}", self.kind, way, size, self.note)))
 
 
+@protected
 class Trace:
     """The last events, and the hash of all."""
 

@@ -6,6 +6,7 @@ import errno
 import socket
 from collections import deque
 
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Address, Packet
 from trioqt.testing.network.host import Binding, Host, Waker, fail, is_multicast
 from trioqt.testing.network.options import Options, number
@@ -19,6 +20,7 @@ MAX_DATAGRAM = {4: 65507, 6: 65527}
 OVERHEAD = 704
 
 
+@protected
 class UdpEnd:
     """What a datagram socket has bound, and what has arrived there."""
 

@@ -9,6 +9,7 @@ import errno
 import os
 
 from trioqt.links.base import Bytes
+from trioqt.links.interrupts import protected
 from trioqt.testing.network.host import Host, fail
 from trioqt.testing.network.options import Options
 from trioqt.testing.network.stream_ends import StreamEnd, StreamListener, first_bytes
@@ -26,6 +27,7 @@ def spelled(name: UnixName) -> UnixName:
     return name if name.startswith(b"\0") else os.fsdecode(name)
 
 
+@protected
 class UnixEnd(StreamEnd):
     """One end of a connection.  What is sent is at once in the other end's queue; there is nothing between them."""
 
@@ -116,6 +118,7 @@ class UnixEnd(StreamEnd):
             self.peer.wake_both()
 
 
+@protected
 class UnixListener(StreamListener[UnixEnd]):
     """A name that accepts connections."""
 

@@ -10,6 +10,7 @@ import contextvars
 import itertools
 import math
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,8 @@ import trio
 import trio.testing
 
 from trioqt.core.addresses import AddressLike, HostAddress, host_address
+from trioqt.core.errors import keeping, raise_bare
+from trioqt.links.interrupts import protected
 from trioqt.sockets.survived_bugs import take_bugs
 from trioqt.testing.network.fabric import Conditions, Fabric, Path
 from trioqt.testing.network.fault_plan import Course, FaultPlan
@@ -48,6 +51,7 @@ _current: trio.lowlevel.RunVar[VirtualNetwork | None] = trio.lowlevel.RunVar("tr
 _here: contextvars.ContextVar[Host | None] = contextvars.ContextVar("trioqt host", default=None)
 
 
+@protected
 class VirtualNetwork:
     """Hosts, links and faults.  Every trio socket made inside the block lives on it, without being told:
     trioqt's, trio's own, and any library's that is built on trio.
@@ -123,7 +127,8 @@ class VirtualNetwork:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._open.aclose()
+        with keeping(exc):
+            await self._open.aclose()
 
     def _vanish(self) -> None:
         for host in self.hosts.values():
@@ -463,6 +468,7 @@ def _check_name(name: object) -> None:
 BROADCAST = HostAddress.BROADCAST.ip
 
 
+@protected
 class _Factory(trio.abc.SocketFactory):
     def __init__(self, net: VirtualNetwork) -> None:
         self._net = net
@@ -472,6 +478,7 @@ class _Factory(trio.abc.SocketFactory):
 
 
 @contextlib.asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def _quiet_nursery() -> Any:
     """A nursery that is cancelled at its end, and adds no wrapper to the body's exception."""
     manager = trio.open_nursery()
@@ -481,4 +488,8 @@ async def _quiet_nursery() -> Any:
     finally:
         nursery.cancel_scope.shield = True
         nursery.cancel_scope.cancel()
-        await manager.__aexit__(None, None, None)
+        with keeping(sys.exception()):
+            try:
+                await manager.__aexit__(None, None, None)
+            except BaseExceptionGroup as group:
+                raise_bare(group)

@@ -8,11 +8,14 @@ from typing import NoReturn, TypeVar
 import outcome
 import trio
 
+from trioqt.links.interrupts import protected
+
 __all__ = ["Waiting", "is_system_task", "try_and_wait"]
 
 T = TypeVar("T")
 
 
+@protected
 class Waiting:
     """What is below a socket wakes these, and knows nothing of the socket."""
 

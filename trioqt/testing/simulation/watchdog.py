@@ -11,7 +11,6 @@ the interpreter to raise; it waits until Python code runs.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import inspect
 import os
@@ -27,7 +26,7 @@ import trio
 
 from trioqt.testing.simulation.places import place
 
-__all__ = ["Aborted", "Watchdog", "is_machinery"]
+__all__ = ["Aborted", "Watchdog", "is_machinery", "is_tool"]
 
 T = TypeVar("T")
 
@@ -44,11 +43,12 @@ def _files(room: str, *names: str) -> set[str]:
     return {os.path.join(testing, room, f"{name}.py") for name in names}
 
 
-_TOOL = _files("cancelling", "boundaries", "cancel_everywhere") | _files("simulation", "watchdog")
+_TOOL = _files("cancelling", "walker", "boundaries", "lines", "walk", "cancel_everywhere", "interrupt_everywhere")
+_TOOL |= _files("simulation", "watchdog")
 # A simulated network stands for the kernel, which has no lines.
-_TOOL |= _files("network", "fabric", "names", "virtual_network", "waiting")
-_TOOL |= _files("network", "socket", "socket_addresses", "socket_messages")
-_INSTRUMENTS = _files("cancelling", "boundaries") | _files("network", "fabric")
+_KERNEL = _files("network", "fabric", "names", "virtual_network", "waiting")
+_KERNEL |= _files("network", "socket", "socket_addresses", "socket_messages")
+_INSTRUMENTS = _files("cancelling", "walker", "boundaries", "lines") | _files("network", "fabric")
 
 
 class Aborted(BaseException):
@@ -149,6 +149,7 @@ class _ThreadTimer:
         self._bite = bite
         self._lock = threading.Lock()
         self._due: float | None = None
+        self._asked = False  # an exception may be on its way
         self._closed = threading.Event()
 
     def open(self) -> None:
@@ -163,25 +164,46 @@ class _ThreadTimer:
     def set(self, seconds: float | None) -> None:
         with self._lock:
             self._due = None if seconds is None else time.monotonic() + seconds
-            if seconds is None:
-                self._raise_there(None)  # takes back one that has not been raised yet
+        if seconds is None and self._asked:
+            self._asked = False
+            self._catch()
 
     def _watch(self) -> None:
         while not self._closed.wait(_AGAIN):
             with self._lock:
                 late = self._due is not None and time.monotonic() >= self._due
                 if late and self._bite(sys._current_frames().get(self._target)):
-                    self._raise_there(Aborted)
+                    self._asked = self._raise_there()
 
-    def _raise_there(self, exc: type[BaseException] | None) -> None:
-        with contextlib.suppress(AttributeError):  # not CPython: no pythonapi, no watchdog off the main thread
-            value = None if exc is None else ctypes.py_object(exc)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._target), value)
+    def _catch(self) -> None:
+        """The last one may not have been raised yet: raise it here.
+
+        It could be taken back, but then Python would go on looking for one, at every call and in every thread; and with
+        a trace function Python 3.11 does nothing else any more.
+        """
+        try:
+            while self._raise_there():
+                time.sleep(0)
+        except Aborted:
+            pass
+
+    def _raise_there(self) -> bool:
+        try:
+            set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        except AttributeError:  # not CPython: no watchdog off the main thread
+            return False
+        set_exception(ctypes.c_ulong(self._target), ctypes.py_object(Aborted))
+        return True
 
 
 def is_machinery(filename: str) -> bool:
     """Whether a source file is trio's or this tool's, so that its lines say nothing about the code under test."""
-    return filename.startswith(_TRIO) or filename in _TOOL
+    return filename.startswith(_TRIO) or filename in _TOOL or filename in _KERNEL
+
+
+def is_tool(filename: str) -> bool:
+    """Whether a source file runs and watches what is tested, so that nothing may be done to its lines."""
+    return filename in _TOOL
 
 
 def _may_be_hit(frames: Sequence[FrameType]) -> bool:
@@ -195,7 +217,7 @@ def _may_be_hit(frames: Sequence[FrameType]) -> bool:
     if run is None:
         return True
     inside = frames[:run]
-    if not inside or any(frame.f_code.co_filename in _INSTRUMENTS for frame in inside):
+    if not inside or any(map(_is_instrument, inside)):
         return False
     if inside[-1].f_code.co_filename != trio.run.__code__.co_filename:
         return True  # `run` waits in another file, one for each kind of system; its loop is in its own
@@ -203,6 +225,11 @@ def _may_be_hit(frames: Sequence[FrameType]) -> bool:
     if innermost.co_filename.startswith(_TRIO) and not innermost.co_flags & _ASYNC:
         return False
     return any(frame.f_code.co_flags & _ASYNC for frame in inside)
+
+
+def _is_instrument(frame: FrameType) -> bool:
+    # What waits is no part of one, for trio calls what does not: the same file has what stands below a subject.
+    return frame.f_code.co_filename in _INSTRUMENTS and not frame.f_code.co_flags & _ASYNC
 
 
 def _first_foreign_line(frames: Sequence[FrameType]) -> str:
