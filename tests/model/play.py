@@ -276,19 +276,9 @@ class Play:
             verb in RECEIVING or verb == "wait_for_ready_read"
         )
         answered = answered or (outcome == "closed" and self.closing())
-        # While looking up or connecting, a receive looks again when it has had its turn.
-        attempting = verb in RECEIVING and line.inputs and line.inputs[0][0] is Input.LOOK_UP
         if expected == "OPERATION" and outcome not in ("OPERATION", "busy") and not (answered and line.inputs):
-            attempting = attempting and outcome == "closed"
             raise Wrong(f"{what} came to {outcome}, where the table says OPERATION")
-        if outcome == "closed" and not (
-            line.touched
-            or line is not self.world.line
-            or self.over
-            or self.drained
-            or verb in SENDING
-            or expected.startswith("closed")
-        ):
+        if outcome == "closed" and verb not in SENDING and not self.may_be_closed(line, expected):
             raise Wrong(f"{what} raised ClosedResourceError, and nobody here has ended anything")
         if outcome == "busy" and not any(other.call and other is not actor for other in self.actors.values()):
             raise Wrong(f"{what} raised BusyResourceError, and nobody else is in a call")
@@ -368,11 +358,10 @@ class Play:
         finally:
             world.writes.pop(trio.lowlevel.current_task(), None)
             world.say(f"  {name} {what}: {outcome}{'' if result is None else f' {brief(result)}'}")
-        if (outcome == "OPERATION") != (expected == "OPERATION") and not (outcome == "closed" and self.closing()):
+        same = (outcome == "OPERATION") == (expected == "OPERATION")
+        if not same and not (outcome == "closed" and self.closing()):
             raise Wrong(f"{name} {what} came to {outcome}, where the table says {expected}")
-        if outcome == "closed" and not (
-            line.touched or self.over or self.drained or expected.startswith("closed") or verb == "write"
-        ):
+        if outcome == "closed" and verb != "write" and not self.may_be_closed(line, expected):
             raise Wrong(f"{name} {what} raised ClosedResourceError, and nobody here has ended anything")
         if verb in ("read", "read_all", "read_line") and isinstance(result, bytes):
             waiting = sum(other.call.partition(" ")[0] in RECEIVING for other in self.actors.values())
@@ -397,6 +386,11 @@ class Play:
             return "closed for good" if (cell, past) == ("closed", "closed") else cell
         except KeyError:
             return in_state(verb, state)
+
+    def may_be_closed(self, line: Line, expected: str) -> bool:
+        """Has somebody here ended it?"""
+        ended = line.touched or line is not self.world.line or self.over or self.drained
+        return ended or expected.startswith("closed")
 
     def closing(self) -> bool:
         """Is a task about to close the socket for good?"""
