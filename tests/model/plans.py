@@ -75,7 +75,7 @@ STEP = st.one_of(
     NOW.map("main {}".format),
     PEER.map("peer {}".format),
     PEER.map("peer {}".format),
-    _some("cancel a", "cancel b", "wait 0.5"),
+    _some("cancel a", "cancel b", "wait 0.5", "main drain"),
 )
 STEPS = st.lists(st.tuples(st.sampled_from(["", "", "+ ", "~ "]), STEP).map("".join), min_size=1, max_size=14)
 
@@ -87,7 +87,7 @@ def plans(**fixed: st.SearchStrategy[object]) -> st.SearchStrategy[Plan]:
         **{
             "steps": STEPS.map(tuple),
             "seed": st.integers(0, 99),
-            "begins": _some("connected", "connected", "unconnected", "stream"),
+            "begins": _some("connected", "connected", "unconnected", "stream", "accepted"),
             "watched": st.booleans(),
             "half_open": st.sampled_from([True, True, True, False]),
             "read_buffer_size": st.sampled_from([65536, 65536, 100, 10]),

@@ -404,7 +404,7 @@ class StreamReader(Connection):
         self._begin_receiving()
         generation, owed = self._generation, False
         try:
-            owed = await self._turn()
+            owed = await self._turn() and self._attempt is None  # to wait for that is a turn
             while self._attempt is not None and self._generation is generation:
                 await self._park()
             self._check_same(generation, "receive")
@@ -489,8 +489,11 @@ class StreamReader(Connection):
             self._lot.unpark_all()
 
     async def _turn(self) -> bool:
-        """Look for cancellation, and let other tasks run, or say that this is owed: see ``_is_idle``."""
-        if self._link is None and self._is_idle():
+        """Look for cancellation, and let other tasks run, or say that this is owed: see ``_is_idle``.
+
+        While looking up or connecting it is owed too, because that state refuses a receive.
+        """
+        if self._link is None:
             await trio.lowlevel.checkpoint_if_cancelled()
             return True
         await trio.lowlevel.checkpoint()
