@@ -1,8 +1,8 @@
 """A server that stops without losing an answer: whoever has asked is answered, and whoever comes later is refused.
 
-Start it.  In a second terminal type ``trioqt connect 127.0.0.1 4000`` and then a word: a second later you will see it in
-capitals.  Type another one, and within that second Ctrl-C in the first terminal: the answer still comes, then the end.
-A second Ctrl-C would not wait.  A service manager does the same with its SIGTERM.
+Start it.  In a second terminal type ``trioqt connect 127.0.0.1 4000`` and then a word: a second later you will see it
+in capitals.  Type another one, and within that second Ctrl-C in the first terminal: the answer still comes, then the
+end.  A second Ctrl-C would not wait.  A service manager does the same with its SIGTERM.
 """
 
 import trio

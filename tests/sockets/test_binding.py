@@ -352,7 +352,7 @@ async def test_a_closed_socket_is_not_bound() -> None:
 # fmt: off
 WRONG: list[tuple[Any, Any, Any, type[Exception], str]] = [
     (5,           0,     None,                   TypeError,  "a host is a name or an address, not int"),
-    ("127.0.0.1", "x",   None,                   TypeError,  "'str' object cannot be interpreted as an integer"),
+    ("127.0.0.1", "x",   None,                   TypeError,  "a port is an int, not str"),
     ("127.0.0.1", 65536, None,                   ValueError, "a port is 0 to 65535, not 65536"),
     ("127.0.0.1", -1,    None,                   ValueError, "a port is 0 to 65535, not -1"),
     ("127.0.0.1", 0,     4,                      TypeError,  "a mode is a BindMode, not int"),
