@@ -28,8 +28,8 @@ async def next_line(sock: TcpSocket) -> bytes:
 async def main() -> None:
     async with TcpServer(max_connections=100) as server, trio.open_nursery() as nursery:
         await server.listen("127.0.0.1", 4000)
-        await nursery.start(stop_on_signals, server, 10)
-        await server.serve(talk)
+        await nursery.start(server.serve, talk)
+        await stop_on_signals(server, 10)
 
 
 if __name__ == "__main__":
