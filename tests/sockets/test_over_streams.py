@@ -256,9 +256,13 @@ async def test_a_handshake_that_fails_is_told_to_every_call(tls: Contexts) -> No
 async def test_a_socket_over_a_stream_takes_the_arguments_of_any_other() -> None:
     """And checks them in the same way."""
     ours, theirs = trio.testing.memory_stream_pair()
-    arguments: dict[str, Any] = dict(
-        read_buffer_size=10, write_buffer_size=20, half_open=False, flush_timeout=3.0, unsent_limit=4096
-    )
+    arguments: dict[str, Any] = {
+        "read_buffer_size": 10,
+        "write_buffer_size": 20,
+        "half_open": False,
+        "flush_timeout": 3.0,
+        "unsent_limit": 4096,
+    }
     async with TcpSocket.from_stream(ours, **arguments) as sock:
         said = repr(sock)
         sizes = sock.read_buffer_size()

@@ -180,8 +180,8 @@ class StreamLink(Link):
         if not self._closed:
             stream = self._stream
             if linger and isinstance(stream, trio.SSLStream):
-                # TLS says its goodbye and closes what is below at once.
-                # It cannot say it while it holds bytes that nobody has read.
+                # TLS says its goodbye and closes what is below at once, and cannot say it while it holds bytes that
+                # nobody has read.
                 for _ in range(MOST_BLOCKS):
                     await self.look()
                     if not self.try_receive(BLOCK_SIZE):
