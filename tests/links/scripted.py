@@ -52,9 +52,6 @@ class ScriptedSocket(trio.socket.SocketType):
             return 65536
         return {(level, option): value for level, option, value in self.options}.get((level, option), 0)
 
-    def wake(self) -> None:
-        """Nobody waits here but in ``connect``."""
-
     def shutdown(self, how: int) -> None:
         """Nobody is there to hear of it."""
 

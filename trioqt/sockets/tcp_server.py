@@ -657,6 +657,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
         Qt: listenBacklogSize().  There, 50 unless changed.
         """
+        self._check_run()
         return self._backlog_size
 
     def set_listen_backlog_size(self, size: int) -> None:
@@ -664,6 +665,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
         Qt: setListenBacklogSize().
         """
+        self._check_run()
         self._backlog_size = check_size(size, "size")
 
     def server_error(self) -> ErrorKind | None:
