@@ -461,6 +461,8 @@ def promised_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> lis
         found.append((arguments.vararg.arg, "VAR_POSITIONAL", ""))
     for argument, keyword_default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         found.append((argument.arg, "KEYWORD_ONLY", "" if keyword_default is None else ast.unparse(keyword_default)))
+    if arguments.kwarg is not None:
+        found.append((arguments.kwarg.arg, "VAR_KEYWORD", ""))
     return found
 
 

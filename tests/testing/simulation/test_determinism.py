@@ -92,7 +92,7 @@ def test_without_the_private_names_a_warning_comes_once(monkeypatch: pytest.Monk
 
     assert missing_private_names() == ("trio._core._run._gone",)
     assert len(caught) == 1
-    assert caught[0].filename.endswith("cancel_everywhere.py")
+    assert caught[0].filename.endswith("walk.py")
     assert report.ok
     assert not report.scheduler_pinned
 
