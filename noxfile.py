@@ -71,7 +71,8 @@ def soak(session: nox.Session) -> None:
     """What takes too long for every day.
 
     Twenty hosts replayed in ten processes, each conformance scenario twenty times, a Ctrl-C at every line of every
-    scenario of cancellation, 11,000 clients that leave at once, and the figures of the network.
+    scenario of cancellation, 11,000 clients that leave at once, an hour of the model of a socket, and the figures of
+    the network.
     """
     soaking = {"TRIOQT_SOAK": "9"}
     session.run("pytest", "tests/testing/simulation/test_twenty_hosts.py", *session.posargs, env=soaking)
@@ -79,6 +80,7 @@ def soak(session: nox.Session) -> None:
     session.run("pytest", "-n", "2", "tests/cancel/test_every_line.py", *session.posargs, env=soaking)
     session.run("pytest", "tests/testing/test_every_coroutine.py", "-k", "interrupted", *session.posargs, env=soaking)
     session.run("pytest", "tests/sockets/test_subscription.py", "-k", "only_reads", *session.posargs, env=soaking)
+    session.run("pytest", "-n", "2", "tests/model", *session.posargs, env={"TRIOQT_MODEL": "60"})
     session.run("python", "benchmarks/network.py")
 
 

@@ -44,7 +44,7 @@ def tls() -> Contexts:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Which peers were missing, and how many places of cancellation were tried."""
+    """Which peers were missing, how many places of cancellation were tried, how many steps the model took."""
     peers.pytest_terminal_summary(terminalreporter)
     reports = [
         (report.passed, value)
@@ -60,6 +60,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"cancel_everywhere: {len(reports)} scenarios, {places} places, "
             f"{failing} scenarios failing, {missed} places missed, {diverged} diverged"
         )
+    played = [
+        value
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, value in getattr(report, "user_properties", ())
+        if name == "model" and report.when == "call"
+    ]
+    if played:
+        terminalreporter.write_line(f"model: {sum(played):,} steps as the model says")
     for line in conformance_figures(terminalreporter):
         terminalreporter.write_line(line)
 

@@ -42,16 +42,17 @@ from trioqt.sockets import (
     abstract_socket,
     answers,
     connection,
-    peer_limit,
     pending_connections,
     serving,
     stream_device,
     stream_reader,
     stream_writer,
     subscription,
+    survived_bugs,
     tcp_server,
     tcp_socket,
     time_limits,
+    trouble_log,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -230,6 +231,7 @@ DEFAULTS: dict[str, object] = {
     "`TcpServer(stall_limit)`": default_of(TcpServer, "stall_limit"),
     "until a vanished peer of a server is noticed": options.USER_TIMEOUT // 1000,
     "`max_pending_connections()`": pending_connections.MAX_PENDING_CONNECTIONS,
+    "`listen_backlog_size()`": tcp_server.BACKLOG,
     "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
     "short answers that `write` collects": stream_writer.CORK_SIZE,
@@ -237,9 +239,12 @@ DEFAULTS: dict[str, object] = {
     "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
-    "the pause between two records of refused peers": peer_limit.LOG_PAUSE,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
+    "records that a server logs of one kind of trouble": trouble_log.RECORDS,
+    "kinds of trouble that are told apart in the log": trouble_log.KINDS,
+    "handlers' bugs that a test keeps to tell": survived_bugs.KEPT,
+    "the wait of `drain`, after its grace, for handlers that shield themselves": serving.HARD_LIMIT,
 }
 
 
@@ -752,7 +757,7 @@ async def run_blocks(page: str, network: Loopback) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize(("page", "count"), [("scopes.md", 5), ("events.md", 3), ("errors.md", 2), ("states.md", 1)])
+@pytest.mark.parametrize(("page", "count"), [("scopes.md", 6), ("events.md", 3), ("errors.md", 2), ("states.md", 1)])
 async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
     """Every block of Python runs to its end, its assertions included."""
     assert await run_blocks(page, network) == count

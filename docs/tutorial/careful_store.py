@@ -1,7 +1,7 @@
 import trio
 from store import answer
 
-from trioqt import ErrorKind, SocketError, TcpServer, TcpSocket
+from trioqt import ErrorKind, SocketError, TcpServer, TcpSocket, stop_on_signals
 
 IDLE = 60
 
@@ -26,9 +26,10 @@ async def next_line(sock: TcpSocket) -> bytes:
 
 
 async def main() -> None:
-    async with TcpServer(max_connections=100) as server:
+    async with TcpServer(max_connections=100) as server, trio.open_nursery() as nursery:
         await server.listen("127.0.0.1", 4000)
-        await server.serve(talk, isolate=True)
+        await nursery.start(server.serve, talk)
+        await stop_on_signals(server, 10)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from tests.cancel.kit import (
 from tests.cancel.watching import all_steps
 from trioqt import ConnectionFinished, Event, NewConnection, SocketError, SocketState, TcpServer, TcpSocket
 
-__all__ = ["CASES", "NAMES", "Client", "Echo", "Manner", "cancelled_twice", "come", "serve_one_more"]
+__all__ = ["CASES", "NAMES", "Client", "Echo", "Manner", "cancelled_twice", "come", "serve_two_more"]
 
 NAMES = (b"alice", b"bob", b"carol", b"dave")
 
@@ -286,7 +286,7 @@ def serving(
                 await client.seen.over.wait()
             if trial.cancelled:
                 await turn(2)  # until it has been closed
-                await serve_one_more(trial, server)
+                await serve_two_more(trial, server, limit)
         trial.expect(limit is None or echo.most <= limit, f"{echo.most} at once are within the limit")
         for client in clients:
             if manner == "resets":
@@ -303,19 +303,27 @@ def serving(
     return play
 
 
-async def serve_one_more(trial: Trial, server: TcpServer[TcpSocket]) -> None:
-    """It listens anew, and serves."""
-    client = Client(b"again")
-    await server.listen(GOOD)
-    trial.nursery.start_soon(client.run, server.server_port(), "asks")
+async def serve_two_more(trial: Trial, server: TcpServer[TcpSocket], limit: int | None = None) -> None:
+    """It listens anew, and serves two who come together, within the limit."""
+    clients = [Client(b"again"), Client(b"twice")]
+    counts: list[int] = []
 
     async def handler(sock: TcpSocket) -> None:
+        counts.append(server.connection_count())
+        await turn()
         await sock.send_all(await sock.receive_exactly(5))
-        server.close()
+        if len(counts) == len(clients):
+            server.close()
 
+    await server.listen(GOOD)
+    for client in clients:
+        trial.nursery.start_soon(client.run, server.server_port(), "asks")
+    await turn()
     await server.serve(handler)
-    await client.seen.over.wait()
-    trial.equal("what one saw who came then", (bytes(client.seen.data), client.seen.end), (b"again", "clean"))
+    for client in clients:
+        await client.seen.over.wait()
+        trial.equal("what one saw who came then", (bytes(client.seen.data), client.seen.end), (client.name, "clean"))
+    trial.expect(max(counts) <= (limit or len(clients)), f"{counts} are within the limit")
 
 
 async def cancelled_twice(

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from tests.cancel.kit import GOOD, NETWORKS, Case, Medium, Play, Situation, Trial, turn
-from tests.cancel.serving import NAMES, Client, Echo, Manner, cancelled_twice, come, serve_one_more
+from tests.cancel.serving import NAMES, Client, Echo, Manner, cancelled_twice, come, serve_two_more
 from trioqt import Draining, DrainReport, TcpServer, TcpSocket, stop_on_signals
 
 __all__ = ["CASES"]
@@ -107,7 +107,7 @@ def draining(
             for client in clients:
                 await client.seen.over.wait()
             await turn()  # whoever drains beside this has seen it too
-            await serve_one_more(trial, server)
+            await serve_two_more(trial, server)
             trial.equal("draining", server.is_draining(), False)
         if trial.probe.injected:
             for client in clients:

@@ -44,6 +44,56 @@ async def test_a_signal_ends_the_server_and_its_connections_with_status_0(
     assert status == 0
 
 
+async def test_a_signal_leaves_no_question_unanswered(network: Loopback) -> None:
+    """Fifty have asked, and are not even accepted perhaps; one has connected and asks a moment later."""
+    async with running_trioqt("serve", "echo") as process:
+        port = await port_of(process)
+        peers = [await network.raw_connect(port) for _ in range(50)]
+        late = await network.raw_connect(port)
+        for number, peer in enumerate(peers):
+            await peer.send(b"question %d" % number)
+        process.send_signal(signal.SIGTERM)
+        await late.send(b"one more")
+        answers = [await peer.receive_to_end() for peer in (*peers, late)]
+        for peer in (*peers, late):
+            peer.close()
+        rest = [await read_rest(process.stdout), await read_rest(process.stderr)]
+        status = await process.wait()
+
+    assert answers == [*(b"question %d" % number for number in range(50)), b"one more"]
+    assert (rest, status) == ([b"served 51 connections\n", b""], 0)
+
+
+async def test_a_second_signal_cuts_who_does_not_listen(network: Loopback) -> None:
+    """One client takes nothing, and could hold the server for the whole grace: its connection is reset."""
+    async with running_trioqt("serve", "echo") as process:
+        port = await port_of(process)
+        with await network.raw_connect(port) as deaf:
+            async with trio.open_nursery() as nursery:
+
+                async def talk() -> None:
+                    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                        await deaf.send(bytes(100_000_000))
+
+                nursery.start_soon(talk)
+                await until_refused(network, port, process)
+                process.send_signal(signal.SIGTERM)
+        status = await process.wait()
+
+    assert status == 0
+
+
+async def until_refused(network: Loopback, port: int, process: trio.Process) -> None:
+    """Stop it, and wait until it has heard."""
+    process.send_signal(signal.SIGTERM)
+    while True:
+        try:
+            (await network.raw_connect(port)).reset()
+        except ConnectionRefusedError:
+            return
+        await trio.lowlevel.checkpoint()
+
+
 async def test_a_client_that_finishes_hears_the_rest_and_the_end(network: Loopback) -> None:
     """Echo keeps half-closed connections until all is said back."""
     async with running_trioqt("serve", "echo") as process:

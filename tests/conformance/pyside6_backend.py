@@ -215,8 +215,8 @@ class PySide6Backend:
         self.core: Any = QtCore
         self.network: Any = QtNetwork
 
-    def ready(self) -> None:
-        pass
+    def ready(self) -> bool:
+        return False  # every slot acts at once
 
     def turn(self, seconds: float) -> None:
         self.core.QCoreApplication.processEvents(self.core.QEventLoop.ProcessEventsFlag.AllEvents, WORK)

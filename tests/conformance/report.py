@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 
 from tests.conformance.catalogue import TRACES, Result, Summary, judge_all, shared_names
@@ -28,6 +29,9 @@ def markdown() -> Iterator[str]:
     for rule in RULES:
         yield f"| {rule.name} | {rule.law} | {rule.does} | {touched[rule.name]:,} |"
     yield "\n## What deviates\n"
+    yield "Why, in numbers of scenarios:\n"
+    yield from reasons({"of the oracle": shared, "with our own": every})
+    yield ""
     yield from deviations(results)
     yield "\n## The rows of Qt's behaviour\n"
     shown = sum(bool(row.where) for row in ROWS)
@@ -54,6 +58,19 @@ def figures(summaries: dict[str, Summary]) -> Iterator[str]:
     yield line("of them equal", *(f"{summary.equal / summary.entries:.1%}" for summary in summaries.values()))
     yield line("entries that no rule drops", *(f"{summary.compared:,}" for summary in summaries.values()))
     yield line("of them equal", *(f"{summary.equal / summary.compared:.1%}" for summary in summaries.values()))
+
+
+def reasons(summaries: dict[str, Summary]) -> Iterator[str]:
+    """How many scenarios deviate by each law and row, or for another kind of reason."""
+    kinds = {deviation.scenario: deviation.reason.partition(":")[0] for deviation in DEVIATIONS}
+    counts = {
+        head: Counter(kinds[result.name] for result in summary.results if result.outcome == "deviating")
+        for head, summary in summaries.items()
+    }
+    yield f"| follows from | {' | '.join(summaries)} |"
+    yield f"| --- |{' --- |' * len(summaries)}"
+    for kind in sorted(set(kinds.values())):
+        yield f"| {kind} | {' | '.join(str(count[kind]) for count in counts.values())} |"
 
 
 def deviations(results: dict[str, Result]) -> Iterator[str]:

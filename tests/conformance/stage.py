@@ -72,7 +72,8 @@ class Call:
 class Actor:
     """A thread that does nothing while anything else of the run does something."""
 
-    def __init__(self, play: Callable[[], object]) -> None:
+    def __init__(self, play: Callable[[], object], *, is_slot: bool = False) -> None:
+        self.is_slot = is_slot
         self.calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self.answers: queue.SimpleQueue[outcome.Outcome[Any]] = queue.SimpleQueue()
         self.failure: BaseException | None = None
@@ -152,7 +153,9 @@ class Stage:
 
     def __init__(self) -> None:
         self.warned: Callable[[str], None] = lambda member: None
+        self.aside: Callable[[object, str, str], None] = lambda obj, kind, what: None
         self.nursery: trio.Nursery
+        self.step = 0  # of trio's tasks, and of what the program asks for
         self._waiting: deque[Actor] = deque()  # slots whose next call is a verb
         self._nudge: trio.Event | None = None
         self._numbers = itertools.count()
@@ -160,9 +163,10 @@ class Stage:
 
     # -- from the program's thread, or from that of a slot ----------------------------------
 
-    def ready(self) -> None:
-        """Wait until this thread may act: that of a slot may only look at first."""
+    def ready(self) -> bool:
+        """Wait until this thread may act: that of a slot may only look at first.  Whether it is one."""
         self.do(lambda: None)
+        return _here.actor is not None and _here.actor.is_slot
 
     def see(self, look: Callable[[], T]) -> T:
         """Look at something, at this very moment."""
@@ -200,6 +204,7 @@ class Stage:
 
     async def _play(self, program: Callable[[], object]) -> None:
         trio.socket.set_custom_hostname_resolver(Resolver())
+        trio.lowlevel.add_instrument(_Steps(self))
         async with trio.open_nursery() as self.nursery:
             await self._attend(Actor(program), slots_first=True)
             self.nursery.cancel_scope.cancel(reason="the program has ended")
@@ -220,6 +225,7 @@ class Stage:
                 raise TimeoutError(f"the program took more than {LONGEST_RUN} s")
             if slots_first and not call.sees:
                 await self._let_slots_act()
+            self.step += 1
             try:
                 result: outcome.Outcome[Any] = outcome.Value(await call.do() if call.waits else call.do())
             except Exception as exc:
@@ -238,7 +244,7 @@ class Stage:
         Args:
           acts_now: It is no slot but what a factory is to trioqt, so it may act too, until it wants to wait.
         """
-        actor = Actor(play)
+        actor = Actor(play, is_slot=not acts_now)
         while True:
             call = actor.calls.get()
             if call is None:
@@ -278,6 +284,14 @@ class Stage:
             await step.done.wait()
         finally:
             trio.lowlevel.remove_instrument(step)
+
+
+class _Steps(trio.abc.Instrument):
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.stage.step += 1
 
 
 class _FirstStep(trio.abc.Instrument):

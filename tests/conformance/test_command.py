@@ -71,6 +71,58 @@ def test_a_difference_is_shown_line_by_line_and_is_a_failure(
     assert ours.startswith("    client: +error_occurred(ConnectionRefusedError) [state=UnconnectedState ")
 
 
+LACKING = """
+from PySide6.QtNetwork import QHostAddress, QLocalSocket, QSslSocket
+from PySide6.QtTest import QSignalSpy
+
+from harness import scenario
+
+VERIFY = QSslSocket.PeerVerifyMode.VerifyPeer
+
+
+class Local(QLocalSocket):
+    pass
+
+
+@scenario('a class that trioqt does not have', 'local')
+def local(t):
+    t.watch(Local(), 'local')
+
+
+@scenario('what trioqt has', 'tcp')
+def tcp_connect_refused(t):
+    p = t.closed_port()
+    c = t.tcp()
+    t.call(c, 'connectToHost', QHostAddress('127.0.0.1'), p)
+    t.until(lambda: t.seen('client', 'error_occurred'))
+    t.spin()
+    t.status(c)
+"""
+
+
+def test_a_file_that_imports_a_class_that_is_lacking_runs_its_other_scenarios(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Only what uses the class fails; and afterwards no such module is left."""
+    file = tmp_path / "scenarios_elsewhere.py"
+    file.write_text(LACKING)
+    nothing = {"trace": [{"k": "note", "text": "as Qt does"}], "variants": []}
+    (tmp_path / "local.json").write_text(json.dumps(nothing), encoding="utf-8")
+    (tmp_path / "tcp_connect_refused.json").write_bytes((TRACES / "tcp_connect_refused.json").read_bytes())
+
+    status = run_command(monkeypatch, "--files", file, "--traces", tmp_path)
+
+    *lines, summary = capsys.readouterr().out.splitlines()
+    assert status == 1
+    assert lines == [
+        "local: deviating, not as listed",
+        "    +exception: NotImplementedError: not in trioqt",
+        '    program: -{"k": "note", "text": "as Qt does"}',
+    ]
+    assert summary.startswith("2 scenarios: 0 the same, 1 by general rules, 1 deviating")
+    assert "PySide6.QtTest" not in sys.modules
+
+
 def test_a_name_that_no_scenario_has_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

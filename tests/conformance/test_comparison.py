@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import trio
 
-from tests.conformance.catalogue import all_scenarios, recorded, shared_names
-from tests.conformance.comparison import compare
+from tests.conformance.catalogue import all_scenarios, expected_differences, judge, judge_all, recorded, shared_names
+from tests.conformance.comparison import compare, show
 from tests.conformance.deviations import DEVIATIONS
+from tests.conformance.entries import end_of, is_call, is_signal
+from tests.conformance.rules import RULES
 from tests.conformance.trace import Entry
 from tests.conformance.trioqt_backend import run
+from trioqt import ErrorKind, SocketError, TcpSocket
 
 # Here Qt's sockets are being destroyed when their signals come, and their getters cannot be asked.
 SILENT = ("server_destroy", "tcp_destroyed_when_connected")
@@ -40,7 +48,7 @@ def with_another_order(entries: list[Entry]) -> Iterator[list[Entry]]:
         following = next((at for at in compared_signals(entries) if at > index), None)
         if following is None or entries[following]["obj"] != entries[index]["obj"]:
             continue
-        if entries[following] != entries[index]:
+        if show(entries[following]) != show(entries[index]):
             changed = copy.deepcopy(entries)
             changed[index], changed[following] = changed[following], changed[index]
             yield changed
@@ -106,6 +114,41 @@ def with_other_sums_written(entries: list[Entry]) -> Iterator[list[Entry]]:
             yield [*entries, entry]
 
 
+def with_something_else_beside_bytes_written(entries: list[Entry]) -> Iterator[list[Entry]]:
+    for index, entry in enumerate(entries):
+        if entry["k"] == "signal" and entry["name"] == "bytes_written":
+            yield altered(entries, index, state="ListeningState")
+            yield altered(entries, index, error="TemporaryError")
+            yield altered(entries, index, avail=entry["avail"] + 100)
+
+
+def with_the_opposite_result(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """Of what says yes or no, as a wait does."""
+    for index, entry in enumerate(entries):
+        if entry["k"] not in ("call", "ret"):
+            continue
+        if entry.get("ret") in (True, False) and isinstance(entry["ret"], bool):
+            yield altered(entries, index, ret=not entry["ret"])
+        elif entry.get("ret") in ([True, False], [False, True]):
+            yield altered(entries, index, ret=entry["ret"][::-1])
+
+
+def with_an_end_that_returns_at_once(entries: list[Entry]) -> Iterator[list[Entry]]:
+    for start, entry in enumerate(entries):
+        end = end_of(entries, start) if is_call(entry, "disconnect_from_host", "close", "abort") else start
+        if any(is_signal(other) and other["obj"] == entry["obj"] for other in entries[start:end]):
+            yield [*entries[: start + 1], entries[end], *entries[start + 1 : end], *entries[end + 1 :]]
+
+
+def with_what_nobody_accounts_for(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """A stand-in did something in place of Qt's object, or found a law broken."""
+    whats = ("another socket", "the attempt was cancelled", "it goes on in a task")
+    for index, entry in enumerate(entries):
+        if is_call(entry, "close", "connect_to_host", "wait_for_connected", "disconnect_from_host"):
+            for extra in (*({"k": "instead", "what": what} for what in whats), {"k": "broken", "what": "law 2"}):
+                yield [*entries[:index], {**extra, "obj": entry["obj"]}, *entries[index:]]
+
+
 def with_an_exception(entries: list[Entry]) -> Iterator[list[Entry]]:
     for index, entry in enumerate(entries):
         if entry["k"] == "call" and entry.get("ret", ...) is None:
@@ -125,6 +168,10 @@ ALTERATIONS: list[Alteration] = [
     with_another_value,
     with_another_sight_of_the_peer,
     with_other_sums_written,
+    with_something_else_beside_bytes_written,
+    with_the_opposite_result,
+    with_an_end_that_returns_at_once,
+    with_what_nobody_accounts_for,
     with_an_exception,
 ]
 
@@ -144,6 +191,110 @@ def test_every_altered_entry_is_noticed(name: str) -> None:
     ]
 
     assert missed == []
+
+
+def test_no_rule_changes_what_a_peer_saw_or_how_a_program_waited() -> None:
+    """Bytes delivered and bytes lost are never the same."""
+    for name, scenario in all_scenarios().items():
+        qt, ours = copy.deepcopy(recorded(name)[0]), run(scenario)[0]
+        seen = [beside(qt), beside(ours)]
+
+        for rule in RULES:
+            rule.apply(qt, ours)
+
+            assert [beside(qt), beside(ours)] == seen, (name, rule.name)
+
+
+def beside(entries: list[Entry]) -> list[Entry]:
+    return [copy.deepcopy(entry) for entry in entries if entry["k"] in ("peer", "wait_timeout")]
+
+
+def test_no_rule_is_made_for_one_scenario() -> None:
+    """What happens in one scenario only is a deviation, and on the list."""
+    touched: collections.Counter[str] = collections.Counter()
+    for result in judge_all().values():
+        touched.update(name for name, count in result.comparison.touched.items() if count)
+
+    assert [rule.name for rule in RULES if touched[rule.name] < 2] == []
+
+
+# ---- what is wrong with the sockets themselves is noticed -----------------------------------------
+
+
+async def starting_only(sock: TcpSocket) -> None:
+    """A disconnect_from_host() that is not awaited."""
+
+    async def end() -> None:
+        with contextlib.suppress(SocketError, trio.ClosedResourceError):
+            await disconnect_from_host(sock)
+
+    trio.lowlevel.spawn_system_task(end)
+    await trio.lowlevel.checkpoint()
+
+
+disconnect_from_host = TcpSocket.disconnect_from_host
+
+# In these it is called when there is no connection, so that there is nothing to wait for.
+NOTHING_TO_END = {"tcp_close_unconnected", "tcp_disconnect_in_error_slot"}
+
+
+def test_an_end_that_is_not_awaited_is_noticed_wherever_there_is_something_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each scenario that disconnects, whether it deviates otherwise or not."""
+    names = {name for name in all_scenarios() if any(is_call(e, "disconnect_from_host") for e in recorded(name)[0])}
+    monkeypatch.setattr(TcpSocket, "disconnect_from_host", starting_only)
+
+    same = {name for name in names if judged(name) == expected_differences(name)}
+
+    assert len(names) >= 40
+    assert same == NOTHING_TO_END
+
+
+def test_an_error_that_is_raised_and_not_told_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 4 in the task in which an attempt runs, which nobody waits for."""
+    connect_to_host = TcpSocket.connect_to_host
+
+    async def connect(sock: TcpSocket, *args: Any, **kwargs: Any) -> None:
+        await connect_to_host(sock, *args, **kwargs)
+        raise SocketError(ErrorKind.NETWORK, "nobody was told")
+
+    monkeypatch.setattr(TcpSocket, "connect_to_host", connect)
+
+    line = '{"k": "broken", "obj": "client", "what": "law 4: connect_to_host raised NETWORK, and no event told it"}'
+    assert f"client: +{line}" in judged("tcp_connect_ok_ip_string")
+
+
+def test_an_attempt_that_returns_and_has_not_connected_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 2, where what the program sees is as in Qt: the same signals, a moment later."""
+    connect_to_host = TcpSocket.connect_to_host
+
+    async def connect(sock: TcpSocket, *args: Any, **kwargs: Any) -> None:
+        trio.lowlevel.spawn_system_task(functools.partial(connect_to_host, sock, *args, **kwargs))
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(TcpSocket, "connect_to_host", connect)
+
+    what = "law 2: connect_to_host returned, and CONNECTED was not told"
+    assert any(what in line for line in judged("tcp_connect_ok_ip_string"))
+
+
+def test_a_third_wait_without_news_is_held_to_what_is_right() -> None:
+    """Row 13: true while bytes that came were not seen, then false."""
+    name = "tcp_three_waits_after_one_piece"
+    entries, _ = run(all_scenarios()[name])
+    waits = [index for index, entry in enumerate(entries) if is_call(entry, "wait_for_ready_read")]
+    given = [entries[end_of(entries, index)]["ret"] for index in waits]
+
+    assert given == [True, False, False, False, True]
+    assert judged(name) == ()
+    for index in waits:
+        end = end_of(entries, index)
+        assert compare(recorded(name)[0], altered(entries, end, ret=not entries[end]["ret"])).differences != ()
+
+
+def judged(name: str) -> tuple[str, ...]:
+    return judge(name, all_scenarios()[name], recorded(name)).differences
 
 
 @pytest.mark.parametrize(

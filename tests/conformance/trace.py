@@ -80,8 +80,11 @@ class Backend(Protocol):
     core: Any
     """The classes of QtCore."""
 
-    def ready(self) -> None:
-        """Called before each call that is recorded: a backend whose slots may not act at once waits here."""
+    def ready(self) -> bool:
+        """Called before each call that is recorded: a backend whose slots may not act at once waits here.
+
+        Whether it is a slot that had to wait.
+        """
 
     def turn(self, seconds: float) -> None:
         """Let the event loop work, for at most so long.  May return earlier."""
@@ -96,7 +99,10 @@ class Backend(Protocol):
         """Connect the recorder's own slot to a signal, whose name is in camelCase."""
 
     def signal_view(self, obj: Any) -> dict[str, object]:
-        """What an entry says of the object beside a signal: ``state``, ``error``, ``avail``; ``has_pending``."""
+        """What an entry says of the object beside a signal: ``state``, ``error``, ``avail``; ``has_pending``.
+
+        And ``same_step`` if no slot could have acted since the signal before.
+        """
 
 
 # ---- the scenarios -----------------------------------------------------------------------------
@@ -275,11 +281,13 @@ class Trace:
 
     def call(self, obj: Any, method: str, *args: Any, show: list[Any] | None = None) -> Any:
         """Call a method and record it, its arguments as they are or as ``show`` gives them."""
-        self.backend.ready()
+        in_slot = self.backend.ready()
         what: Entry = {"obj": self.name(obj), "fn": snake(method)}
         entry = {"k": "call", **what}
         if args:
             entry["args"] = [self.norm(arg) for arg in (args if show is None else show)]
+        if in_slot:
+            entry["in_slot"] = True
         here = len(self.events)
         self.add(**entry)
         try:

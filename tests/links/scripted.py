@@ -67,6 +67,9 @@ class ScriptedSocket(trio.socket.SocketType):
             raise OSError(answer.error, os.strerror(answer.error))
         self.network.log.append((trio.current_time() - self.network.began, "connect", address[0]))
 
+    def wake(self) -> None:
+        """Nobody waits on it."""
+
     def close(self) -> None:
         self.closed = True
 

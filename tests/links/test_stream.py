@@ -164,16 +164,24 @@ async def test_finishing_is_the_streams_to_do() -> None:
         await StreamLink(OneWay(ours)).finish_sending()
 
 
-async def test_finishing_is_not_cut_short() -> None:
-    """Cancelled: either done or not begun; a stream's own send_eof promises neither."""
+async def test_finishing_that_is_cancelled_has_not_begun() -> None:
+    """The sending half of a memory pair is finished by closing it, which happens at once or not at all."""
     ours, theirs = trio.testing.memory_stream_pair()
     link = StreamLink(ours)
 
     with trio.CancelScope() as scope:
         scope.cancel()
         await link.finish_sending()
+    await link.send(b"on")
+    before = await theirs.receive_some()
+    with trio.CancelScope() as too_late:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.finish_sending)
+            for _ in range(2):  # whoever comes to its turn first
+                await trio.lowlevel.checkpoint()
+            too_late.cancel()
 
-    assert not scope.cancelled_caught
+    assert (scope.cancelled_caught, before) == (True, b"on")
     assert await theirs.receive_some() == b""
 
 

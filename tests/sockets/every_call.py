@@ -61,6 +61,7 @@ _SERVER: dict[str, tuple[Any, ...]] = {
     "drain": (1,),
     "listen": (HostAddress.LOCAL_HOST,),
     "serve": (handler,),
+    "set_listen_backlog_size": (1,),
     "set_max_pending_connections": (1,),
     "set_socket_descriptor": (10**6,),
 }

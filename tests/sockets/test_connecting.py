@@ -628,6 +628,7 @@ async def test_connecting_while_closing_is_refused_aloud(network: Network) -> No
 
 
 NOT_A_HOST = "a host is a name or an address, not "
+NOT_A_PORT = "a port is an int, not "
 LOCAL = "127.0.0.1"
 
 # fmt: off
@@ -635,9 +636,9 @@ WRONG: list[tuple[Any, Any, Any, type[Exception], str]] = [
     (5,      80,    NetworkLayerProtocol.IPV4,    TypeError,  NOT_A_HOST + "int"),
     (None,   80,    NetworkLayerProtocol.IPV4,    TypeError,  NOT_A_HOST + "NoneType"),
     (b"a.b", 80,    NetworkLayerProtocol.IPV4,    TypeError,  NOT_A_HOST + "bytes"),
-    (LOCAL,  "x",   NetworkLayerProtocol.IPV4,    TypeError,  "a port is an int, not str"),
-    (LOCAL,  80.0,  NetworkLayerProtocol.IPV4,    TypeError,  "a port is an int, not float"),
-    (LOCAL,  None,  NetworkLayerProtocol.IPV4,    TypeError,  "a port is an int, not NoneType"),
+    (LOCAL,  "x",   NetworkLayerProtocol.IPV4,    TypeError,  NOT_A_PORT + "str"),
+    (LOCAL,  80.0,  NetworkLayerProtocol.IPV4,    TypeError,  NOT_A_PORT + "float"),
+    (LOCAL,  None,  NetworkLayerProtocol.IPV4,    TypeError,  NOT_A_PORT + "NoneType"),
     (LOCAL,  70000, NetworkLayerProtocol.IPV4,    ValueError, "a port is 0 to 65535, not 70000"),
     (LOCAL,  -1,    NetworkLayerProtocol.IPV4,    ValueError, "a port is 0 to 65535, not -1"),
     (LOCAL,  80,    4,                            TypeError,  "a protocol is a NetworkLayerProtocol, not int"),

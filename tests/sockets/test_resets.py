@@ -140,7 +140,7 @@ async def test_an_interrupt_in_the_middle_of_an_end_is_an_exception(network: Net
     """It is a reset, though the queue is empty by then: what the peer is still sending was not waited for."""
 
     class Interrupted(TcpSocket):
-        async def _linger(self, link: object) -> None:
+        async def _linger(self, link: object) -> bool:
             raise KeyboardInterrupt
 
     async with trio.open_nursery() as nursery:

@@ -299,6 +299,32 @@ async def test_who_waits_for_the_end_of_a_bound_socket_waits_while_it_connects(n
     assert (before, ended) == ([], [None])
 
 
+@pytest.mark.parametrize("name", [name for name in RECEIVES if name != "wait_for_ready_read"])
+async def test_a_receive_while_connecting_is_judged_by_the_state_in_which_it_is_made(name: str) -> None:
+    """Looking up or connecting refuses it as OPERATION, also if another task ends that in the same step."""
+    names({}, gate=trio.Event())
+    attempt, ended = list[object](), list[object]()
+    async with TcpSocket() as sock, trio.open_nursery() as nursery:
+        nursery.start_soon(note, functools.partial(sock.connect_to_host, "one.example", 80), attempt)
+        await trio.testing.wait_all_tasks_blocked()
+
+        trio.lowlevel.add_instrument(AfterStep(sock.abort))
+        await note(functools.partial(RECEIVES[name], sock), ended)
+
+    assert (ended, attempt) == (["OPERATION"], ["closed"])
+
+
+class AfterStep(trio.abc.Instrument):
+    """Calls once, after the step in which the present task begins its wait."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call = call
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        trio.lowlevel.remove_instrument(self)
+        self.call()
+
+
 # ---- Connecting --------------------------------------------------------------------------------
 
 

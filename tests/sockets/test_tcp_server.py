@@ -255,6 +255,48 @@ async def test_the_backlog_is_the_kernels_bound(network: Network, backlog: int |
         )
 
 
+async def test_the_backlog_size_is_what_listen_uses_when_it_is_not_told(network: Network) -> None:
+    """It is for every later ``listen``, an argument for one; and changing it leaves what listens alone."""
+    bounds = []
+    server = TcpServer()
+    fresh = server.listen_backlog_size()
+    server.set_listen_backlog_size(5)
+    async with server:
+        for backlog in (None, 3, None):
+            await server.listen(network.host, backlog=backlog)
+            bounds.append(network.accept_queue(server.socket_descriptor())[1])
+            server.set_listen_backlog_size(server.listen_backlog_size() + 1)
+            bounds.append(network.accept_queue(server.socket_descriptor())[1])
+            server.close()
+
+    assert fresh == 65535
+    assert bounds == [5, 5, 3, 3, 7, 7]
+    assert server.listen_backlog_size() == 8
+
+
+async def test_a_backlog_size_beyond_all_bounds_is_as_many_as_the_system_allows(network: Network) -> None:
+    """The number is given back as it was; the system has a bound of its own."""
+    async with TcpServer() as server:
+        server.set_listen_backlog_size(2**70)
+        await server.listen(network.host)
+
+        assert network.accept_queue(server.socket_descriptor())[1] == network.longest_queue()
+        assert server.listen_backlog_size() == 2**70
+
+
+def test_a_wrong_backlog_size_is_refused() -> None:
+    """A number of connections, so never negative; and what was set stays."""
+    server = TcpServer()
+    with pytest.raises(ValueError):
+        server.set_listen_backlog_size(-1)
+    with pytest.raises(TypeError):
+        server.set_listen_backlog_size("many")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        server.set_listen_backlog_size(1.5)  # type: ignore[arg-type]
+
+    assert server.listen_backlog_size() == 65535
+
+
 # ---- Where not -----------------------------------------------------------------------------------
 
 
@@ -753,7 +795,7 @@ async def test_the_bodys_exception_leaves_the_block_as_it_is(network: Network, e
         except BaseException as exc:
             caught = exc
         with client:
-            assert await client.receive_to_end() == b""
+            assert await client.how_it_ends() == "reset"
 
     assert caught is error
     assert (server.connection_count(), said(server)) == (0, NOWHERE)

@@ -26,16 +26,17 @@ class Echo:
     """
 
     def __init__(self, count: Callable[[], None], max_connections: int, idle_limit: float) -> None:
-        self.server = TcpServer(max_connections=max_connections, idle_limit=idle_limit)
+        self.server: TcpServer[TcpSocket] = TcpServer(max_connections=max_connections, idle_limit=idle_limit)
         self._count = count
         self._waiting: set[trio.CancelScope] = set()  # those that wait for something to come
 
-    async def serve(self, grace: float) -> None:
-        """Until a signal."""
+    async def serve(self, grace: float, ready: Callable[[], None]) -> None:
+        """Until a signal; ``ready`` is called when one would be heard."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_no_more)
+            await nursery.start(self.server.serve, self._echo)
             await nursery.start(stop_on_signals, self.server, grace)
-            await self.server.serve(self._echo)
+            ready()
 
     async def _echo(self, sock: TcpSocket) -> None:
         self._count()
@@ -77,6 +78,6 @@ async def serve_echo(
     echo = Echo(count, max_connections, idle_limit)
     async with echo.server as server:
         await server.listen(host, port)
-        click.echo(f"listening on {location(server.server_address(), server.server_port())}")
-        await echo.serve(grace)
+        where = location(server.server_address(), server.server_port())
+        await echo.serve(grace, lambda: click.echo(f"listening on {where}"))
     return 0

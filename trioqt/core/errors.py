@@ -7,6 +7,7 @@ This is the one module of ``core`` that imports trio, for two names: ``SocketErr
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import socket
@@ -23,7 +24,9 @@ __all__ = [
     "in_one_line",
     "is_cancellation",
     "is_network_trouble",
+    "keeping",
     "kind_of",
+    "put_behind",
     "raise_bare",
     "reason_of",
 ]
@@ -249,6 +252,33 @@ def is_cancellation(exc: BaseException) -> bool:
     if isinstance(exc, BaseExceptionGroup):
         return exc.split(trio.Cancelled)[1] is None
     return isinstance(exc, trio.Cancelled)
+
+
+@contextlib.contextmanager
+def keeping(earlier: BaseException | None) -> Iterator[None]:
+    """What is raised in the block, while ``earlier`` is on its way out, has that behind it: nothing is lost."""
+    try:
+        yield
+    except BaseException as exc:
+        put_behind(exc, earlier)
+        raise
+
+
+def put_behind(exc: BaseException, earlier: BaseException | None) -> None:
+    """``earlier`` becomes the context of ``exc``, or of the last in its chain, if it is not there already."""
+    if earlier is None or any(exc is known for known in _contexts(earlier)):
+        return
+    *_, last = chain = list(_contexts(exc))
+    if not any(earlier is known for known in chain):
+        last.__context__ = earlier
+
+
+def _contexts(exc: BaseException | None) -> Iterator[BaseException]:
+    seen = set[int]()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        yield exc
+        exc = exc.__context__
 
 
 def raise_bare(exc: BaseException) -> NoReturn:

@@ -40,6 +40,18 @@ class Link(Protocol):
         Cancelled: nothing was taken.
         """
 
+    def wake(self) -> None:
+        """The task in ``wait_receivable`` wakes, as if there were news or with ``trio.ClosedResourceError``.
+
+        So may a task that waits until bytes can go.  The link stays open.
+        """
+
+    async def look(self) -> None:
+        """Take in what is there, where only waiting can tell; for a turn, and no longer.
+
+        Raises: as ``wait_receivable``, and what the link ended with.
+        """
+
     def try_send(self, data: Bytes) -> int:
         """Hand over as many bytes as can go at once; 0 if none can, or if it cannot be known."""
 
@@ -51,7 +63,11 @@ class Link(Protocol):
         """
 
     async def finish_sending(self) -> None:
-        """Tell the peer that no more comes.  Cancelled: either done or not begun."""
+        """Tell the peer that no more comes.
+
+        Raises: NotImplementedError if it can only be closed.
+        Cancelled: not done, as far as a stream can tell.
+        """
 
     def close(self, *, reset: bool = False) -> None:
         """End it now.  Tasks that wait in the link wake with ``trio.ClosedResourceError``.
@@ -60,8 +76,12 @@ class Link(Protocol):
           reset: The peer must not take this for a clean end: bytes for it are dropped, or something went wrong.
         """
 
-    async def say_goodbye(self) -> None:
-        """Say what an orderly end has to say, as TLS does; ``close`` is to follow.  Cancelled: ended all the same."""
+    async def say_goodbye(self, *, linger: float = 0) -> None:
+        """Say what an orderly end has to say, as TLS does; ``close`` is to follow.  Cancelled: ended all the same.
+
+        Args:
+          linger: Bytes are unread, so wait for the peer's end for so many seconds at most, where it can be done.
+        """
 
     def local_address(self) -> Sockaddr | None:
         """This end's address, or None where there is none."""
@@ -113,6 +133,9 @@ class NativeSocket(Protocol):
     def wait_readable(self) -> Awaitable[None]: ...
     def wait_writable(self) -> Awaitable[None]: ...
     def shutdown(self, how: int, /) -> None: ...
+    def wake(self) -> None:
+        """The waits end, as if there were news or with ``trio.ClosedResourceError``."""
+
     def close(self) -> None:
         """Also wakes the waits, with ``trio.ClosedResourceError``."""
 

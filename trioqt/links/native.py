@@ -72,6 +72,9 @@ class KernelSocket(socket.socket):
         milliseconds: int = ARRIVED_AGO.unpack(info)[0]
         return now - milliseconds / 1000
 
+    def wake(self) -> None:
+        trio.lowlevel.notify_closing(self)
+
     def close(self) -> None:
         # Outside of trio.run, as when the interpreter sweeps up, there is nobody to wake.
         if self.fileno() != -1 and trio.lowlevel.in_trio_run():
@@ -137,6 +140,12 @@ class NativeLink(Link):
             raise trio.ClosedResourceError("the link is closed")
         return self._sock.wait_readable()
 
+    def wake(self) -> None:
+        self._sock.wake()
+
+    async def look(self) -> None:
+        """The system can be asked at any time."""
+
     def try_send(self, data: Bytes) -> int:
         try:
             return self._sock.try_send(data)
@@ -167,7 +176,7 @@ class NativeLink(Link):
             reset_on_close(self._sock)
         self._sock.close()
 
-    async def say_goodbye(self) -> None:
+    async def say_goodbye(self, *, linger: float = 0) -> None:
         """TCP has none but its close."""
 
     def local_address(self) -> Sockaddr | None:

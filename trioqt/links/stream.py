@@ -10,24 +10,49 @@ from typing import Any
 
 import trio
 
+from trioqt.core.errors import SocketError
 from trioqt.links.base import Bytes, Link, NativeSocket, Resettable, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.native import reset_on_close
 
 __all__ = ["StreamLink"]
 
+# How much is taken in at once of what nobody will read.
+BLOCK_SIZE = 65536
+MOST_BLOCKS = 16
+
 
 @protected
 class StreamLink(Link):
     """A trio stream."""
 
-    __slots__ = ("_arrived", "_closed", "_goodbye", "_stream", "home")
+    __slots__ = (
+        "_arrived",
+        "_closed",
+        "_doubted",
+        "_failed",
+        "_goodbye",
+        "_handshake",
+        "_opened",
+        "_sending",
+        "_stream",
+        "_wait",
+        "home",
+    )
 
     def __init__(self, stream: trio.abc.Stream, home: trio.Nursery | None = None) -> None:
         self._stream = stream
         self.home: trio.Nursery | None = home  # where the closing task runs; None: nobody has entered the socket yet
         self._closed = False
         self._goodbye = trio.CancelScope()  # of say_goodbye()
+        self._wait: trio.CancelScope | None = None  # of wait_receivable()
+        self._handshake: trio.CancelScope | None = None  # of the first one of TLS, once that has begun
+        self._sending = False
+        self._doubted: Exception | None = None  # a send found this, so a clean end is none
+        self._failed: Exception | None = None  # how that ended, if not well
+        self._opened: trio.Event | None = None  # that it is over; None: there is none to wait for
+        if isinstance(stream, trio.SSLStream):
+            self._opened = trio.Event()
         self._arrived: bytes | None = None  # what a wait brought and nobody has taken; b"" is the peer's end
 
     def is_drained(self) -> bool:
@@ -44,29 +69,98 @@ class StreamLink(Link):
         return arrived[:max_bytes]
 
     async def wait_receivable(self, max_bytes: int) -> None:
-        if self._arrived is None:
-            self._arrived = bytes(await self._stream.receive_some(max_bytes))
-        else:
+        if self._arrived is not None:
             await trio.lowlevel.checkpoint()
+            return
+        with trio.CancelScope() as self._wait:
+            await self._shake_hands()
+            self._arrived = bytes(await self._stream.receive_some(max_bytes))
+        if self._arrived == b"":
+            if self._sending:  # which may have failed already, and not know yet
+                for _ in range(2):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+            if self._doubted is not None:
+                self._arrived = None
+                raise trio.BrokenResourceError from self._doubted
+        if self._arrived is None:
+            raise trio.ClosedResourceError("woken")
+
+    async def _shake_hands(self) -> None:
+        """TLS's, in a task: one that is cancelled breaks the connection, and a cancelled receive must not."""
+        opened = self._opened
+        if opened is not None:
+            if self._handshake is None and self.home is not None:
+                self._handshake = trio.CancelScope()
+                try:
+                    self.home.start_soon(self._open, self._handshake, opened)
+                except RuntimeError:
+                    return  # that nursery has ended
+            await opened.wait()
+        if self._failed is not None:  # which the stream tells only once
+            raise trio.BrokenResourceError("there was no handshake") from self._failed
+
+    async def _open(self, scope: trio.CancelScope, opened: trio.Event) -> None:
+        assert isinstance(self._stream, trio.SSLStream)
+        try:
+            with scope:
+                await self._stream.do_handshake()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._failed = exc
+        finally:
+            self._opened = None
+            opened.set()
+
+    def wake(self) -> None:
+        if self._wait is not None:
+            self._wait.cancel(reason="an end was made meanwhile")
+
+    async def look(self) -> None:
+        if self._arrived is not None or self._opened is not None:
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_in)
+            for _ in range(2):  # in the first turn it asks the stream, in the second it has what that gave at once
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel(reason="nothing was there")
+
+    async def _take_in(self) -> None:
+        try:
+            await self.wait_receivable(BLOCK_SIZE)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # who asks next finds the same
 
     def try_send(self, data: Bytes) -> int:
         return 0
 
     async def send(self, data: Bytes) -> int:
-        await self._stream.send_all(data)
+        await self._shake_hands()
+        self._sending = True
+        try:
+            await self._stream.send_all(data)
+        except (OSError, trio.BrokenResourceError) as exc:
+            if _rules_out_an_end(exc):
+                self._doubted = exc
+            raise
+        finally:
+            self._sending = False
         return len(data)
 
     async def finish_sending(self) -> None:
         if not isinstance(self._stream, trio.abc.HalfCloseableStream):
             raise NotImplementedError("the stream has no send_eof")
-        # Shielded, because a stream's send_eof does not say what is so after a cancellation.  It cannot take long:
-        # what was queued is sent.
-        with trio.CancelScope(shield=True):
-            await self._stream.send_eof()
+        # If trio's streams and ours are cancelled, it has not happened.  Only a half that can do no more than close
+        # would be closed all the same, so that is not cut short.
+        stream = self._stream
+        closes = isinstance(stream, trio.StapledStream) and not hasattr(stream.send_stream, "send_eof")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.CancelScope(shield=closes):
+            await stream.send_eof()
 
     def close(self, *, reset: bool = False) -> None:
         if reset:
             _close_by_reset(self._stream)
+        if self._handshake is not None:
+            self._handshake.cancel(reason="the link was closed")
         if self._closed:
             # To abort what still says goodbye, which may take for ever: a cancelled aclose closes forcefully.
             self._goodbye.cancel(reason="the link was closed")
@@ -82,11 +176,24 @@ class StreamLink(Link):
             pass  # that nursery has ended
         trio.lowlevel.spawn_system_task(_close_forcefully, self._stream)
 
-    async def say_goodbye(self) -> None:
+    async def say_goodbye(self, *, linger: float = 0) -> None:
         if not self._closed:
+            stream = self._stream
+            if linger and isinstance(stream, trio.SSLStream):
+                # TLS says its goodbye and closes what is below at once, and cannot say it while it holds bytes that
+                # nobody has read.
+                for _ in range(MOST_BLOCKS):
+                    await self.look()
+                    if not self.try_receive(BLOCK_SIZE):
+                        break
+                below = stream.transport_stream
+                if isinstance(below, trio.abc.HalfCloseableStream):
+                    stream.transport_stream = _Lingering(below, linger)
+            if self._closed:
+                return  # aborted meanwhile
             self._closed = True
             with self._goodbye:
-                await self._stream.aclose()
+                await stream.aclose()
 
     def local_address(self) -> Sockaddr | None:
         return None
@@ -96,6 +203,36 @@ class StreamLink(Link):
 
     def native(self) -> NativeSocket | None:
         return None
+
+
+class _Lingering(trio.abc.Stream):
+    """``stream``, which closes as a native link does over bytes that nobody has read: a reset could take the last
+    answer with it.
+    """
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream, seconds: float) -> None:
+        self.stream = stream
+        self._seconds = seconds
+
+    async def send_all(self, data: Bytes | bytearray) -> None:
+        await self.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return bytes(await self.stream.receive_some(max_bytes))
+
+    async def aclose(self) -> None:
+        try:
+            with trio.move_on_after(self._seconds):
+                await self.stream.send_eof()
+                while await self.stream.receive_some(BLOCK_SIZE):
+                    pass
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it has ended otherwise
+        finally:
+            await self.stream.aclose()
 
 
 def _close_by_reset(stream: Any) -> None:
@@ -108,6 +245,8 @@ def _close_by_reset(stream: Any) -> None:
             stream = stream.transport_stream
         elif isinstance(stream, trio.StapledStream):
             stream = stream.send_stream
+        elif isinstance(stream, _Lingering):
+            stream = stream.stream
         elif isinstance(stream, trio.SocketStream):
             return reset_on_close(stream.socket)
         elif isinstance(stream, Resettable):
@@ -122,3 +261,17 @@ async def _close_forcefully(stream: trio.abc.Stream) -> None:
         await trio.aclose_forcefully(stream)
     except (OSError, trio.BrokenResourceError):
         pass  # it is gone, which is all that was wanted
+
+
+def _rules_out_an_end(exc: BaseException) -> bool:
+    """Has a write over a stream found that there is no clean end, though a read may give one from now on?
+
+    A system tells a reset once, to whichever call comes first.  EPIPE says that the peer had finished before; and our
+    own sockets, and streams without a system below, tell the same to every call.
+    """
+    teller: BaseException | None = exc
+    while teller is not None and not isinstance(teller, SocketError):
+        if isinstance(teller, OSError):
+            return not isinstance(teller, BrokenPipeError)
+        teller = teller.__cause__
+    return False

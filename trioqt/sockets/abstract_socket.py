@@ -6,6 +6,7 @@ This module knows nothing of bytes.  Everything here that changes a state feeds 
 from __future__ import annotations
 
 import socket
+import sys
 from _thread import get_ident
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +17,7 @@ import attrs
 import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
-from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, kind_of, raise_bare, reason_of
+from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, keeping, kind_of, raise_bare, reason_of
 from trioqt.core.events import (
     Connected,
     Disconnected,
@@ -36,8 +37,9 @@ from trioqt.links.interrupts import protected
 from trioqt.sockets.arguments import Host, check_host, check_port, spelled
 from trioqt.sockets.native_options import read_option, set_option, unsupported
 from trioqt.sockets.subscription import EventSource
+from trioqt.sockets.under_way import UnderWay
 
-__all__ = ["AbstractSocket", "Bound", "Failure", "Generation", "is_another_task"]
+__all__ = ["AbstractSocket", "Bound", "Failure", "Generation", "is_another_task", "raise_failure"]
 
 # Events without a value of their own are built once.
 EVENTS: dict[Told, Event] = {state: StateChanged(state) for state in SocketState}
@@ -70,8 +72,11 @@ class Generation:
     """One attempt and its connection, so that who waits for one does not go on with the next, and knows its fate."""
 
     connected: bool = False  # it came as far as a connection
+    failure: Failure | None = None  # it ended by this
     unsent: bool = False  # queued bytes were dropped at its end
     aborted: bool = False  # it was ended here, by abort()
+    dropped: bool = False  # what was unread is gone, by an end that was made here
+    woken: bool = False  # a task that waited on its link to receive was woken by such an end
     ended_by: trio.lowlevel.Task | None = None  # or in order, or replaced, by this task; others could not know
 
 
@@ -103,6 +108,12 @@ class Block:
     entries: int = 0  # of that task, nested
 
 
+def raise_failure(failure: Failure) -> NoReturn:
+    """Raise what a connection, or an attempt at one, has ended by."""
+    failure.told = True
+    raise failure.error()
+
+
 def is_another_task(task: trio.lowlevel.Task | None) -> bool:
     """Was it done by a task, and not by the one that runs?  Then it could not know."""
     return task is not None and task is not trio.lowlevel.current_task()
@@ -128,7 +139,6 @@ class AbstractSocket(EventSource, Resettable):
         "_ends",
         "_error",
         "_error_string",
-        "_failure",
         "_generation",
         "_home",
         "_lot",
@@ -137,6 +147,8 @@ class AbstractSocket(EventSource, Resettable):
         "_options",
         "_parent",
         "_peer_name",
+        "_retired",
+        "_under_way",
     )
 
     def __init__(self, parent: trio.Nursery | None = None) -> None:
@@ -151,10 +163,11 @@ class AbstractSocket(EventSource, Resettable):
             self._belong_to(parent)
         self._block: Block | None = None
         self._closed = False
+        self._retired = False  # aclose, or the end of the block, has begun: nothing new begins
+        self._under_way: UnderWay | None = None  # binds that look up a name
         self._generation = Generation()
         self._ends = 0  # how often it became UNCONNECTED, or a connection was replaced
         self._open = False  # a connection was begun or given, and none was aborted since
-        self._failure: Failure | None = None  # the connection, or the attempt, ended by this
         self._error: ErrorKind | None = None
         self._error_string = ""
         self._lot: trio.lowlevel.ParkingLot | None = None
@@ -203,17 +216,21 @@ class AbstractSocket(EventSource, Resettable):
         Cancelled: the connection has ended, as by ``abort()``.
         """
         self._check_call()
-        try:
-            if exc is not None:
-                self.abort(reset=not is_cancellation(exc))
-            else:
-                await self._leave()
-        finally:
-            self._close()
-            if self._block is not None and self._block.task is trio.lowlevel.current_task():
-                self._block.entries -= 1
-                if self._block.entries == 0:
-                    await self._end_nursery(self._block)
+        # Whatever goes wrong at one of these steps, as when somebody has closed the descriptor, the others follow.
+        with keeping(exc):
+            try:
+                if exc is not None:
+                    self.abort(reset=not is_cancellation(exc))
+                else:
+                    await self._leave()
+            finally:
+                try:
+                    self._close()
+                finally:
+                    if self._block is not None and self._block.task is trio.lowlevel.current_task():
+                        self._block.entries -= 1
+                        if self._block.entries == 0:
+                            await self._end_nursery(self._block)
 
     async def _end_nursery(self, block: Block) -> None:
         self._block, nursery = None, self._home
@@ -223,10 +240,11 @@ class AbstractSocket(EventSource, Resettable):
         # would wrap that in a group.
         nursery.cancel_scope.cancel(reason="the socket's block is left")
         nursery.cancel_scope.shield = True
-        try:
-            await block.manager.__aexit__(None, None, None)
-        except BaseExceptionGroup as group:
-            raise_bare(group)
+        with keeping(sys.exception()):
+            try:
+                await block.manager.__aexit__(None, None, None)
+            except BaseExceptionGroup as group:
+                raise_bare(group)
 
     def _entered(self) -> None:
         """A block was entered."""
@@ -237,10 +255,12 @@ class AbstractSocket(EventSource, Resettable):
 
     def _close(self) -> None:
         """Abort whatever is left, for good."""
-        self.abort()
-        self._closed = True
-        self._open = False
-        self._end_events()
+        try:
+            self.abort()
+        finally:
+            self._closed = self._retired = True
+            self._open = False
+            self._end_events()
         self._changed()
         self._belongs_nowhere()
 
@@ -306,7 +326,7 @@ class AbstractSocket(EventSource, Resettable):
         """
         state = self.state()
         if state is CONNECTED:
-            return self._failure is None
+            return self._generation.failure is None
         return self._open or state is not UNCONNECTED
 
     def socket_type(self) -> SocketType:
@@ -425,6 +445,7 @@ class AbstractSocket(EventSource, Resettable):
         Raises:
           SocketError: ADDRESS_IN_USE, SOCKET_ADDRESS_NOT_AVAILABLE, SOCKET_ACCESS, HOST_NOT_FOUND; OPERATION if the
             socket is not UNCONNECTED.  The state has not changed, and it is told as ``ErrorOccurred``.
+          trio.ClosedResourceError: Another task aborted, disconnected or closed the socket meanwhile.
         Cancelled: nothing was taken.
         Qt: bind().  There, binding twice reports UnknownSocketError, and while connected UnfinishedSocketOperation.
         """
@@ -434,12 +455,20 @@ class AbstractSocket(EventSource, Resettable):
             raise TypeError(f"a mode is a BindMode, not {type(mode).__name__}")
         options = bind_options(BindMode.DEFAULT_FOR_PLATFORM if mode is None else mode)
         self._check_can_bind()
+        if self._under_way is None:
+            self._under_way = UnderWay()
+        sock: trio.socket.SocketType | None = None
+        dual_stack = host == HostAddress.ANY
         try:
-            if host == HostAddress.NULL:
-                raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is none")
-            dual_stack = host == HostAddress.ANY
-            target = any_target(port) if dual_stack else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
-            sock = await bind_socket(target, options, dual_stack=dual_stack, socket_type=self._system_type())
+            with self._under_way.call("bind"):
+                if host == HostAddress.NULL:
+                    raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is none")
+                target = any_target(port) if dual_stack else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
+                sock = await bind_socket(target, options, dual_stack=dual_stack, socket_type=self._system_type())
+        except trio.ClosedResourceError:
+            if sock is not None:
+                sock.close()
+            raise
         except (OSError, UnicodeError) as exc:
             self._check_can_bind()  # another task may have done something meanwhile, and that is what counts
             kind, message = (
@@ -449,11 +478,16 @@ class AbstractSocket(EventSource, Resettable):
             self._set_error(kind, message)
             self._machine.feed(Input.BIND_FAILED, self._tell)
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
+        assert sock is not None
         self._took_address(Bound(sock, sock.getsockname(), dual_stack))
 
+    def _call_off(self) -> None:
+        """An end is made: it ends what has no state yet too."""
+        if self._under_way is not None:
+            self._under_way.call_off()
+
     def _check_can_bind(self) -> None:
-        if self._closed or not self._in_scope():
-            self._refuse("bind", ended=False)
+        self._check_can_begin("bind")
         if not self._machine.allows(Input.BIND):
             self._refuse_aloud("bind", Input.BIND_FAILED)
 
@@ -529,13 +563,14 @@ class AbstractSocket(EventSource, Resettable):
         self._check_call()
         if self._is_idle():
             await self._refuse_at_once("wait for a connection")
+        generation = self._generation
         await trio.lowlevel.checkpoint()
-        generation, began = self._generation, None
-        while self.state() is not CONNECTED:
-            attempting = self._machine.state in (SocketState.HOST_LOOKUP, SocketState.CONNECTING)
-            if not attempting or self._generation is not generation:
-                self._refuse("wait for a connection", began=began)
-            began = generation
+        while True:
+            self._check_same(generation, "wait for a connection")
+            if self.state() is CONNECTED:
+                return
+            if self._machine.state not in (SocketState.HOST_LOOKUP, SocketState.CONNECTING):
+                self._refuse("wait for a connection")
             await self._wait_changed()
 
     async def wait_for_disconnected(self) -> None:
@@ -588,12 +623,11 @@ class AbstractSocket(EventSource, Resettable):
         """The connection ends by this; from now on every call that needs it raises it."""
         self._set_error(kind, message)
         # Without its traceback: that would keep frames, and through them this socket, alive.
-        self._failure = Failure(kind, message, cause.with_traceback(None) if cause is not None else None)
+        self._generation.failure = Failure(kind, message, cause.with_traceback(None) if cause is not None else None)
 
     def _raise_failure(self) -> NoReturn:
-        assert self._failure is not None
-        self._failure.told = True
-        raise self._failure.error()
+        assert self._generation.failure is not None
+        raise_failure(self._generation.failure)
 
     def _start(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run one of our tasks in the scope."""
@@ -611,7 +645,15 @@ class AbstractSocket(EventSource, Resettable):
 
     def _need(self, call: Input, attempted: str) -> None:
         """Raise if the table or the scope does not allow ``call`` now."""
-        if self._closed or not self._in_scope() or not self._machine.allows(call):
+        self._check_can_begin(attempted)
+        if not self._machine.allows(call):
+            self._refuse(attempted, ended=False)
+
+    def _check_can_begin(self, attempted: str) -> None:
+        """Raise if nothing may begin any more: the socket is closed, or out of its scope, or about to be closed."""
+        if self._retired and not self._closed:
+            raise trio.ClosedResourceError(f"cannot {attempted}: the socket is being closed")
+        if self._closed or not self._in_scope():
             self._refuse(attempted, ended=False)
 
     def _refuse(self, attempted: str, *, ended: bool = True, began: Generation | None = None) -> NoReturn:
@@ -630,8 +672,9 @@ class AbstractSocket(EventSource, Resettable):
         self._check_open(attempted)
         if ended:
             generation = self._generation
-            self._check_same(began or generation, attempted)
-            if self._failure is not None:
+            if began is not None:
+                self._check_same(began, attempted)
+            if self._generation.failure is not None:
                 self._raise_failure()
             if generation.aborted or is_another_task(generation.ended_by):
                 raise trio.ClosedResourceError(f"cannot {attempted}: the connection was ended here")
@@ -656,8 +699,13 @@ class AbstractSocket(EventSource, Resettable):
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _check_same(self, generation: Generation, attempted: str) -> None:
-        """Raise if another attempt or connection has begun since the call did.  Raises: trio.ClosedResourceError."""
+        """Every call that waits looks at this when it goes on: it belongs to the connection that it began with.
+
+        Raises: SocketError, trio.ClosedResourceError: Another attempt or connection has begun since; how its own ended.
+        """
         if self._generation is not generation:
+            if generation.failure is not None:
+                raise_failure(generation.failure)
             raise trio.ClosedResourceError(f"cannot {attempted}: the connection was ended here")
 
     def _wrong_state(self, attempted: str) -> str:

@@ -33,7 +33,7 @@ from trioqt.sockets.native_options import set_option
 from trioqt.sockets.nursery_ends import at_end_of
 from trioqt.sockets.subscription import Subscription
 
-__all__ = ["BLOCK_SIZE", "Attempt", "Connection"]
+__all__ = ["BLOCK_SIZE", "Attempt", "Connection", "Flushing"]
 
 # 64 KiB: what trio reads at once (SocketStream's default).  Larger blocks gain nothing measurable up to 512 KiB, and
 # above 128 KiB each allocation is a system call of its own.
@@ -58,6 +58,14 @@ class Owner(Protocol):
 
     def _forget(self, sock: Connection) -> None:
         """The connection has ended: its slot is free.  Called once."""
+
+
+@attrs.frozen(eq=False)
+class Flushing:
+    """One who ends a connection, and waits for what is queued."""
+
+    timeout: float
+    scope: trio.CancelScope
 
 
 @attrs.define(eq=False)
@@ -97,9 +105,10 @@ class Connection(AbstractSocket):
         "_drain_scope",
         "_ends_itself",
         "_finish_told",
-        "_flush_scope",
         "_flush_timeout",
+        "_flushing",
         "_full_told",
+        "_goodbye_at",
         "_half_open",
         "_handler",
         "_link",
@@ -118,6 +127,7 @@ class Connection(AbstractSocket):
         "_send_finished",
         "_sending",
         "_unseen",
+        "_was_entered",
         "_watch_scope",
         "_watcher_waits",
         "_watching",
@@ -158,13 +168,15 @@ class Connection(AbstractSocket):
         self._parked = False  # and waits for what the watcher brings, not on the link
         self._sending = False  # a task is in send_all, wait_send_all_might_not_block or send_eof
         self._watching = 0  # tasks in wait_for_disconnected
+        self._was_entered = False
         self._pending = False  # a server has accepted it, and nobody has taken it
         self._missed: tuple[Event, ...] = ()  # facts of that time, for who listens once it is taken
         self._orphaned = False  # the parent nursery is cancelled: nobody can watch any more
         self._watch_scope: trio.CancelScope | None = None  # of the watcher
         self._watcher_waits = False  # the watcher waits on the link, or the drainer of a stream that takes no more
         self._drain_scope: trio.CancelScope | None = None  # of the drainer
-        self._flush_scope: trio.CancelScope | None = None  # of the block exit that waits for the queue
+        self._flushing: tuple[Flushing, ...] = ()  # those that end it, and wait for the queue
+        self._goodbye_at: float | None = None  # when the end had nothing left to do but to say goodbye
         self._answers = 0  # how many more the buffer may give before other tasks get their turn ...
         self._now = trio.current_time  # the clock that says so; its own method once there have been answers
         self._answers_until = 0.0  # ... and until when
@@ -212,13 +224,13 @@ class Connection(AbstractSocket):
         self._generation = Generation()
         self._open = True
         self._drop_unread()
-        self._failure = None
         self._error, self._error_string = None, ""
         self._missed = ()
         self._peer_finished = self._ends_itself = self._finish_told = self._send_finished = False
         self._full_told = False
 
     def _entered(self) -> None:
+        self._was_entered = True
         if self._offered is not None:
             self._link, self._offered = self._offered, None
             self._generation.connected = True
@@ -249,7 +261,7 @@ class Connection(AbstractSocket):
         link = self._link
         if link is None or self._peer_finished or self._machine.state is not CONNECTED:
             return
-        if self._receiving and not self._parked:
+        if self._receiving and not self._parked and not self._generation.woken:
             return  # a task waits on the link: it would not hear of what we take
         for _ in range(BLOCKS_AT_ONCE):
             room = min(self._room(), BLOCK_SIZE) if bounded else BLOCK_SIZE
@@ -346,16 +358,30 @@ class Connection(AbstractSocket):
         try:
             data = await self._receive(link, max_bytes)
         except ENDS as exc:
-            self._link_failed(link, exc, Input.READ_FAILED)
+            self._receiver_woke(link, exc)
         else:
             if data is not None:
                 self._came(link, generation, data)
         self._check_same(generation, "receive")
 
+    def _somebody_waits_on_the_link(self) -> bool:
+        return self._watcher_waits or (self._receiving and not self._parked)
+
+    def _wake_receiver(self, link: Link) -> None:
+        """Who waits on the link to receive looks again; an end is made here."""
+        if self._receiving and not self._parked:
+            self._generation.woken = True
+            link.wake()
+
+    def _receiver_woke(self, link: Link, exc: Exception) -> None:
+        """A receiver's wait on ``link`` ended in ``exc``."""
+        if not (self._generation.woken and isinstance(exc, trio.ClosedResourceError)):  # else we did it
+            self._link_failed(link, exc, Input.READ_FAILED)
+
     def _came(self, link: Link, generation: Generation, data: bytes) -> None:
         """A wait on ``link`` brought ``data``: absorb it, unless an end that drops it was made in the same step."""
-        dropped = self._generation is not generation or generation.aborted or self._closed
-        if self._link is link or (data and not dropped):
+        dropped = self._generation is not generation or generation.dropped or self._closed
+        if (self._link is link or data) and not dropped:
             self._absorb(data)
 
     async def _park(self) -> None:
@@ -368,11 +394,14 @@ class Connection(AbstractSocket):
             if isinstance(self._link, TimedLink):
                 self._link.leave()
 
-    async def _receive(self, link: Link, max_bytes: int | None) -> bytes | None:
-        """Wait for bytes on ``link``; ``b""`` at the peer's end.  Cancelled: nothing was taken.
+    async def _receive(self, link: Link, max_bytes: int | None, *, ending: bool = False) -> bytes | None:
+        """Wait for bytes on ``link``; ``b""`` at the peer's end, None if an end was made here meanwhile.
+
+        Cancelled: nothing was taken.
 
         Args:
           max_bytes: None: as many as the buffer's bound allows when they come; None is returned if it allows none then.
+          ending: On behalf of that end.
         """
         if not link.is_drained():
             await trio.lowlevel.checkpoint()
@@ -385,6 +414,8 @@ class Connection(AbstractSocket):
             data = link.try_receive(room)
             if data is not None:
                 return data
+            if self._generation.woken and not ending:
+                return None
             await link.wait_receivable(room)
 
     # -- the watcher ------------------------------------------------------------------------
@@ -498,6 +529,8 @@ class Connection(AbstractSocket):
                         self._queue.advance(sent)
                         self._sent(sent)
                 if self._ends_itself and self._link is link:
+                    self._goodbye_at = trio.current_time()
+                    self._changed()
                     try:
                         await link.say_goodbye()
                     finally:
@@ -521,7 +554,13 @@ class Connection(AbstractSocket):
         if native is None:
             # In pieces, so that progress is seen while a large message is under way.
             return await link.send(memoryview(self._queue.block())[:BLOCK_SIZE])
-        await native.wait_writable()
+        woken = self._generation.woken
+        try:
+            await native.wait_writable()
+        except trio.ClosedResourceError:
+            if woken or not self._generation.woken:
+                raise
+            return 0  # a receiver was woken, and the system wakes both
         # Only now is it known what is next: flush() may have sent meanwhile what was next before.
         return link.try_send(self._queue.block()) if self._queue and self._link is link else 0
 
@@ -577,8 +616,8 @@ class Connection(AbstractSocket):
     def _sent(self, count: int) -> None:
         if self._subscriptions:
             self._post(BytesWritten(count))
-        if self._flush_scope is not None:
-            self._flush_scope.deadline = trio.current_time() + self._flush_timeout
+        for flushing in self._flushing:
+            flushing.scope.deadline = trio.current_time() + flushing.timeout
         self._changed()
 
     # -- a connection ends ------------------------------------------------------------------
@@ -603,7 +642,8 @@ class Connection(AbstractSocket):
                 return
             found = Input.WRITE_FAILED
         self._set_failure(kind_of(exc), f"the connection was lost: {reason_of(exc)}", exc)
-        self._end_link(found, reset=True)
+        with contextlib.suppress(OSError):  # of closing what is lost
+            self._end_link(found, reset=True)
 
     def _read_rest(self, link: Link, exc: Exception) -> None:
         """Take everything that the system still holds, however much (its own buffer bounds it)."""
@@ -633,16 +673,19 @@ class Connection(AbstractSocket):
         """Close ``link`` and what belongs to it: its tasks, its queue, its slot in a server."""
         self._link = self._direct = None
         self._drop_queue()
-        link.close(reset=reset or self._generation.unsent)
-        self._ends_itself = False
-        for scope in (self._watch_scope, self._drain_scope):
-            if scope is not None:
-                scope.cancel(reason="the connection has ended")
-        self._drain_scope = None
-        if self._owner is not None:
-            owner, self._owner = self._owner, None
-            owner._forget(self)
-        self._changed()
+        try:
+            link.close(reset=reset or self._generation.unsent)
+        finally:  # if somebody has closed the descriptor below us, the rest is to be done all the same
+            self._ends_itself = False
+            self._goodbye_at = None
+            for scope in (self._watch_scope, self._drain_scope):
+                if scope is not None:
+                    scope.cancel(reason="the connection has ended")
+            self._drain_scope = None
+            if self._owner is not None:
+                owner, self._owner = self._owner, None
+                owner._forget(self)
+            self._changed()
 
     def _drop_unread(self) -> None:
         if self._read_buffer.in_transaction:
@@ -660,10 +703,12 @@ class Connection(AbstractSocket):
         if self._corked and self._link is not None:
             with contextlib.suppress(OSError):  # whatever that finds, the end is made here
                 self._hand_over(self._link)
+        self._call_off()
         self._take_offered()
         # Nothing is left, whatever came before: an end may have left something to read.
         self._open = self._peer_finished = False
         self._drop_unread()
+        self._generation.dropped = True
         if self._attempt is not None:
             self._generation.aborted = True
             self._drop_attempt(Input.ABORT, reset=reset)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 
 from trioqt.links.interrupts import protected
 
 __all__ = ["PeerLimit"]
-
-# A refused peer may come again at once, and for ever: ten records a minute tell as much as all.
-LOG_PAUSE = 6.0
 
 
 @protected
@@ -21,14 +17,12 @@ class PeerLimit:
       most: So many may one have.
     """
 
-    __slots__ = ("_counts", "_hosts", "_left_out", "_next_record", "most")
+    __slots__ = ("_counts", "_hosts", "most")
 
     def __init__(self, most: int) -> None:
         self.most: int = most
         self._counts: Counter[str] = Counter()
         self._hosts: dict[int, str] = {}  # of each socket, by its id
-        self._next_record = -math.inf
-        self._left_out = 0
 
     def is_reached(self, host: str) -> bool:
         """Has that address as many as it may?"""
@@ -46,16 +40,6 @@ class PeerLimit:
             self._counts[host] -= 1
             if not self._counts[host]:
                 del self._counts[host]
-
-    def record(self, message: str, now: float) -> str | None:
-        """What to log of a refusal; None if enough was logged lately."""
-        if now < self._next_record:
-            self._left_out += 1
-            return None
-        if self._left_out:
-            message += f" ({self._left_out:,} more since the last record)"
-        self._left_out, self._next_record = 0, now + LOG_PAUSE
-        return message
 
 
 def _unmapped(host: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -53,7 +54,7 @@ class Service(Generic[SocketT]):
         self._handler = handler
         self._isolate = isolate
         self._nursery = nursery
-        self.running = 0
+        self.running: int = 0
         """How many handlers have not ended."""
         # A handler sees the context variables of whoever serves, not those of the accept task.
         self._context = contextvars.copy_context()
@@ -118,6 +119,8 @@ class Service(Generic[SocketT]):
         is_trouble = is_network_trouble(error)
         if not is_trouble and not self._isolate:
             return False
+        if is_trouble and trio.current_effective_deadline() == -math.inf:
+            return True  # it was cancelled, and its socket closed: that is no peer's doing
         whose = "a connection" if peer is None else f"the connection from {location(from_sockaddr(peer), peer[1])}"
         log = self._server._log
         assert log is not None

@@ -6,6 +6,7 @@ How connections come is the server's business; what becomes of one in its handle
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Generic, Self, TypeVar
 
@@ -39,7 +40,7 @@ class DrainReport:
     finished: int
     """They ended by themselves, within the grace."""
     cancelled: int
-    """They were cut when it was over; their peers saw a reset."""
+    """They were cut when that was over, and their peers saw a reset; or their ``serve`` was cancelled meanwhile."""
 
 
 @protected
@@ -49,13 +50,23 @@ class _Drain:
 
     deadline: float
     finished: int = 0
-    cancelled: int | None = None  # from the cut on
+    cancelled: int = 0
+    is_cut: bool = False  # what was left then has been counted
     waiting: int = 0  # tasks in drain()
     is_over: bool = False
     callers: set[trio.lowlevel.Task] = attrs.field(factory=set)  # handlers that have called drain() themselves
 
     def report(self) -> DrainReport:
-        return DrainReport(self.finished, self.cancelled or 0)
+        return DrainReport(self.finished, self.cancelled)
+
+    def count(self, *, cancelled: bool) -> None:
+        """One more has ended."""
+        if self.is_cut or self.is_over:
+            return
+        if cancelled:
+            self.cancelled += 1
+        else:
+            self.finished += 1
 
 
 @protected
@@ -156,7 +167,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
             if handler in drain.callers:
                 drain.callers.remove(handler)
             else:
-                self._count_finished()
+                drain.count(cancelled=trio.current_effective_deadline() == -math.inf)
             self._lot.unpark_all()
 
     # -- draining ---------------------------------------------------------------------------
@@ -187,7 +198,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         drain, begins = self._drain, self._drain is None
         if drain is None:
             drain = self._drain = _Drain(deadline)
-        elif deadline < drain.deadline and drain.cancelled is None:
+        elif deadline < drain.deadline and not drain.is_cut:
             drain.deadline = deadline
         caller = self._handler_above(trio.lowlevel.current_task())
         if caller is not None:
@@ -237,12 +248,12 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         while not drain.is_over:
             if self._is_drained(drain):
                 break
-            if drain.cancelled is not None and is_handler:
+            if drain.is_cut and is_handler:
                 return  # it is in the way itself: those that were cut are cancelled with it, at the latest
             with trio.move_on_at(drain.deadline):
                 await self._lot.park()
             if trio.current_time() >= drain.deadline:
-                if drain.cancelled is not None:
+                if drain.is_cut:
                     break  # what is left shields itself
                 self._cut(drain)
         drain.is_over = True
@@ -266,24 +277,20 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
             if id(sock) not in self._connections and sock.state() is not SocketState.UNCONNECTED:
                 yield sock  # given to add_pending_connection
 
-    def _count_finished(self) -> None:
-        drain = self._drain
-        if drain is not None and not drain.is_over and drain.cancelled is None:
-            drain.finished += 1
-
     def _cut(self, drain: _Drain) -> None:
         """End what is left."""
-        if drain.cancelled is not None or drain.is_over:
+        if drain.is_cut or drain.is_over:
             return
+        drain.is_cut = True
         handlers = sum(service.running for service in self._services) - len(drain.callers)
-        drain.cancelled = handlers + sum(1 for _ in self._without_handler())
+        drain.cancelled += handlers + sum(1 for _ in self._without_handler())
         drain.deadline = trio.current_time() + HARD_LIMIT
         with contextlib.ExitStack() as stack:  # last in, first out; one that cannot be cut keeps no other alive
             stack.callback(self._stop_listening)
-            stack.callback(self._cancel_handlers, drain)
             for sock in self._connections.values():
                 if sock._handler not in drain.callers:
                     stack.callback(sock.abort, reset=True)
+            stack.callback(self._cancel_handlers, drain)  # before they hear that their sockets are closed
 
     def _cancel_handlers(self, drain: _Drain) -> None:
         """Cancel them: now, or once those that called ``drain`` themselves have ended, for they share a nursery."""

@@ -30,9 +30,9 @@ async def stop_on_signals(
 ) -> DrainReport:
     """Turn the first of ``signals`` into ``server.drain(grace)``, the second into its end now.
 
-    To be started beside ``serve``: ``await nursery.start(stop_on_signals, server, 10)``.  It returns when the server is
-    drained, whoever began that, or closed for good and its handlers have ended; then so has ``serve``, or it is about
-    to.  Until then the signals do nothing else: SIGINT is no KeyboardInterrupt.
+    To be awaited beside ``serve``: ``await nursery.start(server.serve, handler)``, then ``await stop_on_signals(server,
+    10)``.  It returns when the server is drained, whoever began that, or closed for good and its handlers have ended;
+    then so has ``serve``, or it is about to.  Until then the signals do nothing else: SIGINT is no KeyboardInterrupt.
 
     Args:
       grace: As for ``drain``, in seconds.

@@ -16,8 +16,9 @@ from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, kind_of
 from trioqt.core.states import Input
 from trioqt.links.base import Link
 from trioqt.links.interrupts import protected
+from trioqt.sockets.abstract_socket import Generation, raise_failure
 from trioqt.sockets.arguments import check_seconds, check_size
-from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CLOSING, CONNECTED, ENDS, LINGER
+from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CLOSING, CONNECTED, ENDS, LINGER, Flushing
 from trioqt.sockets.stream_reader import StreamReader
 from trioqt.sockets.stream_writer import StreamWriter
 
@@ -61,14 +62,17 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         """
         self._check_run()
         self._open = False
+        self._retired = True
+        generation = self._generation
         try:
-            self._check_sent(again=await self._disconnect(math.inf, drop=True))
+            self._check_sent(generation, again=await self._disconnect(math.inf, drop=True))
         finally:
             self._close()
 
     async def _leave(self) -> None:
-        await self._disconnect(self._flush_timeout)
-        self._check_sent(again=False)
+        self._retired = True
+        generation = self._generation
+        self._check_sent(generation, again=await self._disconnect(self._flush_timeout))
 
     async def _disconnect(self, flush_timeout: float, *, keep: bool = False, drop: bool = False) -> bool:
         """End the connection in order.  See ``TcpSocket.disconnect_from_host``.
@@ -82,48 +86,53 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         Raises: SocketError: Bytes were queued for a connection that is not made now.
         """
         self._check_call()
-        dropped = ""
+        # It is meant for what there is now; what another task begins in the same step is none of its business.
+        generation, bound, dropped = self._generation, self._bound, ""
+        there_was = self._link is not None
         try:
+            self._call_off()
             await trio.lowlevel.checkpoint()
-            self._take_offered()
-            link = self._link
-            if self._attempt is not None:
-                dropped = self._drop_attempt(Input.DISCONNECT)
-                self._changed()
-            elif self._bound is not None:
-                self._machine.feed(Input.DISCONNECT, self._tell)
-                if not self._bound.is_spare():
-                    self._machine.feed(Input.FLUSHED, self._tell)
-                self._unbind()
-            elif link is not None:
-                if self._machine.state is CONNECTED:
-                    await self._end_in_order(link, flush_timeout, keep, drop)
-                if self._machine.state is CLOSING and self._link is link:  # another task, or half_open=False, is at it
-                    await self._flush(link, flush_timeout)
-                    with trio.move_on_after(flush_timeout) as scope:
-                        while self._machine.state is CLOSING and self._link is link:
-                            await self._wait_changed()
-                    if scope.cancelled_caught and self._link is link:
-                        self._goodbye_failed(flush_timeout)
+            if self._generation is generation:
+                self._take_offered()
+                link = self._link
+                there_was = there_was or link is not None
+                if self._attempt is not None:
+                    dropped = self._drop_attempt(Input.DISCONNECT)
+                    self._changed()
+                elif bound is not None and self._bound is bound:
+                    self._machine.feed(Input.DISCONNECT, self._tell)
+                    if not bound.is_spare():
+                        self._machine.feed(Input.FLUSHED, self._tell)
+                    self._unbind()
+                elif link is not None:
+                    if self._machine.state is CONNECTED:
+                        await self._end_in_order(link, flush_timeout, keep, drop)
+                    await self._join(link, flush_timeout)  # another task, or half_open=False, may be at it
         except BaseException as exc:
-            self.abort(reset=not is_cancellation(exc))
+            if self._generation is generation:
+                self.abort(reset=not is_cancellation(exc))
             raise
         if dropped:
             raise SocketError(ErrorKind.UNFINISHED_SOCKET_OPERATION, dropped)
-        return link is not None
+        return there_was
 
-    def _check_sent(self, *, again: bool) -> None:
-        """Raise the failure that cost queued bytes.
+    def _check_sent(self, generation: Generation, *, again: bool) -> None:
+        """Raise the failure that cost queued bytes, or that is a mistake here: somebody has closed the descriptor.
 
         Args:
+          generation: Of the connection that has ended.
           again: Even if a call has raised it already.
         """
-        if self._generation.unsent and self._failure is not None and (again or not self._failure.told):
-            self._raise_failure()
+        failure = generation.failure
+        if failure is not None and (again or not failure.told):
+            cause = failure.cause
+            if generation.unsent or (isinstance(cause, OSError) and cause.errno == errno.EBADF):
+                raise_failure(failure)
 
     async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool, drop: bool) -> None:
-        # What arrived before this end can still be read, in our buffer or in the system's.
-        waiting = self._receiving and not self._parked  # then the system is not asked here
+        # What arrived before this end can still be read, in our buffer or in the system's.  A task that waits for more
+        # than that gets no more, whether it waits on the link or for the watcher.
+        self._wake_receiver(link)
         self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
         if keep and self._link is link:
             self._pull_all(link)
@@ -133,6 +142,7 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         # the peer the last thing we said.
         unread = len(self._read_buffer) > 0
         if drop:
+            self._generation.dropped = True
             self._drop_unread()
         self._generation.ended_by = trio.lowlevel.current_task()
         self._machine.feed(Input.DISCONNECT, self._tell)
@@ -140,19 +150,20 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         self._update_watcher()
         self._changed()
         await self._flush(link, flush_timeout)
-        if self._receiving and not self._parked:
-            # A task waits on the link, and would be the one to hear of bytes that nobody has read.  In the first turn
-            # the system is asked for it, in the second it has taken them.
-            await trio.lowlevel.checkpoint()
-            await trio.lowlevel.checkpoint()
+        with trio.move_on_after(LINGER):
+            while self._link is link and self._somebody_waits_on_the_link():
+                await self._wait_changed()  # who was woken lets go of it, in its next turn
+        unread = await self._has_left(link) or unread or len(self._read_buffer) > 0
+        linger = LINGER if unread and not self._peer_finished else 0.0
+        if linger and self._link is link and await self._linger(link):
+            linger = 0.0
         if self._link is not link:
             return
-        unread = self._take_left(link, keep and waiting) or unread or len(self._read_buffer) > 0
-        if unread and not self._peer_finished:
-            await self._linger(link)
-        with trio.move_on_after(flush_timeout) as scope:
+        self._goodbye_at = trio.current_time() + linger
+        self._changed()
+        with trio.move_on_after(flush_timeout + linger) as scope:
             try:
-                await link.say_goodbye()
+                await link.say_goodbye(linger=linger)
             except ENDS:
                 pass  # over TLS the goodbye may fail; everything queued had been sent
         if self._link is link:
@@ -181,47 +192,63 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         self._end_link(Input.WRITE_FAILED, reset=True)
         self._generation.unsent = True
 
-    def _take_left(self, link: Link, keep: bool) -> bool:
-        """Has something come that nobody has read?  It is kept for after the end, or else a part of it is gone."""
-        if self._receiving and not self._parked:
+    async def _has_left(self, link: Link) -> bool:
+        """Has something come that nobody has read?  Then a part of it is gone."""
+        if self._link is not link or self._peer_finished or self._somebody_waits_on_the_link():
             return False
-        most, came = self._system_holds(link), 0
         try:
-            while came < most and (data := link.try_receive(BLOCK_SIZE)) is not None:
-                came += len(data)
-                if not keep:
-                    break
-                self._absorb(data)
-                if not data:
-                    break
-        except OSError:
+            if link.native() is None:
+                await link.look()
+            return self._link is link and bool(link.try_receive(BLOCK_SIZE))
+        except ENDS:
             return False  # a reset: lingering is of no use, and everything queued had been sent
-        return came > 0
+
+    # One end, one clock: whoever waits for an end has a time limit of its own at most, which every byte that goes out
+    # starts anew for all of them; the first that is over ends it for all.
 
     async def _flush(self, link: Link, flush_timeout: float) -> None:
         """Wait until the queue is sent or the connection has ended; fail if the peer takes nothing for so long."""
-        with trio.move_on_after(flush_timeout) as scope:
-            if flush_timeout == self._flush_timeout:
-                self._flush_scope = scope
-            while self._queue and self._link is link:
-                await self._wait_changed()
-        self._flush_scope = None
-        if scope.cancelled_caught and self._link is link:
+        began = trio.current_time()
+        flushing = Flushing(flush_timeout, trio.CancelScope(deadline=began + flush_timeout))
+        self._flushing = (*self._flushing, flushing)
+        try:
+            with flushing.scope:
+                while self._queue and self._link is link:
+                    await self._wait_changed()
+        finally:
+            self._flushing = tuple(other for other in self._flushing if other is not flushing)
+        if flushing.scope.cancelled_caught and self._queue and self._link is link:
             reason = f"the peer took nothing for {flush_timeout:g} s, {len(self._queue)} bytes were not sent"
             self._fail(TimeoutError(errno.ETIMEDOUT, reason), Input.WRITE_FAILED)
 
-    async def _linger(self, link: Link) -> None:
-        """Finish sending, then wait for the peer's end, dropping what it sends, for at most ``LINGER`` seconds."""
-        if link.native() is None:
-            return  # closing a stream in order is the stream's own business
+    async def _join(self, link: Link, flush_timeout: float) -> None:
+        """Wait for an end that somebody else makes."""
+        began = trio.current_time()
+        await self._flush(link, flush_timeout)
+        while self._machine.state is CLOSING and self._link is link:
+            # What comes between the last byte and the goodbye, as lingering, has a limit of its own.
+            deadline = math.inf if self._goodbye_at is None else max(began, self._goodbye_at) + flush_timeout
+            with trio.move_on_at(deadline) as scope:
+                await self._wait_changed()
+            if scope.cancelled_caught and self._machine.state is CLOSING and self._link is link:
+                self._goodbye_failed(flush_timeout)
+
+    async def _linger(self, link: Link) -> bool:
+        """Finish sending, then wait for the peer's end, dropping what it sends, for at most ``LINGER`` seconds.
+
+        Returns: Could it do that?
+        """
         try:
             with trio.move_on_after(LINGER):
                 if not self._send_finished:
                     await link.finish_sending()
                 while not self._peer_finished and self._link is link:
-                    if self._watcher_waits or (self._receiving and not self._parked):
+                    if self._somebody_waits_on_the_link():
                         await self._wait_changed()
-                    elif not await self._receive(link, BLOCK_SIZE):
-                        return
-        except (OSError, trio.ClosedResourceError):
+                    elif not await self._receive(link, BLOCK_SIZE, ending=True):
+                        break
+        except NotImplementedError:
+            return False
+        except ENDS:
             pass  # it ended otherwise, and everything queued had been sent
+        return True

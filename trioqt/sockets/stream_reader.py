@@ -12,7 +12,6 @@ from typing import Any, NoReturn, Self
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
-from trioqt.core.states import Input
 from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
@@ -80,7 +79,7 @@ class StreamReader(Connection):
         self._check_call()
         for _ in range(2):  # bytes, and what is behind them
             self._pull_some()
-        return self._peer_finished or (self._failure is not None and self._generation.connected)
+        return self._peer_finished or (self._generation.failure is not None and self._generation.connected)
 
     def peek(self, max_bytes: int) -> bytes:
         """Up to ``max_bytes`` that have arrived; they stay.  Qt: peek()."""
@@ -303,7 +302,7 @@ class StreamReader(Connection):
                     await link.wait_receivable(limit)
                     data = link.try_receive(limit)
                 except ENDS as exc:
-                    self._link_failed(link, exc, Input.READ_FAILED)
+                    self._receiver_woke(link, exc)
                 else:
                     if data and self._direct is link:
                         return data
@@ -372,7 +371,7 @@ class StreamReader(Connection):
                 if self._peer_finished:
                     self._refuse_rest(f"the peer finished after {len(self._read_buffer)} of {count} bytes")
                 await self._fill_up_to(count, generation)
-            if self._closed or generation.aborted:  # of no bytes there are always enough
+            if self._closed or generation.dropped:  # of no bytes there are always enough
                 self._refuse("receive")
             return self._take(count)
         finally:
@@ -405,7 +404,7 @@ class StreamReader(Connection):
         self._begin_receiving()
         generation, owed = self._generation, False
         try:
-            owed = await self._turn()
+            owed = await self._turn() and self._attempt is None  # to wait for that is a turn
             while self._attempt is not None and self._generation is generation:
                 await self._park()
             self._check_same(generation, "receive")
@@ -490,8 +489,11 @@ class StreamReader(Connection):
             self._lot.unpark_all()
 
     async def _turn(self) -> bool:
-        """Look for cancellation, and let other tasks run, or say that this is owed: see ``_is_idle``."""
-        if self._link is None and self._is_idle():
+        """Look for cancellation, and let other tasks run, or say that this is owed: see ``_is_idle``.
+
+        While looking up or connecting it is owed too, because that state refuses a receive.
+        """
+        if self._link is None:
             await trio.lowlevel.checkpoint_if_cancelled()
             return True
         await trio.lowlevel.checkpoint()
@@ -524,18 +526,18 @@ class StreamReader(Connection):
 
     def _tell_finish(self) -> bytes:
         """The end has been reached.  A failure that came after it is told after it."""
-        if self._finish_told and self._failure is not None and self._half_open:
+        if self._finish_told and self._generation.failure is not None and self._half_open:
             self._raise_failure()
-        if self._closed or self._generation.aborted:
+        if self._closed or self._generation.dropped:
             self._refuse("receive")
         self._finish_told = True
         return b""
 
     def _refuse_rest(self, message: str) -> NoReturn:
         """The peer finished, or was lost, in the middle."""
-        if self._closed or self._generation.aborted:
+        if self._closed or self._generation.dropped:
             self._refuse("receive")
-        if self._failure is not None and self._half_open:
+        if self._generation.failure is not None and self._half_open:
             self._raise_failure()
         raise SocketError(ErrorKind.REMOTE_HOST_CLOSED, message)
 

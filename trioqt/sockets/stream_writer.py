@@ -105,7 +105,12 @@ class StreamWriter(Connection):
         # An end that waits for the queue waits for this too, as Qt's does.  But send_all is refused then: a task that
         # sends on and on would keep the connection from ever ending.
         self._check_run()
-        joins = self._link is not None and self._queue.size > 0 and self._failure is None and not self._send_finished
+        joins = (
+            self._link is not None
+            and self._queue.size > 0
+            and self._generation.failure is None
+            and not self._send_finished
+        )
         if not self._in_scope() or not (self._attempt is not None or joins):
             self._refuse_sending("write")
         if self._queue.size >= self._write_buffer_size:
@@ -254,16 +259,21 @@ class StreamWriter(Connection):
         try:
             await link.finish_sending()
         except NotImplementedError as exc:
-            self._send_finished = False
+            self._reopen(generation)
             message = "cannot finish sending: the stream has no send_eof"
             raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message) from exc
         except ENDS as exc:
             self._link_failed(link, exc, Input.WRITE_FAILED)
             self._check_same(generation, "finish sending")
             self._refuse("finish sending")
-        except BaseException:  # a Ctrl-C, which no shield keeps off
-            self._send_finished = False
+        except BaseException:  # cancelled, or a Ctrl-C
+            self._reopen(generation)
             raise
+
+    def _reopen(self, generation: Generation) -> None:
+        """Sending could not be finished."""
+        if self._generation is generation:
+            self._send_finished = False
 
     def _begin_sending(self) -> None:
         self._check_thread()

@@ -22,7 +22,7 @@ class SurvivedBugs:
 
     def __init__(self) -> None:
         self._bugs: list[Exception] = []
-        self.more = 0
+        self.more: int = 0
         """How many more there were than are kept."""
 
     def add(self, bug: Exception) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import operator
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -24,7 +25,9 @@ from trioqt.core.errors import (
     ErrorKind,
     SocketError,
     in_one_line,
+    is_cancellation,
     is_network_trouble,
+    keeping,
     kind_of,
     raise_bare,
     reason_of,
@@ -46,6 +49,7 @@ from trioqt.sockets.survived_bugs import tell_bug
 from trioqt.sockets.tcp_socket import TcpSocket
 from trioqt.sockets.time_limits import TimeLimits
 from trioqt.sockets.trouble_log import TroubleLog
+from trioqt.sockets.under_way import UnderWay
 
 __all__ = ["TcpServer"]
 
@@ -123,6 +127,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     __slots__ = (
         "__weakref__",
         "_address",
+        "_backlog_size",
         "_ended",
         "_entries",
         "_error",
@@ -139,6 +144,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         "_peer_limit",
         "_port",
         "_time_limits",
+        "_under_way",
     )
 
     @overload
@@ -189,8 +195,10 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._factory: Callable[[], Any] = TcpSocket if socket_factory is None else socket_factory
         self._max_connections = max_connections
         self._machine = StateMachine()
+        self._under_way = UnderWay()  # calls of listen
         self._error: ErrorKind | None = None
         self._error_string = ""
+        self._backlog_size = BACKLOG
         self._listeners: dict[ListenerLink, trio.CancelScope] = {}  # each with the scope of its accept task
         self._is_shared = False  # another process may have the same listening socket
         self._address = HostAddress.NULL
@@ -227,41 +235,54 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     ) -> None:
         """Stop listening, cancel ``serve`` with its handlers, abort what is still open.
 
+        After an exception that is no cancellation, connections whose sockets nobody has entered are reset.  Those with
+        a block of their own end as what leaves that block says.
+
         The body's exception goes out as it is.  (A bug in trioqt is the one thing that arrives in a group.)
         Cancelled: all the same.
         """
         self._check_run()
+        with keeping(exc):
+            await self._leave(exc)
+
+    async def _leave(self, exc: BaseException | None) -> None:
         outermost = False
         if self._opener is trio.lowlevel.current_task():
             self._entries -= 1
             outermost = self._entries == 0
         if not outermost:
             self._shut()
-            if exc_type is None:
+            if exc is None:
                 await trio.lowlevel.checkpoint()
             return
         manager, nursery, self._opener = self._manager, self._nursery, None
         assert manager is not None
         assert nursery is not None
         try:
-            if exc_type is None:
+            if exc is None:
                 await trio.lowlevel.checkpoint()
         finally:
             try:
-                self._end_all()
+                self._end_all(reset=exc is not None and not is_cancellation(exc))
             finally:
                 # Cancelled, shielded and told of no exception, for the reasons given in AbstractSocket._end_nursery.
                 nursery.cancel_scope.cancel(reason="the server's block is left")
                 nursery.cancel_scope.shield = True
                 try:
-                    await manager.__aexit__(None, None, None)
-                except BaseExceptionGroup as group:
-                    raise_bare(group)
+                    with keeping(sys.exception()):
+                        try:
+                            await manager.__aexit__(None, None, None)
+                        except BaseExceptionGroup as group:
+                            raise_bare(group)
                 finally:
                     self._belongs_nowhere()
 
-    def _end_all(self) -> None:
-        """End everything that belongs to the block.  What goes wrong with one thing keeps none of the others open."""
+    def _end_all(self, *, reset: bool) -> None:
+        """End everything that belongs to the block.  What goes wrong with one thing keeps none of the others open.
+
+        Args:
+          reset: An exception leaves the block; and so it does for sockets that have none of their own.
+        """
         with contextlib.ExitStack() as stack:
             if self._log is not None:
                 stack.callback(self._log.end)
@@ -271,6 +292,12 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             for service in self._services:
                 stack.callback(service.cancel, "the server's block is left")
             stack.callback(self._shut)
+            if reset:  # which comes first, as the stack has it
+                for sock in self._connections.values():
+                    if not sock._was_entered:
+                        stack.callback(sock.abort, reset=True)
+            if self._drain is not None:
+                stack.callback(self._cut, self._drain)
 
     # -- listening --------------------------------------------------------------------------
 
@@ -287,7 +314,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Args:
           host: An address, a name (all its addresses), ``HostAddress.ANY``, or several of these; all with one port.
           port: 0 lets the system choose; ``server_port()`` tells.
-          backlog: How many connections the kernel may queue; None: as many as the system allows.
+          backlog: How many connections the kernel may queue; None: ``listen_backlog_size()``, which is as many as the
+            system allows unless changed.
           reuse_port: Other sockets of this user that ask for it too, in this process or another, may listen there as
             well, and the system shares the clients out (SO_REUSEPORT).
 
@@ -295,17 +323,24 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
           SocketError: ADDRESS_IN_USE, SOCKET_ACCESS, SOCKET_ADDRESS_NOT_AVAILABLE, HOST_NOT_FOUND, ...;
             UNSUPPORTED_SOCKET_OPERATION if ``host`` is empty or null, or the system has no ``reuse_port``; OPERATION if
             it listens already, drains, or is not entered.
-          trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block.
+          trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block; or ``close`` or
+            ``drain`` was called meanwhile.
         Cancelled: it does not listen.
         Qt: listen().
         """
         self._check_run()
         hosts, port = check_hosts(host), check_port(port)
-        backlog = BACKLOG if backlog is None else min(check_size(backlog, "backlog", least=0), BACKLOG)
+        backlog = min(self._backlog_size if backlog is None else check_size(backlog, "backlog"), BACKLOG)
         self._check_can_listen()
+        listeners: list[NativeListener] = []
         try:
-            targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
-            listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), inherited=self._inherited)
+            with self._under_way.call("listen"):
+                targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
+                listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), inherited=self._inherited)
+        except trio.ClosedResourceError:
+            for listener in listeners:
+                listener.close()
+            raise
         except (OSError, UnicodeError) as exc:
             where = ", ".join(spelled(each) or "no address" for each in hosts)
             kind, message = kind_of(exc), f"cannot listen on {where} port {port}: {reason_of(exc)}"
@@ -385,6 +420,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     def _stop_listening(self, *, keep_pending: bool = False) -> None:
         self._machine.feed(Input.ABORT, _tell_nobody)
+        self._under_way.call_off()
         listeners, self._listeners = self._listeners, {}
         self._address, self._port = HostAddress.NULL, 0
         self._service = None
@@ -537,8 +573,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._connections.pop(id(sock), None) is None:
             return  # it ended before it was in the books
         self._ended[id(sock)] = sock
-        if sock._handler is None:
-            self._count_finished()
+        if sock._handler is None and self._drain is not None:
+            self._drain.count(cancelled=False)
         if self._peer_limit is not None:
             self._peer_limit.forget(sock)
         if self._time_limits is not None:
@@ -616,6 +652,23 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         """The port it listens on, one for all addresses; 0 if it does not.  Qt: serverPort()."""
         self._check_run()
         return self._port
+
+    def listen_backlog_size(self) -> int:
+        """How many connections the kernel may queue when ``listen`` is not told; 65535, which is as many as the system
+        allows, unless changed.
+
+        Qt: listenBacklogSize().  There, 50 unless changed.
+        """
+        self._check_run()
+        return self._backlog_size
+
+    def set_listen_backlog_size(self, size: int) -> None:
+        """Change it, for the next ``listen``.  Never more than the system allows.
+
+        Qt: setListenBacklogSize().
+        """
+        self._check_run()
+        self._backlog_size = check_size(size, "size")
 
     def server_error(self) -> ErrorKind | None:
         """The last error of ``listen``, ``set_socket_descriptor`` or accepting, or None.

@@ -11,7 +11,7 @@ import math
 import operator
 import socket
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 import trio
 
@@ -34,6 +34,16 @@ from trioqt.sockets.native_options import fit_user_timeout
 from trioqt.sockets.stream_device import StreamDevice
 
 __all__ = ["TcpSocket"]
+
+
+class SocketArguments(TypedDict, total=False):
+    """What ``TcpSocket`` takes by name."""
+
+    read_buffer_size: int
+    write_buffer_size: int
+    half_open: bool
+    flush_timeout: float
+    unsent_limit: int | None
 
 
 @protected
@@ -80,18 +90,23 @@ class TcpSocket(StreamDevice):
         self._unsent_limit = None if unsent_limit is None else check_size(unsent_limit, "unsent_limit", least=1)
 
     @classmethod
-    def from_stream(cls, stream: trio.abc.Stream, parent: trio.Nursery | None = None) -> Self:
+    def from_stream(
+        cls, stream: trio.abc.Stream, parent: trio.Nursery | None = None, **arguments: Unpack[SocketArguments]
+    ) -> Self:
         """A socket over any trio stream: TLS, a memory pair, a unix socket.  State: CONNECTED.
 
         The stream is the socket's from now on, and is closed with it.  It has no addresses, no options and no
         descriptor.  Where the stream has no ``send_eof``, ours raises SocketError(UNSUPPORTED_SOCKET_OPERATION).
+
+        Args:
+          parent, arguments: as for ``TcpSocket``; ``unsent_limit`` is for connections that it may have later.
 
         Raises: TypeError if it is no ``trio.abc.Stream``.
         Qt: no counterpart.
         """
         if not isinstance(stream, trio.abc.Stream):
             raise TypeError(f"not a trio.abc.Stream: {type(stream).__name__}")
-        sock = cls(parent)
+        sock = cls(parent, **arguments)
         link = StreamLink(stream, parent)
         if parent is None:
             sock._offered = link
@@ -218,8 +233,7 @@ class TcpSocket(StreamDevice):
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
     def _begin_attempt(self, name: str) -> None:
-        if self._closed or not self._in_scope():
-            self._refuse("connect", ended=False)
+        self._check_can_begin("connect")
         if self._machine.state not in (SocketState.UNCONNECTED, SocketState.BOUND):
             self._refuse_aloud("connect", Input.LOOK_UP)
         self._forget()
@@ -235,9 +249,9 @@ class TcpSocket(StreamDevice):
         message = f"cannot connect to {spelled(host) or 'an empty name'} port {port}: {reason_of(last)}"
         self._set_failure(kind_of(last), message, cause)
         self._drop_attempt(Input.ATTEMPT_FAILED)
-        assert self._failure is not None
-        self._failure.told = True
-        return self._failure
+        assert self._generation.failure is not None
+        self._generation.failure.told = True
+        return self._generation.failure
 
     async def disconnect_from_host(self) -> None:
         """Send what is queued, close, return when UNCONNECTED.  No effect if already so.
@@ -248,15 +262,15 @@ class TcpSocket(StreamDevice):
         Raises:
           SocketError: Queued bytes could not be sent; UNFINISHED_SOCKET_OPERATION if they were queued for the
             connection of the attempt that it drops.
-          trio.ClosedResourceError: Another task aborted it meanwhile.
-        Cancelled: as ``abort()``.
+          trio.ClosedResourceError: Another task aborted it meanwhile, or replaced it while bytes were queued.
+        Cancelled: as ``abort()``.  What another task has begun meanwhile is not touched.
         Qt: disconnectFromHost + waitForDisconnected.  There, while connecting, it connects first.
         """
         generation = self._generation
         ended = await self._disconnect(math.inf, keep=True)
-        if ended and generation.aborted:
+        self._check_sent(generation, again=ended)
+        if ended and (generation.aborted or generation.unsent):
             raise trio.ClosedResourceError("cannot disconnect: another task aborted the connection")
-        self._check_sent(again=ended)
 
     def set_socket_descriptor(self, descriptor: int, state: SocketState = SocketState.CONNECTED) -> None:
         self._check_run()

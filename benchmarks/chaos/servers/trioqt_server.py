@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 from typing import Any
 
 import trio
 
-import trioqt
-from benchmarks.chaos.servers.common import BLOCK, Bug, Options, missing, read_options, ready
-from trioqt import ConnectionFinished, TcpServer, TcpSocket
+from benchmarks.chaos.servers.common import BLOCK, Bug, Options, read_options, ready
+from trioqt import ConnectionFinished, TcpServer, TcpSocket, stop_on_signals
 
 
 class Program:
@@ -84,8 +82,6 @@ class Program:
                 if self.options.monitor:
                     await nursery.start(self.monitor, server)
                 if self.options.grace is not None:
-                    from trioqt import stop_on_signals  # type: ignore[attr-defined]
-
                     await nursery.start(stop_on_signals, server, self.options.grace)
                 ready(self.options, server.server_port())
                 await server.serve(self.handle)
@@ -99,10 +95,6 @@ async def send(sock: TcpSocket, count: int) -> None:
 
 if __name__ == "__main__":
     options = read_options()
-    if options.grace is not None and not hasattr(trioqt, "stop_on_signals"):
-        missing("stop_on_signals")
-    if math.isfinite(options.stall) and "stall_limit" not in inspect.signature(TcpServer).parameters:
-        missing("stall_limit")
     try:
         trio.run(Program(options).main)
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from tests.conformance.stand_in.servers import QTcpServer
 from tests.conformance.stand_in.sockets import QAbstractSocket, QTcpSocket
 from tests.conformance.stand_in.values import QByteArray, QHostAddress
 
-__all__ = ["CORE", "NETWORK", "SHIBOKEN"]
+__all__ = ["CORE", "NETWORK", "SHIBOKEN", "absent"]
 
 
 def delete(obj: QObject) -> None:
@@ -33,15 +33,25 @@ def is_valid(obj: QObject) -> bool:
     return not (isinstance(obj, QAbstractSocket) and obj._sock._closed)
 
 
-class Absent:
+class AbsentType(type):
+    """What an absent class has is absent too, such as its enums."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return absent(name)
+
+
+class Absent(metaclass=AbsentType):
     """A class of Qt that trioqt has no counterpart of."""
 
-    def __init__(self, *args: object) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         raise NotImplementedError(NOT_THERE)
 
-    @classmethod
-    def fromName(cls, name: str) -> Any:
-        raise NotImplementedError(NOT_THERE)
+
+def absent(name: str) -> AbsentType:
+    """Such a class, of which every use but naming it fails."""
+    return AbsentType(name, (Absent,), {})
 
 
 class Proxy(Absent):
@@ -54,10 +64,8 @@ NETWORK = SimpleNamespace(
     QTcpSocket=QTcpSocket,
     QTcpServer=QTcpServer,
     QHostAddress=QHostAddress,
-    QHostInfo=Absent,
+    QHostInfo=absent("QHostInfo"),
     QNetworkProxy=Proxy,
-    QUdpSocket=type("QUdpSocket", (Absent,), {}),
-    QSslSocket=type("QSslSocket", (Absent,), {}),
 )
 CORE = SimpleNamespace(
     QByteArray=QByteArray,

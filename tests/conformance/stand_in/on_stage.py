@@ -10,7 +10,7 @@ import trio
 import trioqt
 from tests.conformance.stage import Stage
 
-__all__ = ["NOT_THERE", "REFUSED", "or_else", "refused", "stage", "use"]
+__all__ = ["NOT_THERE", "REFUSED", "broken", "instead", "or_else", "refused", "stage", "use"]
 
 NOT_THERE = "not in trioqt"
 
@@ -41,6 +41,16 @@ def refused(exc: Exception) -> None:
     """Record that trioqt raises."""
     kind = f".{exc.kind.name}" if isinstance(exc, trioqt.SocketError) else ""
     _stage.warned(type(exc).__name__ + kind)
+
+
+def instead(obj: object, what: str) -> None:
+    """Record that something was done for ``obj`` that its program did not ask for.  A rule must account for it."""
+    _stage.aside(obj, "instead", what)
+
+
+def broken(obj: object, what: str) -> None:
+    """Record that trioqt broke a law, which nothing of Qt's can be equal to."""
+    _stage.aside(obj, "broken", what)
 
 
 def or_else(failed: Any, act: Callable[[], Any]) -> Any:

@@ -24,7 +24,6 @@ class QTcpServer(QObject):
     def __init__(self, parent: object = None) -> None:
         super().__init__(parent)
         self.newConnection, self.acceptError = Signal(self), Signal(self)
-        self._backlog: int | None = None
         self._accepted: dict[trioqt.TcpSocket, QTcpSocket] = {}
         self._made = False  # a socket, for a connection that is not told yet
         self._end = trio.Event()
@@ -91,19 +90,18 @@ class QTcpServer(QObject):
     def socketDescriptor(self) -> int:
         return stage().see(lambda: self._server.socket_descriptor())
 
-    def listenBacklogSize(self) -> int | None:
-        """An argument of listen(), with us."""
-        return self._backlog
+    def listenBacklogSize(self) -> int:
+        return stage().see(lambda: self._server.listen_backlog_size())
 
     # -- verbs
 
     def setListenBacklogSize(self, size: int) -> None:
-        self._backlog = size
+        stage().do(lambda: or_else(None, lambda: self._server.set_listen_backlog_size(size)))
 
     def listen(self, address: object = ANY, port: int = 0) -> bool:
         async def listen() -> bool:
             try:
-                await self._server.listen(QHostAddress(address).address, port, backlog=self._backlog)
+                await self._server.listen(QHostAddress(address).address, port)
             except REFUSED as exc:
                 refused(exc)
                 return False

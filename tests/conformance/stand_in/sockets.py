@@ -12,7 +12,7 @@ import trio.testing
 
 import trioqt
 from tests.conformance.stand_in.objects import Hook, QIODevice, Signal
-from tests.conformance.stand_in.on_stage import REFUSED, or_else, refused, stage
+from tests.conformance.stand_in.on_stage import REFUSED, broken, instead, or_else, refused, stage
 from tests.conformance.stand_in.values import (
     ANY,
     DEFAULT,
@@ -77,6 +77,7 @@ class QAbstractSocket(QIODevice):
         self.hostFound, self.connected, self.disconnected = Signal(self), Signal(self), Signal(self)
         self.readyRead, self.bytesWritten, self.readChannelFinished = Signal(self), Signal(self), Signal(self)
         self._read_buffer_size = 0
+        self._told: list[Event] = []
         self._ended: trio.Event | None = None  # of the connect_to_host that runs, or ran last
         self._attempt = trio.CancelScope()
         if sock is None:
@@ -93,6 +94,7 @@ class QAbstractSocket(QIODevice):
         sock._subscribe(Hook(sock, self._tell))
 
     def _tell(self, event: Event) -> None:
+        self._told.append(event)
         match event:
             case trioqt.StateChanged(state):
                 self.stateChanged.emit(SocketState(state.value))
@@ -118,6 +120,19 @@ class QAbstractSocket(QIODevice):
         """Qt's object may be used again after close(); trioqt's is closed for good, so another takes its place."""
         if self._sock._closed:
             self._make()
+            instead(self, "another socket")
+
+    # -- what an awaited verb promises, whatever happens on the way
+
+    def _came_to(self, state: trioqt.SocketState, since: int, what: str) -> None:
+        """Law 2: what is awaited has happened when it returns."""
+        if trioqt.StateChanged(state) not in self._told[since:]:
+            broken(self, f"law 2: {what} returned, and {state.name} was not told")
+
+    def _was_told(self, error: trioqt.SocketError, what: str) -> None:
+        """Law 4: what is raised was told as an event."""
+        if not any(isinstance(event, trioqt.ErrorOccurred) and event.kind is error.kind for event in self._told):
+            broken(self, f"law 4: {what} raised {error.kind.name}, and no event told it")
 
     # -- getters
 
@@ -235,13 +250,7 @@ class QAbstractSocket(QIODevice):
     def socketOption(self, option: enum.Enum) -> int | None:
         ours = trioqt.SocketOption(option.value)
 
-        def look() -> int | None:
-            try:
-                return self._sock.socket_option(ours)
-            except trioqt.SocketError:
-                return None
-
-        return stage().do(look)
+        return stage().do(lambda: or_else(None, lambda: self._sock.socket_option(ours)))  # type: ignore[no-any-return]
 
     def setSocketDescriptor(
         self, descriptor: int, state: enum.Enum = SocketState.ConnectedState, mode: object = None
@@ -266,16 +275,18 @@ class QAbstractSocket(QIODevice):
             self._reopen()
             before = self._attempt, self._ended
             self._attempt, self._ended = trio.CancelScope(), trio.Event()
-            this = self._ended
+            this, sock, since = self._ended, self._sock, len(self._told)
             try:
                 with self._attempt:
-                    await self._sock.connect_to_host(host_of(host), port, protocol=ours)
+                    await sock.connect_to_host(host_of(host), port, protocol=ours)
+                    self._came_to(trioqt.SocketState.CONNECTED, since, "connect_to_host")
             except trioqt.SocketError as exc:
+                self._was_told(exc, "connect_to_host")
                 if exc.kind is trioqt.ErrorKind.OPERATION:
                     self._attempt, self._ended = before
                     refused(exc)
             except trio.ClosedResourceError:
-                pass  # another call ended it
+                self._came_to(trioqt.SocketState.UNCONNECTED, since, "what ended connect_to_host")
             finally:
                 this.set()
 
@@ -296,27 +307,34 @@ class QAbstractSocket(QIODevice):
         return stage().wait(bind)
 
     def disconnectFromHost(self) -> None:
-        self._end(lambda: self._sock.disconnect_from_host())
+        self._end("disconnect_from_host", lambda: self._sock.disconnect_from_host())
 
     def close(self) -> None:
-        self._end(lambda: self._sock.aclose())
+        self._end("aclose", lambda: self._sock.aclose())
 
-    def _end(self, end: Callable[[], Any]) -> None:
+    def _end(self, what: str, end: Callable[[], Any]) -> None:
         """Awaited (law 2); but while something is queued it goes on in a task, as Qt does."""
         over = trio.Event()
 
         async def run() -> None:
+            since, connected = len(self._told), self._sock.state() is not trioqt.SocketState.UNCONNECTED
             try:
                 await end()
-            except (trioqt.SocketError, trio.ClosedResourceError):
-                pass  # the events have told it
+            except trioqt.SocketError as exc:
+                self._was_told(exc, what)
+            except trio.ClosedResourceError:
+                pass  # another call ended it, which is checked below
             finally:
                 over.set()
+            if connected:
+                self._came_to(trioqt.SocketState.UNCONNECTED, since, what)
 
         async def start() -> None:
             stage().nursery.start_soon(run)
             if self._sock.bytes_to_write():
                 await trio.testing.wait_all_tasks_blocked()
+                if not over.is_set():
+                    instead(self, "it goes on in a task")
             else:
                 await over.wait()
 
@@ -324,7 +342,7 @@ class QAbstractSocket(QIODevice):
 
     # -- waits (row 2: no time-outs, so ours are scopes)
 
-    def _wait(self, milliseconds: int, wait: Callable[[], Any]) -> bool:
+    def _wait(self, milliseconds: int, wait: Callable[[], Any], *, drop_attempt: bool = False) -> bool:
         async def bounded() -> bool:
             with so_long(milliseconds):
                 try:
@@ -332,21 +350,17 @@ class QAbstractSocket(QIODevice):
                 except REFUSED as exc:
                     refused(exc)
                     return False
+            if drop_attempt and self._ended is not None and not self._ended.is_set():
+                self._attempt.cancel()
+                await self._ended.wait()
+                instead(self, "the attempt was cancelled")
             return False
 
         return stage().wait(bounded)
 
     def waitForConnected(self, milliseconds: int = 30000) -> bool:
-        """Its time-out drops the attempt, as that of a scope around connect_to_host does."""
-        connected = self._wait(milliseconds, lambda: self._sock.wait_for_connected())
-        if not connected:
-            stage().wait(self._drop_attempt)
-        return connected
-
-    async def _drop_attempt(self) -> None:
-        if self._ended is not None:
-            self._attempt.cancel()
-            await self._ended.wait()
+        """Its time-out is that of a scope around connect_to_host, which it drops."""
+        return self._wait(milliseconds, lambda: self._sock.wait_for_connected(), drop_attempt=True)
 
     def waitForReadyRead(self, milliseconds: int = 30000) -> bool:
         return self._wait(milliseconds, lambda: self._sock.wait_for_ready_read())

@@ -463,6 +463,11 @@ class VirtualSocket(Messages):
         if how != socket.SHUT_RD:
             self._did_shutdown_write = True
 
+    def wake(self) -> None:
+        """Who waits looks again."""
+        self._waiting.wake_reader()
+        self._waiting.wake_writer()
+
     def close(self) -> None:
         end = self.end
         if end is CLOSED:

@@ -10,6 +10,7 @@ import contextvars
 import itertools
 import math
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,7 @@ import trio
 import trio.testing
 
 from trioqt.core.addresses import AddressLike, HostAddress, host_address
-from trioqt.core.errors import raise_bare
+from trioqt.core.errors import keeping, raise_bare
 from trioqt.links.interrupts import protected
 from trioqt.sockets.survived_bugs import take_bugs
 from trioqt.testing.network.fabric import Conditions, Fabric, Path
@@ -126,7 +127,8 @@ class VirtualNetwork:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._open.aclose()
+        with keeping(exc):
+            await self._open.aclose()
 
     def _vanish(self) -> None:
         for host in self.hosts.values():
@@ -486,7 +488,8 @@ async def _quiet_nursery() -> Any:
     finally:
         nursery.cancel_scope.shield = True
         nursery.cancel_scope.cancel()
-        try:
-            await manager.__aexit__(None, None, None)
-        except BaseExceptionGroup as group:
-            raise_bare(group)
+        with keeping(sys.exception()):
+            try:
+                await manager.__aexit__(None, None, None)
+            except BaseExceptionGroup as group:
+                raise_bare(group)

@@ -172,3 +172,15 @@ def tcp_abort_in_error_slot_of_a_remote_close(t: Trace) -> None:
     t.until(lambda: t.seen("client", "disconnected"))
     t.spin()
     t.query(c, "state", "error", "bytesAvailable")
+
+
+@scenario("ports and bytes in the last slots", "tcp")
+def tcp_ports_in_the_last_slots(t: Trace) -> None:
+    c, peer = t.connected_pair()
+    peer.sendall(b"bye")
+    t.until(lambda: c.bytesAvailable() == 3)
+    for signal in ("readChannelFinished", "disconnected"):
+        t.on(c, signal, lambda: t.query(c, "state", "error", "bytesAvailable", "peerPort", "localPort", "peerName"))
+    peer.close()
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.status(c)

@@ -67,6 +67,21 @@ def tcp_wait_for_ready_read_with_unread_bytes(t: Trace) -> None:
     t.query(c, "bytesAvailable", "error", "state")
 
 
+@scenario("three waits for bytes after one piece; reading, and a fourth and a fifth", "tcp")
+def tcp_three_waits_after_one_piece(t: Trace) -> None:
+    c, peer = t.connected_pair()
+    peer.sendall(b"news")
+    t.until(lambda: c.bytesAvailable() == 4)
+    for _ in range(3):
+        t.call(c, "waitForReadyRead", 40)
+    t.query(c, "bytesAvailable", "state", "error")
+    t.call(c, "readAll")
+    t.call(c, "waitForReadyRead", 40)
+    peer.sendall(b"more")
+    t.call(c, "waitForReadyRead", 1000)
+    t.call(c, "readAll")
+
+
 @scenario("wait_for_ready_read, the peer closes", "tcp")
 def tcp_wait_for_ready_read_peer_closes(t: Trace) -> None:
     c, peer = t.connected_pair()

@@ -1,0 +1,670 @@
+"""Whatever a handler raises ends its own connection and no more; what it was decides how loud the log is."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from tests.certificates import Contexts
+from tests.networks import Network, RawPeer
+from tests.sockets.arrivals import until
+from tests.sockets.echoing import ask, echo
+from trioqt import ConnectionFinished, ErrorKind, HostAddress, SocketError, TcpServer, TcpSocket
+
+Failures = Callable[[], list[Exception]]
+
+
+def because_of(error: Exception, cause: BaseException) -> Exception:
+    """``raise error from cause``."""
+    error.__cause__ = cause
+    return error
+
+
+def system(number: int) -> OSError:
+    """What the system says by this number."""
+    return OSError(number, os.strerror(number))
+
+
+def all_attempts_failed(*attempts: OSError) -> OSError:
+    """What ``trio.open_tcp_stream`` raises: an OSError without a number."""
+    message = "all attempts to connect to upstream:80 failed"
+    cause = attempts[0] if len(attempts) == 1 else ExceptionGroup(message, attempts)
+    error = OSError(message)
+    error.__cause__ = cause
+    return error
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions themselves; trio may have rebuilt the groups around them."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+    return [error]
+
+
+GONE = SocketError(ErrorKind.REMOTE_HOST_CLOSED, "the peer is gone")
+MISTAKE = SocketError(ErrorKind.OPERATION, "cannot send while unconnected")
+
+TROUBLES: dict[str, Exception] = {
+    **{f"SocketError {kind.name}": SocketError(kind, "it failed") for kind in ErrorKind if kind.name != "OPERATION"},
+    "too slow": trio.TooSlowError(),
+    "closed": trio.ClosedResourceError("by a watchdog"),
+    "broken": trio.BrokenResourceError(),
+    "broken by the system": because_of(trio.BrokenResourceError(), system(errno.EPIPE)),
+    "broken by TLS": because_of(trio.BrokenResourceError(), ssl.SSLEOFError(8, "no goodbye")),
+    "broken by a socket of ours": because_of(trio.BrokenResourceError(), GONE),
+    **{
+        errno.errorcode[number]: system(number)
+        for number in (
+            *(errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.ETIMEDOUT),
+            *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL),
+            *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS),
+        )
+    },
+    "reset without a number": ConnectionResetError("gone"),
+    "time-out without a number": TimeoutError(),
+    "no such name": socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+    "no name server": socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+    "TLS end": ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+    "TLS closed": ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed (EOF)"),
+    "TLS certificate": ssl.SSLCertVerificationError(1, "certificate verify failed"),
+    "one dead upstream": all_attempts_failed(system(errno.ECONNREFUSED)),
+    "two dead upstreams": all_attempts_failed(system(errno.ECONNREFUSED), system(errno.EHOSTUNREACH)),
+    "an upstream of a family that we have not": all_attempts_failed(
+        system(errno.EAFNOSUPPORT), system(errno.ECONNREFUSED)
+    ),
+    "group": ExceptionGroup("of a nursery", [GONE, trio.ClosedResourceError(), trio.TooSlowError()]),
+    "nested group": ExceptionGroup("outer", [ExceptionGroup("inner", [system(errno.EPIPE)]), trio.TooSlowError()]),
+}
+
+BUGS: dict[str, Exception] = {
+    "value": ValueError("invalid literal for int() with base 10: 'x'"),
+    "encoding": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    "assertion": AssertionError(),
+    "end of a channel": trio.EndOfChannel(),
+    "busy": trio.BusyResourceError("another task receives"),
+    "mistake": MISTAKE,
+    "broken by a mistake": because_of(trio.BrokenResourceError(), MISTAKE),
+    "no such file": system(errno.ENOENT),
+    "no permission": system(errno.EACCES),
+    "no number, no cause": OSError("of something"),
+    "no number, a file as cause": because_of(OSError("of something"), system(errno.ENOENT)),
+    "a program's own": because_of(RuntimeError("cannot go on"), GONE),
+    "mixed group": ExceptionGroup("both", [GONE, ValueError("a bug")]),
+    "nested mistake": ExceptionGroup("outer", [ExceptionGroup("inner", [MISTAKE])]),
+}
+
+
+@attrs.frozen
+class Failed:
+    """What was seen of a handler that raised, beside one that did not."""
+
+    port: int
+    error: BaseException | None
+    served: bool  # the others were, and a new one too
+    listening: bool
+
+
+async def fail(network: Network, nursery: trio.Nursery, error: BaseException, *, isolate: bool = True) -> Failed:
+    """One client's handler raises ``error``, another client goes on, a third one comes."""
+
+    async def handler(sock: TcpSocket) -> None:
+        async for chunk in sock:
+            if chunk == b"raise":
+                raise error
+            await sock.send_all(chunk)
+
+    async with TcpServer() as server, server.events(ConnectionFinished) as events:
+        await server.listen(network.host)
+        await nursery.start(functools.partial(server.serve, handler, isolate=isolate))
+        with await network.raw_connect(server.server_port()) as other:
+            served = [await ask(other)]
+            with await network.raw_connect(server.server_port()) as client:
+                port = client.sock.getsockname()[1]
+                await client.send(b"raise")
+                finished = await anext(events)
+            served.append(await ask(other))
+        with await network.raw_connect(server.server_port()) as third:
+            served.append(await ask(third))
+        listening = server.is_listening()
+    assert (finished.peer, finished.peer_port) == (HostAddress.LOCAL_HOST, port)
+    return Failed(port, finished.error, all(served), listening)
+
+
+# ---- what networks and peers do ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isolate", [True, False], ids=["isolated", "not isolated"])
+@pytest.mark.parametrize("error", TROUBLES.values(), ids=TROUBLES)
+async def test_trouble_ends_its_connection_and_is_one_line_at_info(
+    network: Network,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    handler_failures: Failures,
+    error: Exception,
+    isolate: bool,
+) -> None:
+    """With the peer's address, without a traceback; told as an event; and no test fails of it."""
+    caplog.set_level(logging.INFO, "trioqt.server")
+    failed = await fail(network, nursery, error, isolate=isolate)
+
+    (record,) = caplog.records
+    assert failed == Failed(failed.port, error, True, True)
+    assert (record.name, record.levelno, record.exc_info) == ("trioqt.server", logging.INFO, None)
+    assert record.getMessage().startswith(f"the connection from 127.0.0.1:{failed.port} ended: ")
+    assert "\n" not in record.getMessage()
+    assert handler_failures() == []
+
+
+async def test_what_is_logged_of_a_peer_is_short_and_printable(
+    network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A peer may have had a hand in the text: it cannot make lines of its own, colour a terminal, or fill a disk."""
+    caplog.set_level(logging.INFO, "trioqt.server")
+    text = "too long a line: first\r\nsecond\x1b[31m\u202e" + "x" * 10_000
+    failed = await fail(network, nursery, SocketError(ErrorKind.LIMIT_EXCEEDED, text))
+
+    message = caplog.records[0].getMessage()
+    start = f"the connection from 127.0.0.1:{failed.port} ended: SocketError: too long a line: first second [31m x"
+    assert message.startswith(start)
+    assert len(message) < 300
+
+
+# ---- bugs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", BUGS.values(), ids=BUGS)
+async def test_a_bug_ends_its_connection_and_is_logged_with_its_traceback(
+    network: Network,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    handler_failures: Failures,
+    error: Exception,
+) -> None:
+    """At ERROR, with the peer's address; told as an event; and a test that does not take it fails."""
+    failed = await fail(network, nursery, error)
+
+    (record,) = caplog.records
+    assert failed == Failed(failed.port, error, True, True)
+    assert (record.name, record.levelno) == ("trioqt.server", logging.ERROR)
+    assert record.getMessage() == f"the handler of the connection from 127.0.0.1:{failed.port} failed"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+    assert "in handler" in caplog.text  # the traceback's
+    assert handler_failures() == [error]
+
+
+@pytest.mark.parametrize("error", BUGS.values(), ids=BUGS)
+async def test_without_isolate_a_bug_goes_out_and_nobody_is_let_in_any_more(
+    network: Network, caplog: pytest.LogCaptureFixture, handler_failures: Failures, error: Exception
+) -> None:
+    """In a group, as out of any nursery; it is not logged, for it is not survived."""
+
+    async def handler(sock: TcpSocket) -> None:
+        raise error
+
+    caught: BaseException | None = None
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        port = server.server_port()
+        with await network.raw_connect(port):
+            try:
+                await server.serve(handler, isolate=False)
+            except ExceptionGroup as exc:
+                caught = exc
+        with pytest.raises(ConnectionRefusedError):
+            await network.raw_connect(port)
+
+    assert isinstance(caught, ExceptionGroup)
+    assert leaves(caught) == leaves(error)
+    assert caplog.records == []
+    assert handler_failures() == []
+
+
+# ---- the same from programs as they are ----------------------------------------------------------
+
+
+@asynccontextmanager
+async def serving(
+    network: Network, nursery: trio.Nursery, handler: Callable[[TcpSocket], Any]
+) -> AsyncIterator[tuple[TcpServer[TcpSocket], AsyncIterator[ConnectionFinished]]]:
+    """A server that runs it, and how its handlers end."""
+    async with TcpServer() as server, server.events(ConnectionFinished) as events:
+        await server.listen(network.host)
+        await nursery.start(server.serve, handler)
+        yield server, events
+
+
+async def lives(network: Network, server: TcpServer[TcpSocket]) -> bool:
+    """Can a new client still connect?"""
+    with await network.raw_connect(server.server_port()):
+        return server.is_listening()
+
+
+async def test_a_silent_client_ends_no_server(
+    network: Network, nursery: trio.Nursery, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``trio.fail_after`` around a receive, as our own pages advise."""
+    caplog.set_level(logging.INFO, "trioqt.server")
+
+    async def handler(sock: TcpSocket) -> None:
+        with trio.fail_after(5):
+            await sock.receive_line()
+
+    async with serving(network, nursery, handler) as (server, events):
+        with await network.raw_connect(server.server_port()) as client:
+            await until(lambda: server.connection_count() == 1)
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(5)
+            finished = await anext(events)
+            port = client.sock.getsockname()[1]
+        assert await lives(network, server)
+
+    assert isinstance(finished.error, trio.TooSlowError)
+    (record,) = caplog.records
+    assert record.getMessage() == f"the connection from 127.0.0.1:{port} ended: trio.TooSlowError"
+
+
+async def test_a_dead_upstream_ends_no_server(
+    network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``trio.open_tcp_stream`` raises an OSError without a number."""
+    caplog.set_level(logging.INFO, "trioqt.server")
+    nowhere = await network.unused_port()
+
+    async def proxy(sock: TcpSocket) -> None:
+        async with await trio.open_tcp_stream(network.host, nowhere) as upstream:
+            await upstream.send_all(await sock.receive_some())
+
+    async with serving(network, nursery, proxy) as (server, events):
+        with await network.raw_connect(server.server_port()):
+            finished = await anext(events)
+        assert await lives(network, server)
+
+    assert isinstance(finished.error, OSError)
+    assert finished.error.errno is None
+    assert [record.levelno for record in caplog.records if "all attempts" in record.getMessage()] == [logging.INFO]
+
+
+async def test_a_tls_client_that_leaves_without_a_goodbye_ends_no_server(
+    network: Network,
+    nursery: trio.Nursery,
+    tls: Contexts,
+    caplog: pytest.LogCaptureFixture,
+    handler_failures: Failures,
+) -> None:
+    """After a loss ``trio.SSLStream`` raises a ``BrokenResourceError`` without a cause."""
+    caplog.set_level(logging.INFO, "trioqt.server")
+    broken: list[trio.BrokenResourceError] = []
+
+    async def handler(sock: TcpSocket) -> None:
+        stream = trio.SSLStream(sock, tls.server, server_side=True)
+        try:
+            while await stream.receive_some():
+                pass
+        finally:
+            try:
+                await stream.send_all(b"goodbye")
+            except trio.BrokenResourceError as exc:
+                broken.append(exc)
+                raise
+
+    async with serving(network, nursery, handler) as (server, events):
+        peer = await network.raw_connect(server.server_port())
+        client = trio.SSLStream(trio.SocketStream(peer.sock), tls.client, server_hostname="peer.example")
+        await client.do_handshake()
+        peer.close()
+        finished = await anext(events)
+        assert await lives(network, server)
+
+    assert finished.error is broken[0]
+    assert broken[0].__cause__ is None
+    assert [record.levelno for record in caplog.records] == [logging.INFO] * len(caplog.records)
+    assert handler_failures() == []
+
+
+async def test_an_unreadable_number_ends_no_server(
+    network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, handler_failures: Failures
+) -> None:
+    """``int(line)`` of what a stranger sent."""
+
+    async def handler(sock: TcpSocket) -> None:
+        await sock.send_all(b"%d" % (2 * int(await sock.receive_line())))
+
+    async with serving(network, nursery, handler) as (server, events):
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"seven\n")
+            finished = await anext(events)
+        assert await lives(network, server)
+
+    assert isinstance(finished.error, ValueError)
+    assert handler_failures() == [finished.error]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+# ---- what always goes out ------------------------------------------------------------------------
+
+STOPS: dict[str, BaseException] = {"Ctrl-C": KeyboardInterrupt(), "exit": SystemExit(3)}
+
+
+@pytest.mark.parametrize("isolate", [True, False], ids=["isolated", "not isolated"])
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
+async def test_what_ends_a_program_leaves_serve_and_the_servers_block_bare(
+    network: Network, stop: BaseException, isolate: bool
+) -> None:
+    """Out of the handler, whatever that has around it, with others running: ``except KeyboardInterrupt`` finds it."""
+    others = []
+
+    async def handler(sock: TcpSocket) -> None:
+        try:
+            if await sock.receive_some() == b"stop":
+                async with trio.open_nursery():
+                    raise stop
+        except trio.Cancelled:
+            others.append(sock)
+            raise
+
+    caught: BaseException | None = None
+    peers: list[RawPeer] = []
+    try:
+        async with TcpServer() as server:
+            await server.listen(network.host)
+            peers += [await network.raw_connect(server.server_port()) for _ in range(3)]
+            await peers[0].send(b"stop")
+            await until(lambda: server.connection_count() == 3)
+            await server.serve(handler, isolate=isolate)
+    except (KeyboardInterrupt, SystemExit) as exc:
+        caught = exc
+    for peer in peers:
+        peer.close()
+
+    assert caught is stop
+    assert len(others) == 2
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
+async def test_a_cancellation_at_the_same_time_does_not_wrap_it(network: Network, stop: BaseException) -> None:
+    """The handler answers a cancellation from outside with it, and others are just cancelled."""
+    entered = trio.Event()
+
+    async def handler(sock: TcpSocket) -> None:
+        try:
+            entered.set()
+            await trio.sleep_forever()
+        finally:
+            if stops.pop():
+                raise stop
+
+    stops = [False, True]
+    caught: BaseException | None = None
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()), await network.raw_connect(server.server_port()):
+            try:
+                with trio.CancelScope() as scope:
+                    async with trio.open_nursery() as nursery:
+
+                        async def cancel() -> None:
+                            await until(lambda: server.connection_count() == 2)
+                            await trio.testing.wait_all_tasks_blocked()
+                            scope.cancel()
+
+                        nursery.start_soon(cancel)
+                        try:
+                            await server.serve(handler)
+                        except BaseException as exc:
+                            caught = exc
+                            raise
+            except BaseExceptionGroup:
+                pass  # of the test's own nursery
+
+    assert caught is stop
+
+
+async def test_a_second_exception_beside_it_makes_a_group(network: Network) -> None:
+    """Two handlers end the program at once; neither may hide the other."""
+    gate = trio.Event()
+
+    async def handler(sock: TcpSocket) -> None:
+        await gate.wait()
+        raise raised.pop()
+
+    raised: list[BaseException] = [SystemExit(3), KeyboardInterrupt()]
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+
+        async def open_gate() -> None:
+            await until(lambda: server.connection_count() == 2)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.set()
+
+        with await network.raw_connect(server.server_port()), await network.raw_connect(server.server_port()):
+            nursery.start_soon(open_gate)
+            with pytest.RaisesGroup(SystemExit, KeyboardInterrupt):
+                await server.serve(handler)
+
+
+# ---- a handler that is none ----------------------------------------------------------------------
+
+
+def ordinary(sock: TcpSocket) -> None:
+    """Not async."""
+
+
+def gives_a_number(sock: TcpSocket) -> int:
+    """Neither."""
+    return 5
+
+
+def generator(sock: TcpSocket) -> Any:
+    """Not async either."""
+    yield
+
+
+async def async_generator(sock: TcpSocket) -> Any:
+    """Async, and not to be awaited."""
+    yield
+
+
+def forgetful(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that does not give back what it got."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> None:
+        function(*args)
+
+    return wrapper
+
+
+def plain_decorator(function: Callable[..., Any]) -> Callable[..., Any]:
+    """One that does."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+class Greeter:
+    """Methods, and a callable object."""
+
+    async def greet(self, sock: TcpSocket) -> None:
+        """As a handler."""
+        await sock.send_all(b"hello")
+
+    @staticmethod
+    async def static(sock: TcpSocket) -> None:
+        """Likewise."""
+        await sock.send_all(b"hello")
+
+    @classmethod
+    async def of_class(cls, sock: TcpSocket) -> None:
+        """Likewise."""
+        await sock.send_all(b"hello")
+
+    async def __call__(self, sock: TcpSocket) -> None:
+        await sock.send_all(b"hello")
+
+    def note(self, sock: TcpSocket) -> None:
+        """Not async."""
+
+
+class Noter:
+    """A callable object that is not async."""
+
+    def __call__(self, sock: TcpSocket) -> None:
+        """Nothing."""
+
+
+class Awaitable:
+    """Made with the socket, and awaited."""
+
+    def __init__(self, sock: TcpSocket) -> None:
+        self.sock = sock
+
+    def __await__(self) -> Any:
+        return self.sock.send_all(b"hello").__await__()
+
+
+async def greet(sock: TcpSocket) -> None:
+    """As a handler should be."""
+    await sock.send_all(b"hello")
+
+
+async def greet_as(name: bytes, sock: TcpSocket) -> None:
+    """With something before the socket."""
+    await sock.send_all(b"hello")
+
+
+WRONG: dict[str, Any] = {
+    "ordinary": ordinary,
+    "gives a number": gives_a_number,
+    "lambda": lambda sock: None,
+    "generator": generator,
+    "async generator": async_generator,
+    "method": Greeter().note,
+    "object": Noter(),
+    "class": Greeter,
+    "partial": functools.partial(ordinary),
+    "partial of an object": functools.partial(Noter()),
+    "decorated": forgetful(greet),
+    "built-in": print,
+    "number": 5,
+    "text": "greet",
+    "nothing": None,
+}
+
+RIGHT: dict[str, Any] = {
+    "function": greet,
+    "lambda": lambda sock: greet(sock),
+    "one of two": lambda sock: greet(sock) if sock.peer_port() else None,
+    "method": Greeter().greet,
+    "static method": Greeter.static,
+    "class method": Greeter.of_class,
+    "object": Greeter(),
+    "awaitable class": Awaitable,
+    "partial": functools.partial(greet_as, b"me"),
+    "partial of a partial": functools.partial(functools.partial(greet_as), b"me"),
+    "partial of a method": functools.partial(Greeter().greet),
+    "decorated": plain_decorator(greet),
+    "decorated twice": plain_decorator(plain_decorator(greet)),
+}
+
+
+@pytest.mark.parametrize("handler", WRONG.values(), ids=WRONG)
+async def test_what_is_no_async_function_is_refused_before_the_first_client(network: Network, handler: Any) -> None:
+    """TypeError, at once; nothing is served, and the server can be."""
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        with pytest.raises(TypeError, match="a handler is an async function"):
+            await server.serve(handler)
+        await nursery.start(server.serve, echo)
+        with await network.raw_connect(server.server_port()) as client:
+            assert await ask(client)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_coroutine_in_place_of_its_function_is_refused_and_leaves_no_warning(network: Network) -> None:
+    """``serve(handler(...))``: it says what is wrong, and Python does not complain that nobody awaited it."""
+    sock = TcpSocket()
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        with pytest.raises(TypeError, match="give the function, do not call it"):
+            await server.serve(greet(sock))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("handler", RIGHT.values(), ids=RIGHT)
+async def test_what_gives_something_to_await_is_a_handler(
+    network: Network, nursery: trio.Nursery, handler: Any
+) -> None:
+    """Function, method, object, partial, lambda, decorated or not."""
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        await nursery.start(server.serve, handler)
+        with await network.raw_connect(server.server_port()) as client:
+            assert await client.receive_to_end() == b"hello"
+
+
+# ---- sockets of the user's classes ---------------------------------------------------------------
+
+
+class Equal(TcpSocket):
+    """All of them are equal, and so cannot be hashed."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equal)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class SameHash(TcpSocket):
+    """All of them are equal, and are the same key."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameHash)
+
+    def __hash__(self) -> int:
+        return 1
+
+
+class Empty(TcpSocket):
+    """It has a length, and that is 0: it is false."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("kind", [Equal, SameHash, Empty])
+async def test_the_books_are_kept_by_identity(network: Network, nursery: trio.Nursery, kind: type[TcpSocket]) -> None:
+    """Served or pending, each has its slot; ended ones give it back; and the block ends what is left."""
+    async with TcpServer(kind, max_connections=3) as server:
+        await server.listen(network.host)
+        peers = [await network.raw_connect(server.server_port()) for _ in range(3)]
+        await until(lambda: server.connection_count() == 3)
+        first = server.next_pending_connection()
+        assert first is not None
+        first.abort()
+        counts = [server.connection_count()]
+        await nursery.start(server.serve, echo)
+        answered = [await ask(peer) for peer in peers[1:]]
+        peers[1].close()
+        await until(lambda: server.connection_count() == 1)
+        counts.append(server.connection_count())
+    ends = [await peers[0].receive_to_end(), await peers[2].receive_to_end()]
+    for peer in peers:
+        peer.close()
+
+    assert (counts, answered, ends) == ([2, 1], [True, True], [b"", b""])
+    assert server.connection_count() == 0
