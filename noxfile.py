@@ -70,12 +70,15 @@ def conformance(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """What takes too long for every day.
 
-    Twenty hosts replayed in ten processes, each conformance scenario twenty times, 11,000 clients that leave at once,
-    an hour of the model of a socket, and the figures of the network.
+    Twenty hosts replayed in ten processes, each conformance scenario twenty times, a Ctrl-C at every line of every
+    scenario of cancellation, 11,000 clients that leave at once, an hour of the model of a socket, and the figures of
+    the network.
     """
     soaking = {"TRIOQT_SOAK": "9"}
     session.run("pytest", "tests/testing/simulation/test_twenty_hosts.py", *session.posargs, env=soaking)
     session.run("pytest", "tests/conformance", "-k", "every_time", *session.posargs, env=soaking)
+    session.run("pytest", "-n", "2", "tests/cancel/test_every_line.py", *session.posargs, env=soaking)
+    session.run("pytest", "tests/testing/test_every_coroutine.py", "-k", "interrupted", *session.posargs, env=soaking)
     session.run("pytest", "tests/sockets/test_subscription.py", "-k", "only_reads", *session.posargs, env=soaking)
     session.run("pytest", "-n", "2", "tests/model", *session.posargs, env={"TRIOQT_MODEL": "60"})
     session.run("python", "benchmarks/network.py")

@@ -757,7 +757,7 @@ async def run_blocks(page: str, network: Loopback) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize(("page", "count"), [("scopes.md", 5), ("events.md", 3), ("errors.md", 2), ("states.md", 1)])
+@pytest.mark.parametrize(("page", "count"), [("scopes.md", 6), ("events.md", 3), ("errors.md", 2), ("states.md", 1)])
 async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
     """Every block of Python runs to its end, its assertions included."""
     assert await run_blocks(page, network) == count
@@ -768,7 +768,7 @@ async def test_the_code_with_a_time_limit_runs(network: Loopback, mock_clock: tr
     async with trio.open_nursery() as nursery:
 
         async def run() -> None:
-            assert await run_blocks("cancellation.md", network) == 1
+            assert await run_blocks("cancellation.md", network) == 3
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(run)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 import trio
 
 import trioqt.testing
 from tests.sources import Source
-from trioqt.testing import Crash, Probe, SignalSpy, VirtualNetwork, cancel_everywhere
+from trioqt import NewConnection
+from trioqt.testing import Crash, Probe, SignalSpy, VirtualNetwork, cancel_everywhere, expect, interrupt_everywhere
 from trioqt.testing.network.faults import Trouble
 
 
@@ -129,6 +133,27 @@ def test_a_spy_can_be_cancelled_everywhere() -> None:
     report = cancel_everywhere(spying, points="any")
     report.raise_if_failed()
     assert report.places > 0
+
+
+async def expecting(probe: Probe) -> None:
+    """The same for what a block is expected to bring about."""
+    source = Source()
+
+    async def use() -> None:
+        async with expect(source, NewConnection):
+            source.tell(NewConnection())
+
+    await probe.subject(use)
+    probe.expect(source.listeners() == 0, "nobody listens any more")
+
+
+@pytest.mark.parametrize("scenario", [quiescing, entering, in_trouble, spying, expecting, running_on_a_host])
+def test_the_tools_can_be_interrupted_at_every_line(scenario: Callable[[Probe], Awaitable[None]]) -> None:
+    """A Ctrl-C leaves no more behind than a cancellation."""
+    report = interrupt_everywhere(scenario, sample=None if os.environ.get("TRIOQT_SOAK") else 60)
+
+    report.raise_if_failed()
+    assert report.cancelled + report.finished > 0
 
 
 # Where each coroutine of `trioqt.testing` is walked: who adds one adds its scenario.

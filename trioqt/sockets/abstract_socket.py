@@ -123,6 +123,9 @@ def is_another_task(task: trio.lowlevel.Task | None) -> bool:
 class AbstractSocket(EventSource, Resettable):
     """What every socket has: a scope, a state, a last error, events.  Qt: QAbstractSocket.
 
+    It belongs to the ``trio.run`` in which its scope began, until it is closed.  A call from another thread or run
+    raises RuntimeError and does nothing; a thread of trio's uses ``trio.from_thread``.
+
     Args:
       parent: The nursery for its tasks, for a socket that is not entered.  It only holds them: you close the socket,
         as any trio stream; once that nursery has ended the socket is closed.

@@ -103,6 +103,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     accepted socket that is still open.  Entering a server that is entered already does nothing, and that exit is
     ``aclose()``.
 
+    Until its block has ended a call from another thread or run raises RuntimeError, as for a socket.
+
     Args:
       socket_factory: What makes the socket of an accepted connection: TcpSocket, your subclass, or any callable.
         (Qt's ``incomingConnection`` override, as a parameter.)  If it fails, or makes something else, that connection
