@@ -22,7 +22,8 @@ class ReadBuffer:
     __slots__ = ("_data", "_position", "_searched", "_sought", "_transaction", "ahead")
 
     def __init__(self) -> None:
-        self.ahead = 0  # so many bytes at the end were read ahead, and nobody has asked for them; the owner's mark
+        self.ahead: int = 0
+        """So many bytes at the end were read ahead, and nobody has asked for them; the owner's mark."""
         self._data: bytes | bytearray = b""
         self._position = 0
         self._transaction = -1  # where rollback() goes back to; -1: none is open

@@ -90,8 +90,7 @@ class Boundaries(Walker):
                 self._place(kind, tasks, subject)
 
     def _place(self, kind: Kind, tasks: Sequence[Task], subject: Subject) -> None:
-        index = self.places
-        self.places += 1
+        index = self.next_place()
         if self.hit is not None:
             return
         self.traces.append(self._trace)
@@ -102,7 +101,7 @@ class Boundaries(Walker):
                 stack = where_defined(subject.fn)
             else:
                 stack = where_stands(subject.task, below=self._depth_of(subject))
-            self.hit = Boundary(index, kind, short_name(task.name), name_of(subject.fn), stack)
+            self.strike(Boundary(index, kind, short_name(task.name), name_of(subject.fn), stack))
             self._between_steps = False
             assert subject.scope is not None
             subject.scope.cancel()

@@ -170,8 +170,7 @@ class Lines(Walker):
         task = _current_task()
         if self.points == "subject" and not any(task in subject.family for subject in self._active):
             return
-        index = self.places
-        self.places += 1
+        index = self.next_place()
         self._trace = hash((self._trace, frame.f_code.co_name, frame.f_lineno))
         if self.target is None:
             self.traces.append(self._trace)
@@ -182,7 +181,7 @@ class Lines(Walker):
         elif index == self.target:
             self.traces.append(self._trace)
             name = "trio" if task is None else steady(short_name(task.name))
-            self.hit = Boundary(index, "line", name, name_of(self._active[-1].fn), self._stack(frame))
+            self.strike(Boundary(index, "line", name, name_of(self._active[-1].fn), self._stack(frame)))
             # Python forgets a trace function that raises, so the next one would not be noticed anyway.
             sys.settrace(None)
             signal.raise_signal(signal.SIGINT)

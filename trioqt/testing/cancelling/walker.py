@@ -96,6 +96,15 @@ class Walker(trio.abc.Instrument):
     async def call(self, fn: Callable[..., Awaitable[T]], args: tuple[object, ...]) -> tuple[T | None, bool]:
         """Call the code under test; was it ended by what was done at the place?  Then its result is None."""
 
+    def next_place(self) -> int:
+        """One place more; its number."""
+        self.places += 1
+        return self.places - 1
+
+    def strike(self, place: Boundary) -> None:
+        """It is the place to act at."""
+        self.hit = place
+
     def chosen(self) -> list[int]:
         """The places of this run that are worth a run of their own."""
         return list(range(len(self.traces)))
