@@ -1,6 +1,9 @@
 """What every socket has: a scope, a state, a last error, events, a local address, options.
 
 This module knows nothing of bytes.  Everything here that changes a state feeds the table of ``core/states.py``.
+
+Half of it is docstrings of the public members, which are read on one page; and whom a call is refused by, and why, must
+be judged beside the state that it is judged from.
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ two tasks that a connection may have, and it feeds the table when something happ
 Who reads is one rule: a caller that waits on the link reads, and the watcher stands by meanwhile; while the watcher
 waits on the link, a caller waits for what it brings.  Who sends: ``write`` tries the link at once, the drainer sends
 what that did not take.  Neither task exists unless it must.
+
+It is long, and whole: reading, sending and losing change the same few fields in one step each, and who reads one of
+them alone would not see what another may do in between.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 One task per listening socket accepts, only while there is room, and hands each connection over in the same
 synchronous step: to a handler's task while ``serve`` runs (``serving.py``), else to the pending queue
 (``pending_connections.py``).
+
+Half of it is docstrings of the public members.  What is left belongs together: listening, accepting and the books of
+what was accepted must agree in every step, or a connection has no owner.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ waits.  What a real sender must find out by timers, that a segment was lost, is 
 runs, and it repeats as a real one does.
 
 The bytes of the two directions are counted in files of their own, and the timers too; here is what joins them: the
-states, the handshake, who is told what, and the end.
+states, the handshake, who is told what, and the end, all of which the one table of states holds together.
 """
 
 from __future__ import annotations
