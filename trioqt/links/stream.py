@@ -205,6 +205,7 @@ class StreamLink(Link):
         return None
 
 
+@protected
 class _Lingering(trio.abc.Stream):
     """``stream``, which closes as a native link does over bytes that nobody has read: a reset could take the last
     answer with it.
