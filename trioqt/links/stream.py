@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from trioqt.core.errors import SocketError
+from trioqt.core.errors import SocketError, raise_bare
 from trioqt.links.base import Bytes, Link, NativeSocket, Resettable, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.native import reset_on_close
@@ -117,11 +117,14 @@ class StreamLink(Link):
     async def look(self) -> None:
         if self._arrived is not None or self._opened is not None:
             return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._take_in)
-            for _ in range(2):  # in the first turn it asks the stream, in the second it has what that gave at once
-                await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel(reason="nothing was there")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._take_in)
+                for _ in range(2):  # in the first turn it asks the stream, in the second it has what that gave at once
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel(reason="nothing was there")
+        except BaseExceptionGroup as group:
+            raise_bare(group)
 
     async def _take_in(self) -> None:
         try:
