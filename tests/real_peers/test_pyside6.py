@@ -380,7 +380,7 @@ async def test_our_client_tells_of_a_reset_what_qts_client_tells(python: str) ->
             async with connected(python, "server", sock) as (sock, qt):
                 await qt.say("hold", "send 3")
                 await sock.receive_exactly(3)
-                await sock.send_all(bytes(64 * 1024))  # which the systems hold, and Qt has not read
+                await sock.send_all(bytes(128 * 1024))  # twice what Qt reads while it holds: the systems have the rest
                 await qt.say("abort")
                 await sock.wait_for_disconnected()
             ours = await facts(events)
