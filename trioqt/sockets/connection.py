@@ -26,7 +26,7 @@ from trioqt.core.errors import ErrorKind, kind_of, reason_of
 from trioqt.core.events import BytesWritten, ErrorOccurred, Event, Nudge, ReadyRead
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
-from trioqt.links.base import Link, NativeSocket, Sockaddr
+from trioqt.links.base import ENDS, Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.native import reset_on_close
 from trioqt.links.stream import StreamLink
@@ -48,9 +48,6 @@ BLOCKS_AT_ONCE = 16
 
 # How long a close waits for the end of a peer that sent bytes we did not read, in seconds.
 LINGER = 1.0
-
-# What a wait on a link can end with.
-ENDS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 READY_READ = ReadyRead()
 CONNECTED, CLOSING = SocketState.CONNECTED, SocketState.CLOSING
