@@ -484,6 +484,7 @@ class Connection(AbstractSocket):
                         await link.wait_receivable(min(room, BLOCK_SIZE))
                     finally:
                         self._watcher_waits = False
+                        self._changed()  # if there is no room any more, a receiver that wants more reads on itself
                     # The room may have changed meanwhile, so this takes what there is under the rules of any sync verb.
                     self._pull(len(self._read_buffer) + 1, ahead=True)
         except ENDS as exc:
