@@ -718,7 +718,8 @@ async def _play(
                     line = next((line for line in world.lines if play.peer_of(line)), Line(-1))
                     if line.number >= 0 and play.finishing:
                         line.peer_finished = True
-                        peer.finish()
+                        with contextlib.suppress(OSError):  # it was reset meanwhile
+                            peer.finish()
                     play.drains.start_soon(play.drain, line, peer)
 
             nursery.start_soon(accept)

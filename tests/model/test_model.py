@@ -20,6 +20,8 @@ steps = {"virtual": 0, "loopback": 0}
 @example(plan=Plan(("a disconnect_from_host", "~ main adopt")))
 @example(plan=Plan(("peer send 1000", "main write 10", "a leave"), read_buffer_size=10))
 @example(plan=Plan(("b connect", "a send_all 1", "main abort_reset"), begins="unconnected"))
+@example(plan=Plan(("a receive_some", "main write 1", "+ b disconnect_from_host", "+ peer reset"), begins="stream"))
+@example(plan=Plan(("a receive_line 64", "peer send 10", "main set_read_buffer_size 10"), watched=True))
 @bounded(SIMULATED)
 def simulated(plan: Plan) -> None:
     steps["virtual"] += play(plan, "virtual").steps

@@ -148,6 +148,35 @@ async def test_bytes_that_only_the_system_holds_count_as_unread_too(network: Net
     assert (state, heard) == (SocketState.CLOSING, b"answer")
 
 
+@pytest.mark.parametrize("size", [200_000, 3_000_000])
+async def test_an_orderly_end_over_tls_with_unread_bytes_does_not_cost_the_answer(
+    network: Network, tls: Contexts, size: int
+) -> None:
+    """Its goodbye is said, to a peer too that reads nothing before all of its own is taken, and it is heard out."""
+    stream, peer = await connected_stream(network)
+    client = trio.SSLStream(trio.SocketStream(peer.sock), tls.client, server_hostname="peer.example")
+    server = trio.SSLStream(stream, tls.server, server_side=True)
+    answers: list[bytes] = []
+
+    async def hear() -> None:
+        await client.send_all(b"x" * size)
+        got = b""
+        try:
+            while piece := await client.receive_some():
+                got += piece
+        finally:
+            answers.append(got)
+            await client.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hear)
+        async with TcpSocket.from_stream(server) as sock:
+            assert await sock.receive_exactly(10) == b"x" * 10
+            await sock.send_all(b"413 too large\n" + bytes(100_000))
+
+    assert answers == [b"413 too large\n" + bytes(100_000)]
+
+
 async def test_a_cancelled_send_eof_is_cancelled(network: Network, nursery: trio.Nursery) -> None:
     """The socket below cannot finish before its queue is sent; and what was cancelled has not happened."""
     inner, peer = await network.connected(nursery)

@@ -616,6 +616,30 @@ async def until_disconnected(sock: TcpSocket, end: Callable[[], object]) -> Sock
     return states[0]
 
 
+@pytest.mark.parametrize("over", ["more", "end"])
+async def test_a_limit_that_falls_while_somebody_waits_for_more_than_it_does_not_stop_him(
+    network: Network, over: str
+) -> None:
+    """The watcher has no room any more for what comes next, so who waits for it reads it himself."""
+    lines: list[bytes] = []
+    async with connection(network) as pair, pair.sock.events(), trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def _() -> None:
+            lines.append(await pair.sock.receive_line())
+
+        await trio.testing.wait_all_tasks_blocked()
+        await pair.arrive(b"0123456789")
+        await until(lambda: len(pair.sock._read_buffer) == 10)
+        pair.sock.set_read_buffer_size(10)
+        if over == "more":
+            await pair.peer.send(b"ab\n")
+        else:
+            pair.peer.finish()
+
+    assert lines == [b"0123456789ab\n" if over == "more" else b"0123456789"]
+
+
 async def test_waiting_for_the_end_of_what_has_ended_returns_at_once(network: Network) -> None:
     """Before a connection and after one; it is a checkpoint all the same."""
     async with TcpSocket() as sock:

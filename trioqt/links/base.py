@@ -11,12 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
-__all__ = ["Bytes", "Link", "ListenerLink", "NativeSocket", "Resettable", "Sockaddr"]
+import trio
+
+__all__ = ["ENDS", "Bytes", "Link", "ListenerLink", "NativeSocket", "Resettable", "Sockaddr"]
 
 Sockaddr = tuple[Any, ...]
 """An address as the socket module has it: (host, port) or (host, port, flow info, scope id)."""
 
 Bytes = bytes | memoryview
+
+ENDS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+"""What a wait on a link can end with."""
 
 
 class Link(Protocol):

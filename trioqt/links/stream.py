@@ -6,12 +6,13 @@ takes nothing: whatever is written is queued and sent by a task.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import trio
 
 from trioqt.core.errors import SocketError, raise_bare
-from trioqt.links.base import Bytes, Link, NativeSocket, Resettable, Sockaddr
+from trioqt.links.base import ENDS, Bytes, Link, NativeSocket, Resettable, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.native import reset_on_close
 
@@ -72,18 +73,20 @@ class StreamLink(Link):
         if self._arrived is not None:
             await trio.lowlevel.checkpoint()
             return
+        arrived: bytes | None = None
         with trio.CancelScope() as self._wait:
             await self._shake_hands()
-            self._arrived = bytes(await self._stream.receive_some(max_bytes))
-        if self._arrived == b"":
+            arrived = bytes(await self._stream.receive_some(max_bytes))
+        if arrived is None:
+            raise trio.ClosedResourceError("woken")
+        if not arrived:
+            # Nobody may have this end before it is known to be one.
             if self._sending:  # which may have failed already, and not know yet
                 for _ in range(2):
                     await trio.lowlevel.cancel_shielded_checkpoint()
             if self._doubted is not None:
-                self._arrived = None
                 raise trio.BrokenResourceError from self._doubted
-        if self._arrived is None:
-            raise trio.ClosedResourceError("woken")
+        self._arrived = arrived
 
     async def _shake_hands(self) -> None:
         """TLS's, in a task: one that is cancelled breaks the connection, and a cancelled receive must not."""
@@ -104,7 +107,7 @@ class StreamLink(Link):
         try:
             with scope:
                 await self._stream.do_handshake()
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+        except ENDS as exc:
             self._failed = exc
         finally:
             self._opened = None
@@ -129,7 +132,7 @@ class StreamLink(Link):
     async def _take_in(self) -> None:
         try:
             await self.wait_receivable(BLOCK_SIZE)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except ENDS:
             pass  # who asks next finds the same
 
     def try_send(self, data: Bytes) -> int:
@@ -219,7 +222,16 @@ class _Lingering(trio.abc.Stream):
         self._seconds = seconds
 
     async def send_all(self, data: Bytes | bytearray) -> None:
-        await self.stream.send_all(data)
+        # Only the goodbye of TLS comes this way.  A peer that reads nothing before it has sent all of its own makes no
+        # room for it until that is taken.
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hear)
+                with contextlib.suppress(*ENDS):  # it is closed next, however that ended
+                    await self.stream.send_all(data)
+                nursery.cancel_scope.cancel(reason="it was sent")
+        except BaseExceptionGroup as group:
+            raise_bare(group)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self.stream.wait_send_all_might_not_block()
@@ -229,14 +241,17 @@ class _Lingering(trio.abc.Stream):
 
     async def aclose(self) -> None:
         try:
-            with trio.move_on_after(self._seconds):
+            with contextlib.suppress(*ENDS), trio.move_on_after(self._seconds):
                 await self.stream.send_eof()
-                while await self.stream.receive_some(BLOCK_SIZE):
-                    pass
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # it has ended otherwise
+                await self._hear()
         finally:
             await self.stream.aclose()
+
+    async def _hear(self) -> None:
+        """Take what comes, for nobody, up to the peer's end."""
+        with contextlib.suppress(*ENDS):  # it has ended otherwise
+            while await self.stream.receive_some(BLOCK_SIZE):
+                pass
 
 
 def _close_by_reset(stream: Any) -> None:

@@ -26,7 +26,7 @@ from trioqt.core.errors import ErrorKind, kind_of, reason_of
 from trioqt.core.events import BytesWritten, ErrorOccurred, Event, Nudge, ReadyRead
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
-from trioqt.links.base import Link, NativeSocket, Sockaddr
+from trioqt.links.base import ENDS, Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.native import reset_on_close
 from trioqt.links.stream import StreamLink
@@ -48,9 +48,6 @@ BLOCKS_AT_ONCE = 16
 
 # How long a close waits for the end of a peer that sent bytes we did not read, in seconds.
 LINGER = 1.0
-
-# What a wait on a link can end with.
-ENDS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 READY_READ = ReadyRead()
 CONNECTED, CLOSING = SocketState.CONNECTED, SocketState.CLOSING
@@ -487,6 +484,7 @@ class Connection(AbstractSocket):
                         await link.wait_receivable(min(room, BLOCK_SIZE))
                     finally:
                         self._watcher_waits = False
+                        self._changed()  # if there is no room any more, a receiver that wants more reads on itself
                     # The room may have changed meanwhile, so this takes what there is under the rules of any sync verb.
                     self._pull(len(self._read_buffer) + 1, ahead=True)
         except ENDS as exc:

@@ -12,11 +12,12 @@ from typing import Any, NoReturn, Self
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
+from trioqt.links.base import ENDS
 from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_char, check_size
-from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, ENDS, Connection
+from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, Connection
 
 __all__ = ["StreamReader"]
 

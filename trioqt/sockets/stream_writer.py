@@ -13,11 +13,11 @@ import trio
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import BytesWritten
 from trioqt.core.states import Input
-from trioqt.links.base import Link
+from trioqt.links.base import ENDS, Link
 from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import check_char
-from trioqt.sockets.connection import CONNECTED, ENDS, Connection
+from trioqt.sockets.connection import CONNECTED, Connection
 
 __all__ = ["StreamWriter"]
 
