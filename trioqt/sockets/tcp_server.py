@@ -330,7 +330,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
           trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block; or ``close`` or
             ``drain`` was called meanwhile.
         Cancelled: it does not listen.
-        Qt: listen().
+        Qt: listen().  There, an IPv4-mapped address is refused.
         """
         self._check_run()
         hosts, port = check_hosts(host), check_port(port)
