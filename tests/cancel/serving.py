@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import attrs
 import trio
@@ -30,6 +30,8 @@ from tests.cancel.watching import all_steps
 from trioqt import ConnectionFinished, Event, NewConnection, SocketError, SocketState, TcpServer, TcpSocket
 
 __all__ = ["CASES", "NAMES", "Client", "Echo", "Manner", "cancelled_twice", "come", "serve_two_more"]
+
+T = TypeVar("T")
 
 NAMES = (b"alice", b"bob", b"carol", b"dave")
 
@@ -98,12 +100,14 @@ def accepting(
     manner: Manner = "asks",
     beside: Beside | None = None,
     limit: int | None = None,
+    twice: bool = False,
 ) -> Play:
     """Every client is served once, whatever was cancelled.
 
     Args:
       waiting: All of them are in the pending queue, or in the kernel's, when it begins.
       beside: What another task does meanwhile.
+      twice: A second cancellation follows the first one.
     """
 
     async def play(trial: Trial) -> None:
@@ -120,7 +124,8 @@ def accepting(
             if beside is not None:
                 trial.nursery.start_soon(beside, trial, server)
             while len(served) < len(clients):
-                sock = await trial.call(step(server))
+                first = twice and not trial.probe.injected
+                sock = await (cancelled_twice(trial, step(server)) if first else trial.call(step(server)))
                 if sock is None:
                     continue
                 try:
@@ -327,13 +332,14 @@ async def serve_two_more(trial: Trial, server: TcpServer[TcpSocket], limit: int 
 
 
 async def cancelled_twice(
-    trial: Trial, call: Callable[[], Awaitable[object]], otherwise: Callable[[], Awaitable[None]]
-) -> None:
+    trial: Trial, call: Callable[[], Awaitable[T]], otherwise: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+) -> T | None:
     """The first cancellation is the walk's; the second one comes from outside, in what the first one brought about.
 
     Args:
       otherwise: What ends the call if there is no first one.
     """
+    result: T | None = None
     with trio.CancelScope() as outer:
         async with trio.open_nursery() as nursery:
 
@@ -345,8 +351,9 @@ async def cancelled_twice(
 
             nursery.start_soon(cancel_again)
             nursery.start_soon(otherwise)
-            await trial.call(call)
+            result = await trial.call(call)
             nursery.cancel_scope.cancel()
+    return result
 
 
 async def finished_events(trial: Trial, server: TcpServer[TcpSocket]) -> None:
@@ -400,22 +407,41 @@ def stopped_serving(*, aclose: bool) -> Play:
 # ---- listening and ending ----------------------------------------------------------------------------------------
 
 
-def listening(host: str, addresses: tuple[str, ...] = (), *, beside: Beside | None = None) -> Play:
-    """Cancelled: it does not listen, and can."""
+@attrs.define(eq=False)
+class SlowToGiveUp(Resolver):
+    """A look-up that shields its clean-up."""
+
+    async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().getaddrinfo(*args, **options)
+        finally:
+            with trio.CancelScope(shield=True):
+                await turn(3)
+
+
+def listening(host: str, addresses: tuple[str, ...] = (), *, beside: Beside | None = None, twice: bool = False) -> Play:
+    """Cancelled: it does not listen, and can.
+
+    Args:
+      twice: The look-up of the name shields its clean-up, and in that another cancellation comes.
+    """
 
     async def play(trial: Trial) -> None:
-        trio.socket.set_custom_hostname_resolver(Resolver(addresses))
+        trio.socket.set_custom_hostname_resolver(SlowToGiveUp(addresses) if twice else Resolver(addresses))
         client = Client(b"alice")
         async with trial.server() as server:
             if beside is not None:
                 trial.nursery.start_soon(beside, trial, server)
             try:
-                await trial.call(server.listen, host)
+                if twice:
+                    await cancelled_twice(trial, functools.partial(server.listen, host))
+                else:
+                    await trial.call(server.listen, host)
             except (SocketError, trio.ClosedResourceError):
                 # Another task was faster, and listens, or has closed the server.
                 trial.expect(beside is not None, "nobody disturbs it")
                 return
-            if trial.cancelled and not server.is_listening():
+            if (trial.cancelled or (twice and trial.probe.injected)) and not server.is_listening():
                 trial.equal("port", server.server_port(), 0)
                 trial.equal("descriptor", server.socket_descriptor(), -1)
                 try:
@@ -458,11 +484,18 @@ async def close_it(trial: Trial, server: TcpServer[TcpSocket]) -> None:
 
 
 def ending(
-    how: Literal["aclose", "block", "nested", "exception"], *, manner: Manner = "asks", serve: bool = False
+    how: Literal["aclose", "block", "nested", "exception"],
+    *,
+    manner: Manner = "asks",
+    serve: bool = False,
+    twice: bool = False,
 ) -> Play:
     """A server with a connection that was taken and two that are pending; or all in handlers, which never end.
 
     ``aclose`` leaves the one that was taken alone, the block ends it.
+
+    Args:
+      twice: The handlers shield their clean-up, and in that another cancellation comes.
     """
 
     async def play(trial: Trial) -> None:
@@ -471,7 +504,12 @@ def ending(
 
         async def never_end(sock: TcpSocket) -> None:
             taken.append(sock)
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                if twice:
+                    with trio.CancelScope(shield=True):
+                        await turn(3)
 
         async def body(server: TcpServer[TcpSocket], nursery: trio.Nursery) -> None:
             server.set_max_pending_connections(2)
@@ -487,7 +525,7 @@ def ending(
         if how == "aclose":
             async with server, trio.open_nursery() as nursery:
                 await body(server, nursery)
-                await trial.call(server.aclose)
+                await (cancelled_twice(trial, server.aclose) if twice else trial.call(server.aclose))
                 trial.equal("listening", server.is_listening(), False)
                 trial.equal("pending", server.has_pending_connections(), False)
                 trial.equal("connections", server.connection_count(), sum(sock.is_valid() for sock in taken))
@@ -508,7 +546,7 @@ def ending(
                             raise ZeroDivisionError
 
             with contextlib.suppress(ExceptionGroup) if how == "exception" else contextlib.nullcontext():
-                await trial.call(block)
+                await (cancelled_twice(trial, block) if twice else trial.call(block))
         trial.equal("listening", server.is_listening(), False)
         trial.equal("connections", server.connection_count(), 0)
         for sock in taken:
@@ -584,6 +622,7 @@ ACCEPTS: tuple[tuple[Situation, str, Callable[[Step], Play]], ...] = (
     ("answered at once", "",          functools.partial(accepting, waiting=True)),
     ("has to wait",      "",          accepting),
     ("has to wait",      "limit",     functools.partial(accepting, waiting=True, limit=1)),
+    ("has to wait",      "twice",     functools.partial(accepting, twice=True)),
     ("peer finishes",    "",          functools.partial(accepting, manner="finishes")),
     ("peer resets",      "",          functools.partial(accepting, manner="resets")),
     ("second task",      "watched",   functools.partial(accepting, beside=watcher)),
@@ -610,6 +649,7 @@ LISTENS: tuple[tuple[Situation, str, Play], ...] = (
     ("answered at once", "address",   listening(GOOD)),
     ("answered at once", "in use",    listen_in_use),
     ("has to wait",      "name",      listening("some.host", (GOOD, REFUSING))),
+    ("has to wait",      "twice",     listening("some.host", (GOOD, REFUSING), twice=True)),
     ("second task",      "listen()",  listening("some.host", (GOOD,), beside=listen_too)),
     ("second task",      "aclose()",  listening("some.host", (GOOD,), beside=close_it)),
 )
@@ -618,6 +658,7 @@ ENDS: tuple[tuple[str, Situation, str, Play], ...] = (
     ("aclose",     "peer finishes",    "",          ending("aclose", manner="finishes")),
     ("aclose",     "peer resets",      "",          ending("aclose", manner="resets")),
     ("aclose",     "second task",      "serving",   ending("aclose", serve=True)),
+    ("aclose",     "second task",      "twice",     ending("aclose", serve=True, twice=True)),
     ("__aenter__", "answered at once", "",          ending("block")),
     ("__aexit__",  "answered at once", "",          ending("block")),
     ("__aexit__",  "answered at once", "nested",    ending("nested")),
@@ -625,6 +666,7 @@ ENDS: tuple[tuple[str, Situation, str, Play], ...] = (
     ("__aexit__",  "peer finishes",    "",          ending("block", manner="finishes")),
     ("__aexit__",  "peer resets",      "",          ending("block", manner="resets")),
     ("__aexit__",  "second task",      "serving",   ending("block", serve=True)),
+    ("__aexit__",  "second task",      "twice",     ending("block", serve=True, twice=True)),
 )
 EVENTS: tuple[tuple[Situation, str, Play], ...] = (
     ("answered at once", "",          server_events(waiting=True)),

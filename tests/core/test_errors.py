@@ -283,6 +283,13 @@ def test_a_socket_error_survives_a_copy_and_a_pickle(kind: type[SocketError], nu
 CANCELLED = trio.Cancelled._create(source="explicit")
 
 
+def nested(depth: int, exc: BaseException) -> BaseException:
+    """In as many groups."""
+    for _ in range(depth):
+        exc = BaseExceptionGroup("of a nursery", [exc])
+    return exc
+
+
 @pytest.mark.parametrize(
     ("exc", "is_one"),
     [
@@ -290,6 +297,8 @@ CANCELLED = trio.Cancelled._create(source="explicit")
         (BaseExceptionGroup("a", [CANCELLED, BaseExceptionGroup("b", [CANCELLED])]), True),
         (BaseExceptionGroup("a", [CANCELLED, BaseExceptionGroup("b", [CANCELLED, KeyError()])]), False),
         (BaseExceptionGroup("a", [KeyboardInterrupt()]), False),
+        (nested(3000, CANCELLED), True),
+        (nested(3000, KeyError()), False),
         (KeyError(), False),
         (KeyboardInterrupt(), False),
     ],
@@ -310,7 +319,7 @@ def raised_by(exc: BaseException) -> BaseException:
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("depth", [0, 1, 2, 3000])
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_the_one_interrupt_or_exit_in_a_group_comes_out_as_itself(
     kind: type[BaseException], depth: int, cancelled: bool

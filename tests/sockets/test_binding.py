@@ -680,3 +680,23 @@ class Forbidden(ScriptedSocket):
 
     async def bind(self, address: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@pytest.mark.parametrize("asked", ["127.0.0.1", "::ffff:127.0.0.1"])
+async def test_an_ipv4_mapped_address_is_bound_and_leads_to_ipv4(network: Network, asked: str) -> None:
+    """However the peer is spelled; and not to IPv6.  In Qt it is refused."""
+    listener = await listen_on("127.0.0.1")
+    async with TcpSocket() as sock:
+        await sock.bind("::ffff:127.0.0.1")
+        bound = sock.local_address().text, sock.local_port()
+        await sock.connect_to_host(asked, listener.port)
+        connected = sock.local_address().text, sock.local_port()
+        peer = sock.peer_address().text
+    async with TcpSocket() as other:
+        await other.bind("::ffff:127.0.0.1")
+        with pytest.raises(SocketError):
+            await other.connect_to_host("::1", listener.port)
+    listener.close()
+
+    assert bound == connected
+    assert (bound[0], peer) == ("::ffff:127.0.0.1", "::ffff:127.0.0.1")

@@ -232,6 +232,123 @@ async def test_without_isolate_a_bug_goes_out_and_nobody_is_let_in_any_more(
     assert handler_failures() == []
 
 
+# ---- what is hard to judge -----------------------------------------------------------------------
+
+
+class Failing:
+    """Every method of an exception's class that is asked to tell something may fail."""
+
+    def fails(self, *args: object) -> Any:
+        raise RuntimeError("it fails when it is asked")
+
+
+class Textless(Failing, Exception):
+    """Nothing to print."""
+
+    __str__ = __repr__ = Failing.fails
+
+
+class Numberless(Failing, OSError):
+    """An ``OSError`` without a usable number."""
+
+    errno = property(Failing.fails)
+
+
+class Kindless(SocketError):
+    """Derived from ours, by somebody who has forgotten ``super().__init__``."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class Indivisible(Failing, ExceptionGroup[Exception]):
+    """``split`` fails."""
+
+    derive = Failing.fails
+
+
+class Unhashable(type):
+    """Its classes are in no set, and know no ABC."""
+
+    __hash__ = Failing.fails
+
+
+class OfUnhashableClass(Exception, metaclass=Unhashable):
+    """An exception of such a class."""
+
+
+def nested(depth: int, error: Exception) -> Exception:
+    """In as many groups."""
+    for _ in range(depth):
+        error = ExceptionGroup("of a nursery", [error])
+    return error
+
+
+def circle(first: Exception, second: Exception) -> Exception:
+    """Each is the other's cause."""
+    first.__cause__, second.__cause__ = second, first
+    return first
+
+
+def caused(times: int) -> Exception:
+    """By another one, and that by another."""
+    error: Exception = KeyError()
+    for _ in range(times):
+        error = because_of(KeyError(), error)
+    return error
+
+
+ODD: dict[str, tuple[int, Callable[[], Exception]]] = {
+    "without a text": (logging.ERROR, lambda: Textless()),
+    "without a number": (logging.ERROR, lambda: Numberless()),
+    "with a list as number": (logging.ERROR, lambda: OSError([errno.EPIPE], "broken")),
+    "of an unhashable class": (logging.ERROR, lambda: OfUnhashableClass()),
+    "indivisible": (logging.ERROR, lambda: Indivisible("a group", [ValueError(), trio.TooSlowError()])),
+    "indivisible trouble": (logging.INFO, lambda: Indivisible("a group", [trio.TooSlowError()])),
+    "in 700 groups": (logging.ERROR, lambda: nested(700, ValueError())),
+    "in 3,000 groups": (logging.ERROR, lambda: nested(3000, ValueError())),
+    "trouble in 3,000 groups": (logging.INFO, lambda: nested(3000, trio.TooSlowError())),
+    "of 3,000 causes": (logging.ERROR, lambda: caused(3000)),
+    "its own cause": (logging.INFO, lambda: circle(*[trio.BrokenResourceError()] * 2)),
+    "the cause of its cause": (logging.INFO, lambda: circle(trio.BrokenResourceError(), trio.BrokenResourceError())),
+    "the system's, the cause of its cause": (logging.ERROR, lambda: circle(OSError("one"), OSError("two"))),
+    "without a kind": (logging.INFO, lambda: Kindless()),
+}
+
+
+@pytest.mark.parametrize(("level", "make"), ODD.values(), ids=ODD)
+async def test_what_can_hardly_be_judged_or_shown_ends_its_own_connection_too(
+    network: Network,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    handler_failures: Failures,
+    level: int,
+    make: Callable[[], Exception],
+) -> None:
+    """By a reset, as any; it is told as it is, logged in one record, with a traceback if it is a bug that has one."""
+    caplog.set_level(logging.INFO, "trioqt.server")
+    error = make()
+
+    async def handler(sock: TcpSocket) -> None:
+        if await sock.receive_line() == b"raise\n":
+            raise error
+        await sock.send_all(b"answer")
+
+    async with serving(network, nursery, handler) as (server, events):
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"raise\n")
+            end = await client.how_it_ends()
+            finished = await anext(events)
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"ask\n")
+            answer = await client.receive_to_end()
+
+    (record,) = [record for record in caplog.records if record.levelno == level]
+    assert (finished.error, end, answer) == (error, "reset", b"answer")
+    assert ("connection from 127.0.0.1" in record.getMessage(), len(caplog.records)) == (True, 1)
+    assert handler_failures() == ([error] if level == logging.ERROR else [])
+
+
 # ---- the same from programs as they are ----------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback, Network, RawPeer
+from tests.networks import Loopback, Network, RawPeer, Virtual
 from trioqt import ErrorKind, SocketError, SocketOption, TcpServer, TcpSocket
 from trioqt.core.options import USER_TIMEOUT
 from trioqt.testing import VirtualNetwork
@@ -206,3 +206,27 @@ async def vanish_for_a_while(losses: Losses) -> None:
         client.close()
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+async def test_a_peer_that_lives_and_takes_nothing_is_given_up_too(
+    autojump_clock: trio.testing.MockClock, keep_alive: bool
+) -> None:
+    """120 s after the system first asked for room, 0.2 s after there was none; without keep-alive, never."""
+    losses: list[tuple[float, ErrorKind]] = []
+
+    async def handler(sock: TcpSocket) -> None:
+        try:
+            while True:
+                await sock.send_all(bytes(16384))
+        except SocketError as error:
+            losses.append((round(trio.current_time(), 6), error.kind))
+
+    async with VirtualNetwork() as net, TcpServer(keep_alive=keep_alive) as server, trio.open_nursery() as nursery:
+        await server.listen("127.0.0.1")
+        await nursery.start(server.serve, handler)
+        with await Virtual(net).raw_connect(server.server_port()):
+            await trio.sleep(1000)
+        nursery.cancel_scope.cancel()
+
+    assert losses == ([(120.2, ErrorKind.SOCKET_TIMEOUT)] if keep_alive else [])

@@ -198,6 +198,34 @@ async def test_a_name_is_all_its_addresses_on_one_port(network: Network) -> None
                 await reach(host, port)
 
 
+@needs_ipv6
+@pytest.mark.parametrize("asked", ["127.0.0.1", "::ffff:127.0.0.1"])
+async def test_an_ipv4_mapped_address_is_listened_on_for_its_ipv4_peers(network: Network, asked: str) -> None:
+    """However they spell it; and no IPv6 peer gets there.  In Qt it is refused."""
+    async with TcpServer() as server:
+        await server.listen("::ffff:127.0.0.1")
+        address, port = server.server_address(), server.server_port()
+        async with TcpSocket() as client:
+            await client.connect_to_host(asked, port)
+            peer = (await server.accept()).peer_address()
+            with pytest.raises(SocketError):
+                async with TcpSocket() as other:
+                    await other.connect_to_host("::1", port)
+
+    assert (address.text, peer.text) == ("::ffff:127.0.0.1", "::ffff:127.0.0.1")
+
+
+@needs_ipv6
+async def test_a_mapped_address_and_its_ipv4_form_are_one_on_one_port(network: Network) -> None:
+    """The system takes them for the same, so the second is in use."""
+    async with TcpServer() as server, TcpServer() as other:
+        await server.listen("127.0.0.1")
+        with pytest.raises(SocketError) as caught:
+            await other.listen("::ffff:127.0.0.1", server.server_port())
+
+    assert caught.value.kind is ErrorKind.ADDRESS_IN_USE
+
+
 async def test_localhost_as_this_machine_means_it_can_be_listened_on(network: Network) -> None:
     """No fake resolver here: the name that every tutorial uses."""
     async with TcpServer() as server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 import trio
@@ -311,3 +312,52 @@ async def test_a_log_handler_that_raises_ends_nothing(
     assert answered
     assert [record.levelno for record in full_disk] == [logging.INFO, logging.ERROR]
     assert len(handler_failures()) == 1
+
+
+def no_notes(error: Exception) -> Any:
+    """Asked for its notes, it fails."""
+    raise RuntimeError("no notes")
+
+
+class Unshowable(Exception):
+    """Python can print no traceback of it, nor of what has it as context."""
+
+    __notes__ = property(no_notes)
+
+
+async def test_a_bug_that_cannot_be_shown_is_logged_without_its_traceback(
+    network: Network, nursery: trio.Nursery, handler_failures: Callable[[], list[Exception]]
+) -> None:
+    """By its class, and the next client is served."""
+    told: list[str] = []
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(self.format(record))
+
+    async def handler(sock: TcpSocket) -> None:
+        if await sock.receive_exactly(1) == b"x":
+            raise Unshowable
+        await sock.send_all(b"answer")
+
+    logger, handles = logging.getLogger("trioqt.server"), Told()
+    logger.addHandler(handles)
+    try:
+        async with TcpServer() as server, server.events(ConnectionFinished) as events:
+            await server.listen(network.host)
+            await nursery.start(server.serve, handler)
+            with await network.raw_connect(server.server_port()) as failing:
+                await failing.send(b"x")
+                finished = await anext(events)
+            with await network.raw_connect(server.server_port()) as client:
+                await client.send(b"y")
+                answer = await client.receive_to_end()
+    finally:
+        logger.removeHandler(handles)
+
+    assert (type(finished.error), answer) == (Unshowable, b"answer")
+    port = finished.peer_port
+    assert told == [
+        f"the handler of the connection from 127.0.0.1:{port} failed by Unshowable, which cannot be shown",
+    ]
+    assert [type(bug) for bug in handler_failures()] == [Unshowable]

@@ -24,6 +24,7 @@ __all__ = [
     "location",
     "parse_address",
     "to_sockaddr",
+    "unmapped",
 ]
 
 # Qt prints Any as 0.0.0.0, so its Any and AnyIPv4 are two values with one text.  With us the text is the value, so
@@ -68,7 +69,7 @@ def _canonical(value: AddressLike) -> str:
     return f"{MAPPED_PREFIX}{ip.ipv4_mapped}" + (f"%{ip.scope_id}" if ip.scope_id else "")
 
 
-def _comparable(text: str) -> str:
+def unmapped(text: str) -> str:
     """What two equal addresses have in common: the IPv4 form of a mapped address, else the text."""
     address = text.partition("%")[0]
     return address.removeprefix(MAPPED_PREFIX) if "." in address else text
@@ -90,7 +91,7 @@ class HostAddress:
     (which is 8.0.0.1) are taken, ``==`` ignores the scope, and holds the mapped form unequal to the IPv4 one.
     """
 
-    text: str = attrs.field(converter=_canonical, eq=_comparable)
+    text: str = attrs.field(converter=_canonical, eq=unmapped)
 
     NULL: ClassVar[HostAddress]
     ANY: ClassVar[HostAddress]

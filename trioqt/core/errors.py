@@ -13,6 +13,7 @@ import errno
 import socket
 import ssl
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ import trio
 __all__ = [
     "ErrorKind",
     "SocketError",
+    "class_name",
     "in_one_line",
     "is_cancellation",
     "is_network_trouble",
@@ -29,6 +31,7 @@ __all__ = [
     "put_behind",
     "raise_bare",
     "reason_of",
+    "traceback_of",
 ]
 
 
@@ -101,8 +104,8 @@ class SocketError(trio.BrokenResourceError, OSError):
     Qt: the pair error() and errorString(); the wording is ours.
     """
 
-    kind: ErrorKind
-    message: str
+    kind: ErrorKind = ErrorKind.UNKNOWN  # of a class derived from it that does not call __init__
+    message: str = ""
 
     def __init__(self, kind: ErrorKind, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)
@@ -159,7 +162,13 @@ CLASS_KINDS: dict[type[OSError], ErrorKind] = {
 
 def kind_of(exc: BaseException) -> ErrorKind:
     """The kind of a failure that the system, trio or another trio stream reported."""
-    exc = _teller(exc)
+    try:
+        return _kind_of(_teller(exc))
+    except Exception:  # a class of the program's may have an errno that fails, or that is a list
+        return ErrorKind.UNKNOWN
+
+
+def _kind_of(exc: BaseException) -> ErrorKind:
     if isinstance(exc, SocketError):
         return exc.kind
     # These three have numbers of their own, which mean something else as an errno: 1 is EPERM there.
@@ -203,44 +212,70 @@ NETWORK_KINDS = frozenset(
 def is_network_trouble(exc: BaseException) -> bool:
     """Can it come about without any mistake of the program, because of a peer, a network, or a time limit?
 
-    A group is, if everything in it is.
+    A group is, if everything in it is.  Never fails: what cannot be judged is none.
     """
-    if isinstance(exc, BaseExceptionGroup):
-        return all(is_network_trouble(inner) for inner in exc.exceptions)
+    try:
+        return all(map(_is_trouble, _leaves(exc)))
+    except Exception:  # as in kind_of; or its causes go round in a circle
+        return False
+
+
+def _is_trouble(exc: BaseException) -> bool:
     if isinstance(exc, SocketError):
         return exc.kind is not ErrorKind.OPERATION
     if isinstance(exc, (trio.ClosedResourceError, trio.TooSlowError)):
         return True
     if isinstance(exc, trio.BrokenResourceError):
         # A stream over a socket, trio's TLS for one; when it is used again after a loss, it has no cause any more.
-        return not isinstance(exc.__cause__, SocketError) or is_network_trouble(exc.__cause__)
+        return not isinstance(exc.__cause__, SocketError) or _is_trouble(exc.__cause__)
     if isinstance(exc, OSError):
         if exc.errno is None and isinstance(exc.__cause__, (OSError, BaseExceptionGroup)):
             # trio.open_tcp_stream: "all attempts to connect ... failed".  One of them may be for a family that this
             # host has not.
-            return any(map(is_network_trouble, _leaves(exc.__cause__)))
+            return any(map(_is_trouble, _leaves(exc.__cause__)))
         return kind_of(exc) in NETWORK_KINDS
     return False
 
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:
-    if isinstance(exc, BaseExceptionGroup):
-        for inner in exc.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield exc
+    """What is in a group, however deep; ``split`` fails if the depth, or the class of a group, is odd."""
+    waiting = deque([exc])
+    while waiting:
+        inner = waiting.popleft()
+        if isinstance(inner, BaseExceptionGroup):
+            waiting.extendleft(reversed(inner.exceptions))
+        else:
+            yield inner
 
 
 def in_one_line(exc: BaseException) -> str:
     """For a log: its class and what it says, cut to a length, without anything that a terminal would act on."""
-    text = traceback.format_exception_only(exc)[0].removeprefix("trioqt.core.errors.")
+    try:
+        text = traceback.format_exception_only(exc)[0].removeprefix("trioqt.core.errors.")
+    except Exception:  # of its notes, for one
+        text = class_name(exc)
     printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(printable.split())[:LINE_LENGTH]
 
 
+def traceback_of(exc: BaseException) -> str | None:
+    """Its traceback; None if it cannot be written down: a class of the program's may fail at it, or it is too deep."""
+    try:
+        return "".join(traceback.format_exception(exc))
+    except Exception:
+        return None
+
+
+def class_name(exc: BaseException) -> str:
+    """By which the logs tell kinds apart: a class that is made anew each time is one kind, and is not kept alive."""
+    return f"{type(exc).__module__}.{type(exc).__qualname__}"
+
+
 def _teller(exc: BaseException) -> BaseException:
     """The exception that knows the reason: a trio stream tells its own, if it knows one, as the cause."""
-    while isinstance(exc, trio.BrokenResourceError) and not isinstance(exc, SocketError):
+    seen = set[int]()
+    while isinstance(exc, trio.BrokenResourceError) and not isinstance(exc, SocketError) and id(exc) not in seen:
+        seen.add(id(exc))
         if not isinstance(exc.__cause__, (OSError, trio.BrokenResourceError)):
             break
         exc = exc.__cause__
@@ -248,10 +283,8 @@ def _teller(exc: BaseException) -> BaseException:
 
 
 def is_cancellation(exc: BaseException) -> bool:
-    """Is it ``trio.Cancelled``, or a group of nothing else?"""
-    if isinstance(exc, BaseExceptionGroup):
-        return exc.split(trio.Cancelled)[1] is None
-    return isinstance(exc, trio.Cancelled)
+    """Is it ``trio.Cancelled``, or a group of nothing else?  Never fails: the end of a connection hangs on it."""
+    return all(type(leaf) is trio.Cancelled for leaf in _leaves(exc))
 
 
 @contextlib.contextmanager
@@ -286,14 +319,11 @@ def raise_bare(exc: BaseException) -> NoReturn:
 
     A second exception beside that keeps the group.  A cancellation does not count: the program ends anyway.
     """
-    bare: BaseException | None = exc.split(trio.Cancelled)[1] if isinstance(exc, BaseExceptionGroup) else exc
-    while isinstance(bare, BaseExceptionGroup) and len(bare.exceptions) == 1:
-        bare = bare.exceptions[0]
-    if not isinstance(bare, (KeyboardInterrupt, SystemExit)):
-        bare = exc
+    others = [leaf for leaf in _leaves(exc) if type(leaf) is not trio.Cancelled]
+    bare = others[0] if len(others) == 1 and isinstance(others[0], (KeyboardInterrupt, SystemExit)) else exc
     context = bare.__context__
     try:
         raise bare
     finally:
         bare.__context__ = context  # not the group that is being handled
-        del exc, bare, context  # or this frame, in the traceback, would hold what holds it
+        del exc, others, bare, context  # or this frame, in the traceback, would hold what holds it

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import trio
 
-from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_address, to_sockaddr
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_address, to_sockaddr, unmapped
 from trioqt.core.errors import raise_bare
 from trioqt.links.base import Sockaddr
 from trioqt.links.native import NativeLink, native_socket
@@ -38,8 +38,13 @@ class Target:
 
     family: int
     address: Sockaddr
-    dual_stack: bool = attrs.field(default=False, eq=False)
-    """An IPv6 socket that listens there carries IPv4 too."""
+    dual_stack: bool = attrs.field(eq=False)
+    """An IPv6 socket that is bound there carries IPv4 too; or only that, at an IPv4-mapped address."""
+
+    @dual_stack.default
+    def _is_mapped(self) -> bool:
+        host: str = self.address[0]
+        return unmapped(host) != host
 
     def __str__(self) -> str:
         return f"[{self.address[0]}]:{self.address[1]}" if ":" in self.address[0] else "{}:{}".format(*self.address[:2])

@@ -19,7 +19,7 @@ from typing import NoReturn, Self
 import attrs
 import trio
 
-from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, unmapped
 from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, keeping, kind_of, raise_bare, reason_of
 from trioqt.core.events import (
     Connected,
@@ -89,7 +89,11 @@ class Bound:
 
     sock: trio.socket.SocketType
     sockaddr: Sockaddr
-    is_any: bool  # an IPv6 one carries IPv4 too
+    is_any: bool  # of both families
+
+    def carries_ipv4(self) -> bool:
+        """It does, though it may be an IPv6 one."""
+        return self.is_any or unmapped(self.sockaddr[0]) != self.sockaddr[0]
 
     def is_spare(self) -> bool:
         """Has it no local address either?  Then it was adopted, for the next ``connect_to_host``."""
@@ -450,7 +454,8 @@ class AbstractSocket(EventSource, Resettable):
             socket is not UNCONNECTED.  The state has not changed, and it is told as ``ErrorOccurred``.
           trio.ClosedResourceError: Another task aborted, disconnected or closed the socket meanwhile.
         Cancelled: nothing was taken.
-        Qt: bind().  There, binding twice reports UnknownSocketError, and while connected UnfinishedSocketOperation.
+        Qt: bind().  There, binding twice reports UnknownSocketError, and while connected UnfinishedSocketOperation;
+          an IPv4-mapped address is refused.
         """
         self._check_call()
         host, port = check_host(host), check_port(port)
@@ -461,13 +466,13 @@ class AbstractSocket(EventSource, Resettable):
         if self._under_way is None:
             self._under_way = UnderWay()
         sock: trio.socket.SocketType | None = None
-        dual_stack = host == HostAddress.ANY
+        is_any = host == HostAddress.ANY
         try:
             with self._under_way.call("bind"):
                 if host == HostAddress.NULL:
                     raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is none")
-                target = any_target(port) if dual_stack else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
-                sock = await bind_socket(target, options, dual_stack=dual_stack, socket_type=self._system_type())
+                target = any_target(port) if is_any else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
+                sock = await bind_socket(target, options, dual_stack=target.dual_stack, socket_type=self._system_type())
         except trio.ClosedResourceError:
             if sock is not None:
                 sock.close()
@@ -482,7 +487,7 @@ class AbstractSocket(EventSource, Resettable):
             self._machine.feed(Input.BIND_FAILED, self._tell)
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
         assert sock is not None
-        self._took_address(Bound(sock, sock.getsockname(), dual_stack))
+        self._took_address(Bound(sock, sock.getsockname(), is_any))
 
     def _call_off(self) -> None:
         """An end is made: it ends what has no state yet too."""

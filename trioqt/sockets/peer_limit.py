@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from trioqt.core.addresses import unmapped
 from trioqt.links.interrupts import protected
 
 __all__ = ["PeerLimit"]
@@ -11,7 +12,7 @@ __all__ = ["PeerLimit"]
 
 @protected
 class PeerLimit:
-    """Counts the connections of each address.
+    """Counts the connections of each address; an IPv4-mapped one is the same peer as its IPv4 form.
 
     Args:
       most: So many may one have.
@@ -26,11 +27,11 @@ class PeerLimit:
 
     def is_reached(self, host: str) -> bool:
         """Has that address as many as it may?"""
-        return self._counts[_unmapped(host)] >= self.most
+        return self._counts[unmapped(host)] >= self.most
 
     def count(self, sock: object, host: str) -> None:
         """A connection of that address was accepted."""
-        self._hosts[id(sock)] = host = _unmapped(host)
+        self._hosts[id(sock)] = host = unmapped(host)
         self._counts[host] += 1
 
     def forget(self, sock: object) -> None:
@@ -40,8 +41,3 @@ class PeerLimit:
             self._counts[host] -= 1
             if not self._counts[host]:
                 del self._counts[host]
-
-
-def _unmapped(host: str) -> str:
-    """An IPv4-mapped address is the same peer as its IPv4 form."""
-    return host[7:] if host.startswith("::ffff:") and "." in host else host

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import trio
 
 from trioqt.core.addresses import HostAddress, from_sockaddr, location
-from trioqt.core.errors import SocketError, in_one_line, is_network_trouble
+from trioqt.core.errors import SocketError, class_name, in_one_line, is_network_trouble
 from trioqt.core.events import ConnectionFinished, Event
 from trioqt.links.base import Sockaddr
 from trioqt.links.interrupts import await_interruptible, protected
@@ -109,7 +109,10 @@ class Service(Generic[SocketT]):
             return self._stays_here(peer, error)
         if isinstance(error, BaseExceptionGroup):
             # A handler with a nursery of its own may end by cancellation and by other things at once.
-            others, goes_out = error.split(Exception)
+            try:
+                others, goes_out = error.split(Exception)
+            except Exception:
+                return False  # an odd class, or too deep: it goes out as it is
             if others is not None and goes_out is not None and self._stays_here(peer, others):
                 raise goes_out from None
         return False
@@ -126,10 +129,10 @@ class Service(Generic[SocketT]):
         assert log is not None
         if is_trouble:
             first = _first(error)
-            kind = first.kind if isinstance(first, SocketError) else type(first)
+            kind = first.kind if isinstance(first, SocketError) else class_name(first)
             log.tell(("ended", kind), logging.INFO, f"{whose} ended: {in_one_line(first)}")
         else:
-            log.tell(("failed", type(_first(error))), logging.ERROR, f"the handler of {whose} failed", exc=error)
+            log.tell(("failed", class_name(_first(error))), logging.ERROR, f"the handler of {whose} failed", exc=error)
             tell_bug(error)
         return True
 

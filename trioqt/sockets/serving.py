@@ -115,7 +115,8 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         with its traceback; at most ten records a minute of each kind.  With ``isolate=False`` a bug goes out of
         ``serve``, in an ExceptionGroup; trouble of peers and networks never does.  Under ``simulate`` and the pytest
         plug-in an isolated bug fails the test, unless the test takes it.
-        KeyboardInterrupt, SystemExit and cancellation always go out, bare if nothing else does.
+        KeyboardInterrupt, SystemExit and cancellation always go out, bare if nothing else does.  So does what else is
+        no ``Exception``, as ``asyncio.CancelledError``, in a group.
         Returns after ``close()`` once the last handler is done; ``listen`` and ``serve`` may begin again before.
 
         Args:

@@ -27,6 +27,7 @@ from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockad
 from trioqt.core.errors import (
     ErrorKind,
     SocketError,
+    class_name,
     in_one_line,
     is_cancellation,
     is_network_trouble,
@@ -329,7 +330,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
           trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block; or ``close`` or
             ``drain`` was called meanwhile.
         Cancelled: it does not listen.
-        Qt: listen().
+        Qt: listen().  There, an IPv4-mapped address is refused.
         """
         self._check_run()
         hosts, port = check_hosts(host), check_port(port)
@@ -552,7 +553,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if isinstance(exc, SocketError) or is_network_trouble(exc):
             self._log.tell(("refused", kind_of(exc)), logging.WARNING, message)
         else:
-            self._log.tell(("factory", type(exc)), logging.ERROR, message, exc=exc)
+            self._log.tell(("factory", class_name(exc)), logging.ERROR, message, exc=exc)
             tell_bug(exc)
 
     def _give(self, sock: SocketT) -> None:

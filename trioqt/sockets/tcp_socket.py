@@ -317,9 +317,9 @@ async def _connect_bound(bound: Bound, targets: list[Target], prepare: Prepare) 
     tried = False
     # A Linux socket of both families that was refused by an IPv4 address connects to an IPv6 one, and then no byte
     # gets through; the other way round it works.
-    for target in sorted(targets, key=lambda target: bound.is_any and target.family != socket.AF_INET6):
+    for target in sorted(targets, key=lambda target: bound.carries_ipv4() and target.family != socket.AF_INET6):
         try:
-            reachable = _reachable(target, bound.sock.family, bound.is_any)
+            reachable = _reachable(target, bound.sock.family, bound.carries_ipv4())
             prepare(bound.sock, reachable.address)
             if tried:
                 await connect_again(bound.sock, reachable, bound.sockaddr)
@@ -333,10 +333,10 @@ async def _connect_bound(bound: Bound, targets: list[Target], prepare: Prepare) 
     raise AttemptsFailed("no address could be connected", failures)
 
 
-def _reachable(target: Target, family: int, dual_stack: bool) -> Target:
+def _reachable(target: Target, family: int, carries_ipv4: bool) -> Target:
     """The target as a socket of ``family`` has to be told it.  Raises: OSError if it cannot get there."""
     if target.family == family:
         return target
-    if dual_stack and family == socket.AF_INET6:
+    if carries_ipv4 and family == socket.AF_INET6:
         return Target(family, (f"::ffff:{target.address[0]}", target.address[1], 0, 0))
     raise OSError(errno.ECONNREFUSED, "not reachable from the address that was bound")  # Qt's kind for it

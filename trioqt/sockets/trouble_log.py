@@ -15,6 +15,7 @@ from collections.abc import Hashable
 import attrs
 import trio
 
+from trioqt.core.errors import traceback_of
 from trioqt.links.interrupts import protected
 
 __all__ = ["PERIOD", "RECORDS", "TroubleLog"]
@@ -127,6 +128,9 @@ class TroubleLog:
         try:
             self._logger.log(level, "%s", message, exc_info=exc)
         except Exception:  # of a handler of the program's: a full disk must not end a server
-            if logging.raiseExceptions and sys.stderr is not None:  # as logging itself tells of it
-                with contextlib.suppress(OSError, ValueError):  # that may be broken, or closed, as well
+            if exc is not None and traceback_of(exc) is None:
+                self._write(level, f"{message} by {type(exc).__name__}, which cannot be shown", None)
+            elif logging.raiseExceptions and sys.stderr is not None:  # as logging itself tells of it
+                with contextlib.suppress(Exception):  # that may be broken, or closed, as well
+                    print(f"cannot log: {message}", file=sys.stderr)
                     traceback.print_exc()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 import trio.testing
 
 from tests.testing.network.on_hosts import (
+    Pair,
     connected,
     datagrams,
     errno_of,
@@ -22,6 +24,7 @@ from tests.testing.network.on_hosts import (
 )
 from trioqt.testing import VirtualNetwork
 from trioqt.testing.network.fabric import Conditions
+from trioqt.testing.network.socket import VirtualSocket
 
 Clock = trio.testing.MockClock
 
@@ -161,6 +164,56 @@ async def test_a_connection_that_loses_everything_times_out(autojump_clock: Cloc
 
         assert ends == [("ETIMEDOUT", 5.0), ("ETIMEDOUT", 924.6)]
         assert left == (b"", "EPIPE")
+
+
+async def fill(*pairs: Pair) -> float:
+    """Until the server's system has no room, the client's has none either, and both know it; when that began."""
+    filled_at = 0.0
+    for _ in range(3):
+        for both in pairs:
+            with contextlib.suppress(BlockingIOError):
+                while cast("VirtualSocket", both.client).try_send(bytes(100_000)):
+                    filled_at = trio.current_time()
+        await trio.sleep(0.2)
+    return filled_at
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.05])
+async def test_a_peer_that_lives_and_has_no_room_times_out_too(autojump_clock: Clock, latency: float) -> None:
+    """Linux: TCP_USER_TIMEOUT, from the first probe on, which comes after one pause; without it, never."""
+    async with VirtualNetwork(conditions=Conditions(latency=latency)) as net:
+        limited, unlimited = await pair(net), await pair(net, port=4001)
+        limited.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000)
+        start = await fill(limited, unlimited)
+        with trio.move_on_after(10) as scope:
+            limits = await errno_of(limited.client.recv, 1)
+        took = trio.current_time() - start
+        await trio.sleep(10_000)
+        left = await errno_of(limited.client.send, b"y"), await unlimited.server.recv(10)
+        limited.close()
+        unlimited.close()
+
+    assert (limits, scope.cancelled_caught) == ("ETIMEDOUT", False)
+    assert took == pytest.approx(0.2 + 2 * latency + 3.0)
+    assert left == ("EPIPE", bytes(10))
+
+
+async def test_room_in_time_begins_the_wait_anew(autojump_clock: Clock) -> None:
+    """A peer that takes a little now and then is not given up."""
+    async with VirtualNetwork() as net:
+        both = await pair(net)
+        both.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3000)
+        await fill(both)
+        for _ in range(10):
+            await trio.sleep(2.5)
+            await both.server.recv(60_000)
+            start = await fill(both)
+        end = await errno_of(both.client.recv, 1)
+        took = trio.current_time() - start
+        both.close()
+
+    assert end == "ETIMEDOUT"
+    assert took == pytest.approx(3.2)
 
 
 async def test_nothing_is_lost_or_torn_under_loss_and_jitter(autojump_clock: Clock) -> None:

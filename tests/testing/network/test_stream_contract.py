@@ -154,7 +154,9 @@ async def test_our_sockets_over_simulated_tcp_are_trio_streams(
 ) -> None:
     """A TcpSocket that has connected and one that a TcpServer has accepted, as on the kernel's network."""
     trio.lowlevel.add_instrument(BusyTime(autojump_clock))
-    async with two_hosts(conditions, "10.1.0.1") as net, TcpServer() as server, trio.open_nursery() as nursery:
+    # Without keep_alive: in two minutes the system would give up a peer that lives and takes nothing.
+    server = TcpServer(keep_alive=False)
+    async with two_hosts(conditions, "10.1.0.1") as net, server, trio.open_nursery() as nursery:
         with net.host("server"):
             await server.listen("10.1.0.1", PORT)
 

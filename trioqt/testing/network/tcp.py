@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from trioqt.links.base import Bytes
 from trioqt.links.interrupts import protected
-from trioqt.testing.network.fabric import Address, Packet, Path
+from trioqt.testing.network.fabric import Address, Packet, Path, Timer
 from trioqt.testing.network.host import Binding, Host, fail
 from trioqt.testing.network.stream_ends import StreamEnd, first_bytes
 from trioqt.testing.network.tcp_receiving import Receiving
@@ -76,6 +76,7 @@ class TcpEnd(StreamEnd):
         "_ack_planned",
         "_acks",
         "_keep_alive",
+        "_no_room",
         "_receiving",
         "_retry",
         "_sending",
@@ -120,6 +121,7 @@ class TcpEnd(StreamEnd):
         self.answer_lost: bool = False
         self._retry = Retry(host.fabric, self._repeat)
         self._keep_alive = KeepAlive(self)
+        self._no_room = Timer(host.fabric, partial(self._die, errno.ETIMEDOUT))
 
     def __repr__(self) -> str:
         return f"<{self.host.name} {self.local} > {self.remote} {self.state}>"
@@ -404,9 +406,17 @@ class TcpEnd(StreamEnd):
             self._plan_ack()
             if self.answer_lost:
                 self.repeat_later()
-        elif self.sending_ended and sending.fin_seq == -1 and not self.is_over:
+        self._limit_wait_for_room()
+        if not sending.unsent and self.sending_ended and sending.fin_seq == -1 and not self.is_over:
             sending.fin_seq = sending.sent
             self._transmit("FIN", b"")
+
+    def _limit_wait_for_room(self) -> None:
+        """Linux, tcp_probe_timer: TCP_USER_TIMEOUT, from the first probe on, ends a peer that lives and has no room."""
+        if not self._sending.waits_for_room():
+            self._no_room.stop()
+        elif self.settings.user_timeout and not self._no_room.is_set():
+            self._no_room.set(self._first_pause() + self.settings.user_timeout)
 
     def _transmit(self, kind: str, data: bytes) -> None:
         packet = Packet(kind, self.local, self.remote, data, self, self._sending.sent)
@@ -592,6 +602,7 @@ class TcpEnd(StreamEnd):
         self._syn = None
         self._retry.stop()
         self._keep_alive.stop()
+        self._no_room.stop()
         self._acks.clear()
         self._sending.drop()
         connections = self.host.connections

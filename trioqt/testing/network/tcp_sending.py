@@ -71,6 +71,10 @@ class Sending:
         self.unsent_size -= len(data)
         return data
 
+    def waits_for_room(self) -> bool:
+        """Has the peer got everything that it has had room for, and is there more?"""
+        return bool(self.unsent) and not self.unacked
+
     def depart(self, packet: Packet) -> None:
         """It is on its way, and is kept until it is acknowledged.  A FIN counts as a byte."""
         size = len(packet.data)

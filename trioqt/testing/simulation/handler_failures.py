@@ -5,10 +5,10 @@ The servers tell it (``sockets/survived_bugs.py``); here it becomes the test's f
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from trioqt.core.errors import traceback_of
 from trioqt.sockets.survived_bugs import SurvivedBugs
 
 __all__ = ["failing_if_bugs_survive"]
@@ -22,7 +22,7 @@ def failing_if_bugs_survive() -> Iterator[None]:
             yield
         except BaseException as exc:
             if survived := bugs.take_all():
-                exc.add_note("\n".join([f"before it, {survived.message}:", *traceback.format_exception(survived)]))
+                exc.add_note(f"before it, {survived.message}:\n{traceback_of(survived) or 'which cannot be shown'}")
             raise
         if survived := bugs.take_all():
             raise survived
