@@ -45,6 +45,8 @@ DATAGRAM_BUFFER: Final = 212_992
 
 UINT_MAX: Final = 2**32 - 1
 
+DEVICES: Final = (b"lo", b"eth0")
+
 
 @attrs.frozen
 class Spec:
@@ -184,7 +186,7 @@ class Options:
         if spec.read_only:
             fail(spec.read_only)
         if (level, name) == _DEVICE_KEY:
-            self._bind_to_device(value)
+            self._values[level, name] = self._device(value)
         elif isinstance(spec.default, bytes):
             self._values[level, name] = self._structure(level, name, value, spec.default)
         else:
@@ -199,10 +201,13 @@ class Options:
         self._refresh()
 
     @staticmethod
-    def _bind_to_device(value: int | bytes) -> None:
-        """There is no device but the loopback, and nothing to choose."""
-        if isinstance(value, bytes) and value.rstrip(b"\0") not in (b"", b"lo"):
+    def _device(value: int | bytes) -> bytes:
+        """As it is kept.  Every host has these two interfaces; the addresses choose between them, and this does not."""
+        device = INT.pack(value) if isinstance(value, int) else value
+        device = device.partition(b"\0")[0]
+        if device not in (b"", *DEVICES):
             fail(errno.ENODEV)
+        return device + b"\0" if device else b""
 
     def _structure(self, level: int, name: int, value: int | bytes, default: bytes) -> bytes:
         if isinstance(value, int):

@@ -78,10 +78,9 @@ def _path_mtu(host: Host, end: Any, level: int) -> int:
     remote = remote_of(end)
     path = None if remote is None else host.path_to(remote[0])
     if path is None:
-        if level == socket.IPPROTO_IPV6:
-            return 65536
         fail(errno.ENOTCONN)
-    return int(path.conditions.mtu)
+    # No IPv4 packet is longer than its length can say; Linux: IP_MAX_MTU in net/ip.h.
+    return min(int(path.conditions.mtu), 65535) if level == socket.IPPROTO_IP else int(path.conditions.mtu)
 
 
 def join_or_leave(host: Host, end: Any, level: int, name: int, value: int | bytes) -> bool:
