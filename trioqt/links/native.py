@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import trio
 
@@ -59,13 +59,13 @@ class KernelSocket(socket.socket):
         try_send = socket.socket.send
 
     @classmethod
-    def adopt(cls, sock: socket.socket | trio.socket.SocketType) -> KernelSocket:
+    def adopt(cls, sock: socket.socket | trio.socket.SocketType) -> Self:
         """Take over the descriptor of ``sock``, which is detached from it."""
         adopted = cls(sock.family, sock.type, sock.proto, fileno=sock.detach())
         adopted.setblocking(False)
         return adopted
 
-    def try_accept(self) -> tuple[KernelSocket, Sockaddr]:
+    def try_accept(self) -> tuple[Self, Sockaddr]:
         sock, address = self.accept()
         return self.adopt(sock), address
 
