@@ -822,6 +822,15 @@ def test_the_program_of_the_how_to_holds() -> None:
     assert traced.stdout == shown[0], traced.stderr
 
 
+def test_two_processes_share_a_port_as_the_how_to_says() -> None:
+    """It asks until both have answered, and ends them."""
+    program = ROOT / "docs" / "howto" / "one_port.py"
+
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "both have answered\n", "")
+
+
 # ---- the tutorial ------------------------------------------------------------------------------
 
 TUTORIAL = ROOT / "docs" / "tutorial"

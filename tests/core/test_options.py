@@ -16,8 +16,12 @@ from trioqt.core.options import (
     SocketOption,
     SocketType,
     bind_options,
+    can_be_remembered,
+    first_options,
     listen_options,
+    name_of,
     option_for,
+    protocol_of,
     unsent_options,
 )
 
@@ -86,7 +90,7 @@ def test_linux_has_every_option_for_both_families(option: SocketOption) -> None:
             OptionSpec(SOL, socket.SO_KEEPALIVE, True),
             OptionSpec(SOL, socket.SO_KEEPALIVE, True),
         ),
-        SocketOption.MULTICAST_TTL: (OptionSpec(IP, 33), OptionSpec(IPV6, 18)),
+        SocketOption.MULTICAST_TTL: (OptionSpec(IP, 33, default=1), OptionSpec(IPV6, 18, default=1)),
         SocketOption.MULTICAST_LOOPBACK: (OptionSpec(IP, 34, True), OptionSpec(IPV6, 19, True)),
         SocketOption.TYPE_OF_SERVICE: (OptionSpec(IP, 1), OptionSpec(IPV6, 67)),
         SocketOption.SEND_BUFFER_SIZE: (OptionSpec(SOL, socket.SO_SNDBUF), OptionSpec(SOL, socket.SO_SNDBUF)),
@@ -123,6 +127,110 @@ def test_no_option_is_known_for_another_family_or_a_bare_platform(option: Socket
     """Local sockets and what is still to come: no option, and no crash."""
     assert option_for(option, socket.AF_UNSPEC) is None
     assert option_for(option, socket.AF_INET, constants=SimpleNamespace()) is None
+
+
+# ---- Each kind of socket -----------------------------------------------------------------------
+
+
+@on_linux
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_datagram_socket_has_what_is_not_of_connections(family: int) -> None:
+    """No Nagle algorithm to switch off, and nobody to be kept alive; the rest is as for TCP."""
+    lacking = {option for option in SocketOption if option_for(option, family, SocketType.UDP) is None}
+    others = set(SocketOption) - lacking
+
+    assert lacking == {
+        SocketOption.LOW_DELAY,
+        SocketOption.KEEP_ALIVE_IDLE,
+        SocketOption.KEEP_ALIVE_INTERVAL,
+        SocketOption.KEEP_ALIVE_COUNT,
+    }
+    assert all(option_for(option, family, SocketType.UDP) == option_for(option, family) for option in others)
+
+
+@on_linux
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_sctp_has_a_low_delay_of_its_own_and_no_figures_of_keep_alive(family: int) -> None:
+    """Its number is that of linux/sctp.h: TCP's would be another option of SCTP's."""
+    found = {option: option_for(option, family, SocketType.SCTP) for option in SocketOption}
+
+    assert found[SocketOption.LOW_DELAY] == OptionSpec(132, 3, is_flag=True)
+    assert {option for option, spec in found.items() if spec is None} == {
+        SocketOption.KEEP_ALIVE_IDLE,
+        SocketOption.KEEP_ALIVE_INTERVAL,
+        SocketOption.KEEP_ALIVE_COUNT,
+    }
+
+
+def test_what_a_new_socket_is_told_and_what_can_wait_for_it() -> None:
+    """Low delay for streams, as in trio; what would make every later connection fail is not remembered."""
+    streams = (SocketType.TCP, SocketType.SCTP)
+
+    assert [first_options(kind) for kind in streams] == [{SocketOption.LOW_DELAY: 1}] * 2
+    assert first_options(SocketType.UDP) == {}
+    for kind in SocketType:
+        refused = {option for option in SocketOption if not can_be_remembered(option, kind)}
+        assert refused == {SocketOption.PATH_MTU} | (set() if kind is SocketType.UDP else {SocketOption.MULTICAST_TTL})
+    assert [protocol_of(kind) for kind in SocketType] == [0, 0, 132, 0]
+
+
+@on_linux
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("option", list(SocketOption))
+def test_the_kernel_has_what_the_table_says_of_a_datagram_socket(family: int, option: SocketOption) -> None:
+    """Each one is asked of a real UDP socket; the path MTU wants a peer."""
+    spec = option_for(option, family, SocketType.UDP)
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect(("::1" if family == socket.AF_INET6 else "127.0.0.1", 9))
+        if spec is None:
+            tcp = option_for(option, family)
+            assert tcp is not None
+            with pytest.raises(OSError):
+                sock.getsockopt(tcp.level, tcp.number)
+        else:
+            assert spec.from_system(sock.getsockopt(spec.level, spec.number)) >= 0
+
+
+def test_the_first_multicast_ttl_is_asked_for_by_minus_1() -> None:
+    """As Qt hands it to the system (U-043), and the same where the system does not know it."""
+    spec = option_for(SocketOption.MULTICAST_TTL, socket.AF_INET)
+    assert spec is not None
+
+    assert [spec.to_system(value) for value in (-1, 0, 255, 1024)] == [1, 0, 255, 1024]
+    with pytest.raises(ValueError, match="a socket option is 0 to"):
+        spec.to_system(-2)
+
+
+# ---- Names of options --------------------------------------------------------------------------
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("level", "number", "name"),
+    [
+        (SOL, socket.SO_BINDTODEVICE, "SO_BINDTODEVICE"),
+        (SOL, socket.SO_REUSEADDR, "SO_REUSEADDR"),
+        (IP, socket.IP_TOS, "IP_TOS"),
+        (IP, 14, "IP_MTU"),
+        (IPV6, socket.IPV6_TCLASS, "IPV6_TCLASS"),
+        (TCP, socket.TCP_FASTOPEN, "TCP_FASTOPEN"),
+        (132, 3, "SCTP_NODELAY"),
+        (TCP, 9999, "option 9999 of level 6"),
+        (9999, 1, "option 1 of level 9999"),
+    ],
+)
+def test_an_option_has_its_name_in_messages(level: int, number: int, name: str) -> None:
+    """What the socket module calls it, not a constant that has the same value; and a number if it has no name."""
+    assert name_of(level, number) == name
+
+
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(-(2**31), 2**31 - 1))
+def test_every_pair_of_numbers_has_some_name(level: int, number: int) -> None:
+    """A message never fails."""
+    assert name_of(level, number)
+
+
+# ---- Values ------------------------------------------------------------------------------------
 
 
 @given(st.integers(0, 2**31 - 1))
@@ -216,7 +324,7 @@ def test_each_bind_mode_sets_these_options(mode: BindMode, unix: list[str], wind
     assert bind_options(mode, "linux", constants=LINUX) == tuple((SOL, getattr(LINUX, name), 1) for name in unix)
     assert bind_options(mode, "darwin", constants=MACOS) == tuple((SOL, getattr(MACOS, name), 1) for name in unix)
     if windows is None:
-        with pytest.raises(ValueError, match="this platform has no SO_REUSEPORT"):
+        with pytest.raises(OSError, match="this platform has no SO_REUSEPORT"):
             bind_options(mode, "win32", constants=WINDOWS)
     else:
         expected = tuple((SOL, getattr(WINDOWS, name), 1) for name in windows)
@@ -229,6 +337,33 @@ def test_an_address_is_not_both_shared_and_not_shared(mode: BindMode, platform: 
     """Whichever the system did, the program would believe the other."""
     with pytest.raises(ValueError, match="an address is shared or it is not"):
         bind_options(mode, platform)
+
+
+@pytest.mark.parametrize(
+    ("mode", "linux", "macos"),
+    [
+        (DEFAULT, [], []),
+        (DONT_SHARE, [], []),
+        (SHARE, ["SO_REUSEADDR"], ["SO_REUSEPORT"]),
+        (HINT, ["SO_REUSEADDR"], ["SO_REUSEPORT"]),
+        (SHARE | HINT, ["SO_REUSEADDR"], ["SO_REUSEPORT"]),
+        (PORT, ["SO_REUSEPORT"], ["SO_REUSEPORT"]),
+        (SHARE | PORT, ["SO_REUSEADDR", "SO_REUSEPORT"], ["SO_REUSEPORT"]),
+    ],
+)
+def test_datagram_sockets_share_an_address_by_another_option_off_linux(
+    mode: BindMode, linux: list[str], macos: list[str]
+) -> None:
+    """There REUSEADDR alone shares a group and nothing else, so Qt sets REUSEPORT; for TCP it never does."""
+    assert bind_options(mode, "linux", datagrams=True, constants=LINUX) == tuple(
+        (SOL, getattr(LINUX, name), 1) for name in linux
+    )
+    for platform in ("darwin", "freebsd14"):
+        assert bind_options(mode, platform, datagrams=True, constants=MACOS) == tuple(
+            (SOL, getattr(MACOS, name), 1) for name in macos
+        )
+    if mode is HINT:
+        assert bind_options(mode, "win32", datagrams=True, constants=WINDOWS) == ((SOL, 4, 1),)
 
 
 def test_server_may_come_back_on_unix_and_is_alone_on_windows() -> None:

@@ -12,6 +12,7 @@ import trio.testing
 
 from tests.links.scripted import ScriptedNetwork, ScriptedSocket
 from tests.networks import Network
+from trioqt.links.base import Sockaddr
 from trioqt.links.bind import any_target, bind_socket, listen_on
 from trioqt.links.connect import Target
 from trioqt.links.native import NativeListener
@@ -119,17 +120,45 @@ async def test_all_targets_listen_on_the_port_that_was_chosen_for_the_first(netw
     assert addresses[0][1] == addresses[1][1] > 0
 
 
-async def test_listening_sockets_are_shared_with_nobody_and_hand_down_low_delay(network: Network) -> None:
-    """A server may come back while its old connections linger; and its connections inherit TCP_NODELAY."""
+async def test_listening_sockets_are_shared_with_nobody(network: Network) -> None:
+    """But a server may come back while its old connections linger."""
     (listener,) = await listen_on([LOCAL_V4], 10)
 
     native = listener.native()
     reuse_address = native.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
     reuse_port = native.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
-    low_delay = native.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     listening = native.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     listener.close()
-    assert (reuse_address != 0, reuse_port, low_delay != 0, listening) == (True, 0, True, 1)
+    assert (reuse_address != 0, reuse_port, listening) == (True, 0, 1)
+
+
+async def test_each_listening_socket_is_prepared_before_its_address_is_taken(network: Network) -> None:
+    """What must be so before bind, as SO_BINDTODEVICE, can be set there; the port is not known yet."""
+    prepared: list[Any] = []
+
+    def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+        prepared.append((sock.getsockname()[1], address[0]))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    (listener,) = await listen_on([LOCAL_V4], 10, prepare=prepare)
+
+    low_delay = listener.native().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    listener.close()
+    assert (prepared, low_delay) == ([(0, "127.0.0.1")], 1)
+
+
+async def test_a_socket_that_cannot_be_prepared_is_closed() -> None:
+    """The failure goes out, and of several sockets none stays open."""
+    network = BindingNetwork(errors=[0, 0])
+
+    def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+        if address[0] == "::1":
+            raise OSError(errno.EPERM, "not you")
+
+    with pytest.raises(OSError, match="not you"):
+        await listen_on([LOCAL_V4, LOCAL_V6], 10, prepare=prepare)
+
+    assert network.open_sockets() == []
 
 
 async def test_a_port_that_is_in_use_for_the_second_target_is_drawn_again() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 import trio
@@ -15,8 +15,8 @@ import trio
 from trioqt.core.addresses import HostAddress
 from trioqt.core.options import listen_options
 from trioqt.links.base import NativeSocket
-from trioqt.links.connect import Target, target_of
-from trioqt.links.native import NativeListener, native_socket, set_where_possible
+from trioqt.links.connect import Prepare, Target, target_of
+from trioqt.links.native import NativeListener, native_socket
 
 __all__ = ["any_target", "bind_socket", "listen_on"]
 
@@ -43,22 +43,31 @@ def has_ipv6() -> bool:
 
 
 async def bind_socket(
-    target: Target, options: SocketOptions, *, dual_stack: bool = False, socket_type: int = socket.SOCK_STREAM
+    target: Target,
+    options: SocketOptions,
+    *,
+    dual_stack: bool = False,
+    socket_type: int = socket.SOCK_STREAM,
+    proto: int = 0,
+    prepare: Prepare | None = None,
 ) -> trio.socket.SocketType:
     """A new socket with that local address.
 
     Args:
       options: Set before it is bound.
       dual_stack: An IPv6 socket carries IPv4 too.
+      prepare: Called with it and the address, before it is bound.
 
     Raises: OSError.  Cancelled: the socket is closed.
     """
-    sock = trio.socket.socket(target.family, socket_type)
+    sock = trio.socket.socket(target.family, socket_type, proto)
     try:
         for option in options:
             sock.setsockopt(*option)
         if target.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
+        if prepare is not None:
+            prepare(sock, target.address)
         await sock.bind(target.address)
     except BaseException:
         sock.close()
@@ -67,25 +76,26 @@ async def bind_socket(
 
 
 async def listen_on(
-    targets: Sequence[Target], backlog: int, *, reuse_port: bool = False, inherited: SocketOptions = ()
+    targets: Sequence[Target], backlog: int, *, reuse_port: bool = False, prepare: Prepare | None = None, proto: int = 0
 ) -> list[NativeListener]:
     """Listen on every target with one port; where theirs is 0, the system's choice for the first serves all.
 
     Of several targets, those of a family that this host lacks are left out.
 
     Args:
-      inherited: Options for what is accepted there, where the system has them.
+      prepare: Called with each socket and its address, before it is bound.
 
     Raises: OSError, also if it lacks all of them, or has no ``reuse_port``.  Cancelled: every socket is closed.
     """
-    try:
-        options = listen_options(reuse_port=reuse_port)
-    except ValueError as exc:
-        raise OSError(errno.EOPNOTSUPP, str(exc)) from exc
+    options = listen_options(reuse_port=reuse_port)
+
+    async def listen(target: Target) -> trio.socket.SocketType:
+        return await _listen(target, backlog, options, prepare, proto)
+
     port_is_free = targets[0].address[1] == 0
     for draw in range(PORT_DRAWS):
         try:
-            return await _listen_on_one_port(targets, backlog, options, inherited)
+            return await _listen_on_one_port(targets, listen)
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE or not port_is_free or len(targets) == 1 or draw == PORT_DRAWS - 1:
                 raise
@@ -93,7 +103,7 @@ async def listen_on(
 
 
 async def _listen_on_one_port(
-    targets: Sequence[Target], backlog: int, options: SocketOptions, inherited: SocketOptions
+    targets: Sequence[Target], listen: Callable[[Target], Awaitable[trio.socket.SocketType]]
 ) -> list[NativeListener]:
     socks: list[NativeSocket] = []
     lacking: OSError | None = None
@@ -102,8 +112,7 @@ async def _listen_on_one_port(
         for target in targets:
             host, _, *scope = target.address
             try:
-                there = attrs.evolve(target, address=(host, port, *scope))
-                sock = await _listen(there, backlog, options, inherited)
+                sock = await listen(attrs.evolve(target, address=(host, port, *scope)))
             except OSError as exc:
                 if not _lacks_family(exc, target):
                     raise
@@ -129,13 +138,10 @@ def _lacks_family(exc: OSError, target: Target) -> bool:
 
 
 async def _listen(
-    target: Target, backlog: int, options: SocketOptions, inherited: SocketOptions
+    target: Target, backlog: int, options: SocketOptions, prepare: Prepare | None, proto: int
 ) -> trio.socket.SocketType:
-    # Every accepted connection inherits the listener's TCP_NODELAY, which saves each one a system call.
-    options = (*options, (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
-    sock = await bind_socket(target, options, dual_stack=target.dual_stack)
+    sock = await bind_socket(target, options, dual_stack=target.dual_stack, prepare=prepare, proto=proto)
     try:
-        set_where_possible(sock, inherited)
         sock.listen(backlog)
     except BaseException:
         sock.close()

@@ -59,7 +59,7 @@ class AttemptsFailed(ExceptionGroup[OSError]):
 
 
 Prepare = Callable[[trio.socket.SocketType, Sockaddr], None]
-"""Sets options on a new socket, which will be connected to that address."""
+"""Sets options on a new socket, which will be connected, or bound, to that address.  It may raise OSError."""
 
 
 def target_of(address: HostAddress, port: int) -> Target:
@@ -109,11 +109,14 @@ def _families_in_turn(targets: Sequence[Target]) -> list[Target]:
     return alternating + first[shared:] + others[shared:]
 
 
-async def race(targets: Sequence[Target], prepare: Prepare, *, delay: float = ATTEMPT_DELAY) -> NativeLink:
+async def race(
+    targets: Sequence[Target], prepare: Prepare, *, delay: float = ATTEMPT_DELAY, proto: int = 0
+) -> NativeLink:
     """Connect to the first target that answers.  Each gets ``delay`` seconds' start over the next, less if it fails.
 
     Args:
       prepare: Called with each new socket and its address, for its options.
+      proto: Of the sockets; 0 is TCP.
 
     Raises:
       AttemptsFailed: All of them; one OSError per attempt, in the order in which they ended.
@@ -128,7 +131,7 @@ async def race(targets: Sequence[Target], prepare: Prepare, *, delay: float = AT
     async def attempt(target: Target, ended: trio.Event) -> None:
         nonlocal winner, peer
         try:
-            sock = await open_connected(target, prepare)
+            sock = await open_connected(target, prepare, proto)
         except OSError as exc:
             exc.add_note(f"while connecting to {target}")
             failures.append(exc)
@@ -164,9 +167,9 @@ def link_over(sock: trio.socket.SocketType, asked: Sockaddr) -> NativeLink:
     return NativeLink(native_socket(sock), asked)
 
 
-async def open_connected(target: Target, prepare: Prepare) -> trio.socket.SocketType:
+async def open_connected(target: Target, prepare: Prepare, proto: int = 0) -> trio.socket.SocketType:
     """One attempt.  Raises: OSError.  Cancelled: the socket is closed."""
-    sock = trio.socket.socket(target.family, socket.SOCK_STREAM)
+    sock = trio.socket.socket(target.family, socket.SOCK_STREAM, proto)
     try:
         prepare(sock, target.address)
         await connect(sock, target)

@@ -10,15 +10,28 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import trio
 
+from trioqt.core.errors import reason_of
+from trioqt.core.options import IPPROTO_SCTP, SocketType, SystemOption, name_of
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.newcomers import ignore_newcomers
 
-__all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "reset_on_close", "set_where_possible"]
+__all__ = [
+    "KernelSocket",
+    "NativeLink",
+    "NativeListener",
+    "SctpSocket",
+    "kernel_socket",
+    "kind_of_socket",
+    "native_socket",
+    "reset_on_close",
+    "set_options",
+    "set_where_possible",
+]
 
 # (on, 0 seconds): close() drops what is unsent and sends a reset.  A pair of ints on Unix, of unsigned shorts on
 # Windows.
@@ -46,13 +59,13 @@ class KernelSocket(socket.socket):
         try_send = socket.socket.send
 
     @classmethod
-    def adopt(cls, sock: socket.socket | trio.socket.SocketType) -> KernelSocket:
+    def adopt(cls, sock: socket.socket | trio.socket.SocketType) -> Self:
         """Take over the descriptor of ``sock``, which is detached from it."""
         adopted = cls(sock.family, sock.type, sock.proto, fileno=sock.detach())
         adopted.setblocking(False)
         return adopted
 
-    def try_accept(self) -> tuple[KernelSocket, Sockaddr]:
+    def try_accept(self) -> tuple[Self, Sockaddr]:
         sock, address = self.accept()
         return self.adopt(sock), address
 
@@ -82,6 +95,56 @@ class KernelSocket(socket.socket):
         super().close()
 
 
+# What SCTP is given as one message: Linux refuses one that is larger than SO_SNDBUF (EMSGSIZE), which is 4,608 or more.
+SCTP_PIECE = 4096
+
+
+@protected
+class SctpSocket(KernelSocket):
+    """The kernel's SCTP socket, one-to-one style (RFC 6458, section 4), as the stream of bytes that TCP is.
+
+    SCTP gives and takes messages; their borders mean nothing here.
+    """
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def try_recv(self, max_bytes: int, /) -> bytes:
+            """As much as there is, of as many messages: so fewer bytes than asked for mean that there are no more."""
+            got = super().try_recv(max_bytes)
+            if not got or len(got) == max_bytes:
+                return got
+            pieces, room = [got], max_bytes - len(got)
+            # What goes wrong from here on, or is the end, the next call will find too.
+            with contextlib.suppress(OSError):
+                while room and (piece := super().try_recv(room)):
+                    pieces.append(piece)
+                    room -= len(piece)
+            return b"".join(pieces)
+
+        def try_send(self, data: Bytes, /) -> int:
+            sent = 0
+            for start in range(0, len(data), SCTP_PIECE):
+                try:
+                    sent += super().try_send(data[start : start + SCTP_PIECE])
+                except OSError:
+                    if not sent:
+                        raise
+                    break
+            return sent
+
+
+def kernel_socket(sock: socket.socket | trio.socket.SocketType) -> KernelSocket:
+    """``sock``, which is the kernel's, as a link needs it; its descriptor is taken over."""
+    return (SctpSocket if sock.proto == IPPROTO_SCTP else KernelSocket).adopt(sock)
+
+
+def kind_of_socket(sock: NativeSocket | socket.socket) -> SocketType:
+    """TCP, or SCTP, of a socket that is a stream."""
+    return SocketType.SCTP if getattr(sock, "proto", 0) == IPPROTO_SCTP else SocketType.TCP
+
+
 def reset_on_close(sock: NativeSocket | trio.socket.SocketType, *, reset: bool = True) -> None:
     """From now on closing ``sock`` sends a reset and drops what is unsent, or no more.  Never fails."""
     # It may be closed already.  And macOS refuses every option once the peer has reset the connection; then nobody
@@ -94,7 +157,7 @@ def native_socket(sock: trio.socket.SocketType) -> NativeSocket:
     """What trio's socket is below: a simulated one as it is, a kernel one without trio's wrapper."""
     if hasattr(sock, "try_recv"):
         return cast("NativeSocket", sock)
-    return KernelSocket.adopt(sock)
+    return kernel_socket(sock)
 
 
 def set_where_possible(
@@ -104,6 +167,16 @@ def set_where_possible(
     for level, number, value in options:
         with contextlib.suppress(OSError):  # an older kernel, or one that a peer's reset has made deaf (macOS)
             sock.setsockopt(level, number, value)
+
+
+def set_options(sock: NativeSocket | trio.socket.SocketType, options: Iterable[SystemOption]) -> None:
+    """Set what a caller wants.  Raises: OSError, which names the option that the system refuses."""
+    for level, number, value in options:
+        try:
+            sock.setsockopt(level, number, value)
+        except OSError as exc:
+            reason = f"cannot set {name_of(level, number)} to {value!r}: {reason_of(exc)}"
+            raise OSError(exc.errno, reason) if exc.errno is not None else exc from exc
 
 
 @protected

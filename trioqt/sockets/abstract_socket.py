@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import sys
 from _thread import get_ident
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import NoReturn, Self
@@ -30,14 +30,27 @@ from trioqt.core.events import (
     ReadChannelFinished,
     StateChanged,
 )
-from trioqt.core.options import BindMode, OptionSpec, SocketOption, SocketType, bind_options, option_for
+from trioqt.core.options import (
+    BindMode,
+    OptionSpec,
+    SocketOption,
+    SocketType,
+    SystemOption,
+    bind_options,
+    can_be_remembered,
+    check_mode,
+    first_options,
+    option_for,
+    protocol_of,
+)
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import NativeSocket, Resettable, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import AttemptsFailed, look_up
 from trioqt.links.interrupts import protected
-from trioqt.sockets.arguments import Host, check_host, check_port, spelled
+from trioqt.links.native import set_options
+from trioqt.sockets.arguments import Host, check_host, check_options, check_port, spelled
 from trioqt.sockets.native_options import read_option, set_option, unsupported
 from trioqt.sockets.subscription import EventSource
 from trioqt.sockets.under_way import UnderWay
@@ -337,7 +350,7 @@ class AbstractSocket(EventSource, Resettable):
         return self._open or state is not UNCONNECTED
 
     def socket_type(self) -> SocketType:
-        """TCP or UDP.  Qt: socketType()."""
+        """TCP, UDP or SCTP.  Qt: socketType()."""
         raise NotImplementedError
 
     def local_address(self) -> HostAddress:
@@ -402,15 +415,18 @@ class AbstractSocket(EventSource, Resettable):
         if not isinstance(option, SocketOption):
             raise TypeError(f"an option is a SocketOption, not {type(option).__name__}")
         # The numbers may differ between the families; which options there are, and their values, do not.
-        spec = option_for(option, socket.AF_INET)
+        kind = self._kind()
+        spec = option_for(option, socket.AF_INET, kind)
         number = (spec or OptionSpec(0, 0)).to_system(value)
         self._check_call()
         self._check_open(f"set {option.name}")
         native = self._native()
-        if spec is None or spec.read_only or (native is None and self._machine.state is CONNECTED):
+        if spec is None or spec.read_only:
             raise unsupported(option)
         if native is not None:
-            set_option(native, option, number, self._peer())
+            set_option(native, kind, option, number, self._peer())
+        elif self._machine.state is CONNECTED or not can_be_remembered(option, kind):
+            raise unsupported(option)
         self._options = {**(self._options or {}), option: number}
 
     def socket_option(self, option: SocketOption) -> int:
@@ -426,8 +442,8 @@ class AbstractSocket(EventSource, Resettable):
         self._check_call()
         native = self._native()
         if native is not None:
-            return read_option(native, option, self._peer())
-        if self._machine.state is CONNECTED:
+            return read_option(native, self._kind(), option, self._peer())
+        if self._machine.state is CONNECTED or option_for(option, socket.AF_INET, self._kind()) is None:
             raise unsupported(option)
         try:
             return (self._options or {})[option]
@@ -436,22 +452,35 @@ class AbstractSocket(EventSource, Resettable):
 
     def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
         """Set on a new socket, for ``peer``, what was asked for before there was one."""
-        for option, value in {SocketOption.LOW_DELAY: 1, **(self._options or {})}.items():
-            set_option(sock, option, value, peer)
+        kind = self._kind()
+        for option, value in {**first_options(kind), **(self._options or {})}.items():
+            set_option(sock, kind, option, value, peer)
 
     # -- a local address --------------------------------------------------------------------
 
-    async def bind(self, host: Host = HostAddress.ANY, port: int = 0, mode: BindMode | None = None) -> None:
+    async def bind(
+        self,
+        host: Host = HostAddress.ANY,
+        port: int = 0,
+        mode: BindMode | None = None,
+        *,
+        options: Sequence[SystemOption] = (),
+    ) -> None:
         """Take a local address.  State: UNCONNECTED -> BOUND.
 
         Args:
           host: An address of this host, a name for one, or ``HostAddress.ANY``: both families where there are both.
           port: 0 lets the system choose.
           mode: Who else may have it; None is ``BindMode.DEFAULT_FOR_PLATFORM``.
+          options: Of the system's, as ``(level, number, value)`` with an int or bytes, set before the address is taken
+            and behind those of ``set_socket_option``: ``(SOL_SOCKET, SO_BINDTODEVICE, b"eth0")``.
 
         Raises:
-          SocketError: ADDRESS_IN_USE, SOCKET_ADDRESS_NOT_AVAILABLE, SOCKET_ACCESS, HOST_NOT_FOUND; OPERATION if the
-            socket is not UNCONNECTED.  The state has not changed, and it is told as ``ErrorOccurred``.
+          SocketError: ADDRESS_IN_USE, SOCKET_ADDRESS_NOT_AVAILABLE, SOCKET_ACCESS, HOST_NOT_FOUND;
+            UNSUPPORTED_SOCKET_OPERATION if the system has no ``REUSE_PORT``; what it says to an option that it refuses,
+            which the message names; OPERATION if the socket is not UNCONNECTED.  The state has not changed, and it is
+            told as ``ErrorOccurred``.
+          ValueError: The mode contradicts itself.
           trio.ClosedResourceError: Another task aborted, disconnected or closed the socket meanwhile.
         Cancelled: nothing was taken.
         Qt: bind().  There, binding twice reports UnknownSocketError, and while connected UnfinishedSocketOperation;
@@ -461,18 +490,33 @@ class AbstractSocket(EventSource, Resettable):
         host, port = check_host(host), check_port(port)
         if mode is not None and not isinstance(mode, BindMode):
             raise TypeError(f"a mode is a BindMode, not {type(mode).__name__}")
-        options = bind_options(BindMode.DEFAULT_FOR_PLATFORM if mode is None else mode)
+        mode = BindMode.DEFAULT_FOR_PLATFORM if mode is None else mode
+        check_mode(mode)
+        wanted, transport = check_options(options), self._kind()
         self._check_can_bind()
         if self._under_way is None:
             self._under_way = UnderWay()
         sock: trio.socket.SocketType | None = None
         is_any = host == HostAddress.ANY
+
+        def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+            self._prepare(sock, None)
+            set_options(sock, wanted)
+
         try:
             with self._under_way.call("bind"):
                 if host == HostAddress.NULL:
                     raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is none")
+                modes = bind_options(mode, datagrams=transport is SocketType.UDP)
                 target = any_target(port) if is_any else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
-                sock = await bind_socket(target, options, dual_stack=target.dual_stack, socket_type=self._system_type())
+                sock = await bind_socket(
+                    target,
+                    modes,
+                    dual_stack=target.dual_stack,
+                    socket_type=self._system_type(),
+                    proto=protocol_of(transport),
+                    prepare=prepare,
+                )
         except trio.ClosedResourceError:
             if sock is not None:
                 sock.close()
@@ -516,7 +560,12 @@ class AbstractSocket(EventSource, Resettable):
         self._changed()
 
     def _system_type(self) -> int:
+        """SOCK_STREAM or SOCK_DGRAM."""
         raise NotImplementedError
+
+    def _kind(self) -> SocketType:
+        """What ``socket_type`` says, whoever asks."""
+        return SocketType.UDP if self._system_type() == socket.SOCK_DGRAM else SocketType.TCP
 
     def set_socket_descriptor(self, descriptor: int, state: SocketState = SocketState.CONNECTED) -> None:
         """Adopt an open OS socket (from another process, a supervisor, a test).

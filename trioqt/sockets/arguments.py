@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from types import FunctionType
 
 from trioqt.core.addresses import HostAddress, parse_address
+from trioqt.core.options import SocketType, SystemOption
 
 __all__ = [
     "Host",
@@ -20,9 +21,11 @@ __all__ = [
     "check_host",
     "check_hosts",
     "check_limit",
+    "check_options",
     "check_port",
     "check_seconds",
     "check_size",
+    "check_stream_type",
     "spelled",
 ]
 
@@ -133,6 +136,41 @@ def _returns_only_constants(function: FunctionType) -> bool:
             return False
         before = instruction.opname
     return True
+
+
+def check_options(options: Sequence[SystemOption]) -> tuple[SystemOption, ...]:
+    """Options of the system's.  Raises: TypeError, ValueError."""
+    given: object = options
+    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+        raise TypeError(f"options are a list of (level, number, value), not {type(given).__name__}")
+    return tuple(_checked_option(option) for option in given)
+
+
+def _checked_option(option: object) -> SystemOption:
+    if not isinstance(option, tuple | list) or len(option) != 3:
+        raise TypeError(f"an option is (level, number, value), not {option!r}")
+    level, number, value = option
+    if not isinstance(value, bytes | bytearray | memoryview):
+        return _c_int(level), _c_int(number), _c_int(value)
+    return _c_int(level), _c_int(number), bytes(value)
+
+
+def _c_int(value: object) -> int:
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"an option's level and number are ints, and its value is an int or bytes, not {value!r}")
+    number = operator.index(value)
+    if not -(2**31) <= number < 2**31:
+        raise ValueError(f"an option's level, number and value are C ints, not {number}")
+    return number
+
+
+def check_stream_type(kind: SocketType) -> SocketType:
+    """Raises: TypeError, ValueError if no connection is of that type."""
+    if not isinstance(kind, SocketType):
+        raise TypeError(f"a socket type is a SocketType, not {type(kind).__name__}")
+    if kind not in (SocketType.TCP, SocketType.SCTP):
+        raise ValueError(f"a connection is TCP or SCTP, not {kind.name}")
+    return kind
 
 
 def check_limit(seconds: float | None, name: str) -> float | None:

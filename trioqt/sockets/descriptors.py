@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from collections.abc import Sequence
 from typing import cast
 
 from trioqt.core.errors import ErrorKind, SocketError, reason_of
+from trioqt.core.options import inherited_options
 from trioqt.core.socket_state import SocketState
 from trioqt.links.base import Sockaddr
-from trioqt.links.native import KernelSocket, set_where_possible
+from trioqt.links.native import KernelSocket, kernel_socket, kind_of_socket, set_where_possible
 
 __all__ = ["open_connection", "open_listener"]
 
@@ -76,11 +76,11 @@ def _is_connected(sock: socket.socket) -> bool:
     return True
 
 
-def open_listener(descriptor: int, inherited: Sequence[tuple[int, int, int]] = ()) -> KernelSocket:
+def open_listener(descriptor: int, *, keep_alive: bool = False) -> KernelSocket:
     """The listening socket that ``descriptor`` is.
 
     Args:
-      inherited: Options for what is accepted there, where the system has them.
+      keep_alive: As for ``inherited_options``.
 
     Raises: SocketError; the descriptor stays open.
     """
@@ -94,9 +94,8 @@ def open_listener(descriptor: int, inherited: Sequence[tuple[int, int, int]] = (
             raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
         if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise OSError(errno.EINVAL, "it does not listen")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits it
-        set_where_possible(sock, inherited)
+        set_where_possible(sock, inherited_options(keep_alive=keep_alive, kind=kind_of_socket(sock)))
     except OSError as exc:
         sock.detach()
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    return KernelSocket.adopt(sock)
+    return kernel_socket(sock)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
-from trioqt.core.options import KEEP_ALIVE_FIGURES, OptionSpec, SocketOption, option_for
+from trioqt.core.options import KEEP_ALIVE_FIGURES, OptionSpec, SocketOption, SocketType, option_for
 from trioqt.links.base import NativeSocket, Sockaddr
+from trioqt.links.native import set_where_possible
 
 __all__ = ["fit_user_timeout", "read_option", "set_option", "unsupported"]
 
@@ -16,22 +18,34 @@ __all__ = ["fit_user_timeout", "read_option", "set_option", "unsupported"]
 System = NativeSocket | trio.socket.SocketType
 
 
-def set_option(sock: System, option: SocketOption, value: int, peer: Sockaddr | None) -> None:
-    """Set ``option`` on ``sock``, which is connected to ``peer``, or will be.  Raises: SocketError."""
-    spec = _spec(sock, option, peer)
+def set_option(sock: System, kind: SocketType, option: SocketOption, value: int, peer: Sockaddr | None) -> None:
+    """Set ``option`` on ``sock``, which is connected to ``peer``, or will be.  Raises: SocketError.
+
+    An IPv6 socket without a peer may carry IPv4 too: there IPv4's option of the same name is set as well, where the
+    system lets both be set on one socket (Linux; macOS does not).
+    """
+    spec = _spec(sock, kind, option, peer)
+    number = spec.to_system(value)
     try:
-        sock.setsockopt(spec.level, spec.number, spec.to_system(value))
+        sock.setsockopt(spec.level, spec.number, number)
     except OSError as exc:
         raise _error(f"cannot set {option.name} to {value}", exc) from exc
+    if peer is None and spec.level == socket.IPPROTO_IPV6:
+        twin = option_for(option, socket.AF_INET, kind)
+        if twin is not None:
+            set_where_possible(sock, [(twin.level, twin.number, number)])
 
 
-def read_option(sock: System, option: SocketOption, peer: Sockaddr | None) -> int:
-    """The value that ``option`` has.  Raises: SocketError."""
-    spec = _spec(sock, option, peer)
+def read_option(sock: System, kind: SocketType, option: SocketOption, peer: Sockaddr | None) -> int:
+    """The value that ``option`` has.  Raises: SocketError; OPERATION for what only a connected socket has."""
+    spec = _spec(sock, kind, option, peer)
     try:
         return spec.from_system(sock.getsockopt(spec.level, spec.number))
     except OSError as exc:
-        raise _error(f"cannot read {option.name}", exc) from exc
+        error = _error(f"cannot read {option.name}", exc)
+        if peer is None and exc.errno == errno.ENOTCONN:
+            error.kind = ErrorKind.OPERATION
+        raise error from exc
 
 
 def fit_user_timeout(sock: NativeSocket) -> None:
@@ -41,7 +55,7 @@ def fit_user_timeout(sock: NativeSocket) -> None:
     """
     number = getattr(socket, "TCP_USER_TIMEOUT", None)
     if number is not None and sock.getsockopt(socket.IPPROTO_TCP, number):
-        idle, interval, count = (read_option(sock, option, None) for option in KEEP_ALIVE_FIGURES)
+        idle, interval, count = (read_option(sock, SocketType.TCP, option, None) for option in KEEP_ALIVE_FIGURES)
         sock.setsockopt(socket.IPPROTO_TCP, number, (idle + interval * count) * 1000)
 
 
@@ -51,9 +65,9 @@ def unsupported(option: SocketOption) -> SocketError:
     return SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
 
 
-def _spec(sock: System, option: SocketOption, peer: Sockaddr | None) -> OptionSpec:
+def _spec(sock: System, kind: SocketType, option: SocketOption, peer: Sockaddr | None) -> OptionSpec:
     mapped = peer is not None and str(peer[0]).startswith("::ffff:") and "." in peer[0]
-    spec = option_for(option, socket.AF_INET if mapped else sock.family)
+    spec = option_for(option, socket.AF_INET if mapped else sock.family, kind)
     if spec is None:
         raise unsupported(option)
     return spec

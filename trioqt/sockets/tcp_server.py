@@ -37,15 +37,24 @@ from trioqt.core.errors import (
     reason_of,
 )
 from trioqt.core.events import AcceptError, NewConnection
-from trioqt.core.options import inherited_options
+from trioqt.core.options import SocketType, SystemOption, inherited_options, protocol_of
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import Target, look_up
 from trioqt.links.interrupts import call_interruptible, protected
-from trioqt.links.native import NativeListener
-from trioqt.sockets.arguments import Host, check_hosts, check_limit, check_port, check_size, spelled
+from trioqt.links.native import NativeListener, set_options, set_where_possible
+from trioqt.sockets.arguments import (
+    Host,
+    check_hosts,
+    check_limit,
+    check_options,
+    check_port,
+    check_size,
+    check_stream_type,
+    spelled,
+)
 from trioqt.sockets.descriptors import open_listener
 from trioqt.sockets.peer_limit import PeerLimit
 from trioqt.sockets.serving import Serving
@@ -126,6 +135,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
       keep_alive: Vanished peers are noticed within 2 minutes: silent ones are asked after 60 s and then every 10 s, and
         six questions, or 120 s in which they acknowledge nothing or take nothing, end the connection.  Options that
         the factory's socket has of its own win.
+      socket_type: What ``listen`` opens: TCP, or SCTP, where the system has it; else UNSUPPORTED_SOCKET_OPERATION.
     """
 
     __slots__ = (
@@ -137,8 +147,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         "_error",
         "_error_string",
         "_factory",
-        "_inherited",
         "_is_shared",
+        "_keep_alive",
         "_listeners",
         "_machine",
         "_manager",
@@ -147,6 +157,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         "_opener",
         "_peer_limit",
         "_port",
+        "_socket_type",
         "_time_limits",
         "_under_way",
     )
@@ -161,6 +172,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         idle_limit: float | None = None,
         stall_limit: float | None = None,
         keep_alive: bool = True,
+        socket_type: SocketType = SocketType.TCP,
     ) -> None: ...
     @overload
     def __init__(
@@ -172,6 +184,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         idle_limit: float | None = None,
         stall_limit: float | None = None,
         keep_alive: bool = True,
+        socket_type: SocketType = SocketType.TCP,
     ) -> None: ...
     def __init__(
         self,
@@ -182,6 +195,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         idle_limit: float | None = None,
         stall_limit: float | None = None,
         keep_alive: bool = True,
+        socket_type: SocketType = SocketType.TCP,
     ) -> None:
         if socket_factory is not None and not callable(socket_factory):
             raise TypeError(f"a socket factory is callable, not {type(socket_factory).__name__}")
@@ -194,7 +208,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         idle_limit, stall_limit = check_limit(idle_limit, "idle_limit"), check_limit(stall_limit, "stall_limit")
         has_time_limits = idle_limit is not None or stall_limit is not None
         self._time_limits = TimeLimits(idle_limit, stall_limit) if has_time_limits else None
-        self._inherited = inherited_options(keep_alive=bool(keep_alive))
+        self._socket_type = check_stream_type(socket_type)
+        self._keep_alive = bool(keep_alive)
         super().__init__()
         self._factory: Callable[[], Any] = TcpSocket if socket_factory is None else socket_factory
         self._max_connections = max_connections
@@ -312,6 +327,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         *,
         backlog: int | None = None,
         reuse_port: bool = False,
+        options: Sequence[SystemOption] = (),
     ) -> None:
         """Begin to listen, on every interface if not told otherwise (one port for IPv4 and IPv6).
 
@@ -322,9 +338,12 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             system allows unless changed.
           reuse_port: Other sockets of this user that ask for it too, in this process or another, may listen there as
             well, and the system shares the clients out (SO_REUSEPORT).
+          options: Of the system's, as ``(level, number, value)`` with an int or bytes, set on each socket before its
+            address is taken: ``(IPPROTO_TCP, TCP_FASTOPEN, 16)``.  What it accepts inherits most of them.
 
         Raises:
-          SocketError: ADDRESS_IN_USE, SOCKET_ACCESS, SOCKET_ADDRESS_NOT_AVAILABLE, HOST_NOT_FOUND, ...;
+          SocketError: ADDRESS_IN_USE, SOCKET_ACCESS, SOCKET_ADDRESS_NOT_AVAILABLE, HOST_NOT_FOUND, ...; what the system
+            says to an option that it refuses, which the message names;
             UNSUPPORTED_SOCKET_OPERATION if ``host`` is empty or null, or the system has no ``reuse_port``; OPERATION if
             it listens already, drains, or is not entered.
           trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block; or ``close`` or
@@ -335,12 +354,20 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._check_run()
         hosts, port = check_hosts(host), check_port(port)
         backlog = min(self._backlog_size if backlog is None else check_size(backlog, "backlog"), BACKLOG)
+        wanted = check_options(options)
+        inherited = inherited_options(keep_alive=self._keep_alive, kind=self._socket_type)
+
+        def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+            set_where_possible(sock, inherited)
+            set_options(sock, wanted)
+
         self._check_can_listen()
         listeners: list[NativeListener] = []
         try:
             with self._under_way.call("listen"):
                 targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
-                listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), inherited=self._inherited)
+                proto = protocol_of(self._socket_type)
+                listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), prepare=prepare, proto=proto)
         except trio.ClosedResourceError:
             for listener in listeners:
                 listener.close()
@@ -365,7 +392,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         descriptor = operator.index(descriptor)
         self._check_can_listen()
         try:
-            sock = open_listener(descriptor, self._inherited)
+            sock = open_listener(descriptor, keep_alive=self._keep_alive)
         except SocketError as error:
             self._error, self._error_string = error.kind, error.message
             raise

@@ -1,4 +1,4 @@
-"""How a TCP connection comes about: by connecting, out of a descriptor, over another stream.
+"""How a connection of TCP, or of SCTP, comes about: by connecting, out of a descriptor, over another stream.
 
 What can be done with it then is ``stream_device.py``.
 """
@@ -17,17 +17,39 @@ import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, location
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
-from trioqt.core.options import KEEP_ALIVE_FIGURES, UNSENT_LIMIT, SocketType, unsent_options
+from trioqt.core.options import (
+    KEEP_ALIVE_FIGURES,
+    UNSENT_LIMIT,
+    SocketType,
+    SystemOption,
+    protocol_of,
+    unsent_options,
+)
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
 from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, connect_again, link_over, look_up, race
 from trioqt.links.interrupts import protected
-from trioqt.links.native import KernelSocket, NativeLink, reset_on_close, set_where_possible
+from trioqt.links.native import (
+    NativeLink,
+    kernel_socket,
+    kind_of_socket,
+    reset_on_close,
+    set_options,
+    set_where_possible,
+)
 from trioqt.links.stream import StreamLink
 from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import Bound, Failure
-from trioqt.sockets.arguments import Host, check_host, check_port, check_size, spelled
+from trioqt.sockets.arguments import (
+    Host,
+    check_host,
+    check_options,
+    check_port,
+    check_size,
+    check_stream_type,
+    spelled,
+)
 from trioqt.sockets.connection import CONNECTED, Attempt, Owner
 from trioqt.sockets.descriptors import open_connection
 from trioqt.sockets.native_options import fit_user_timeout
@@ -44,6 +66,7 @@ class SocketArguments(TypedDict, total=False):
     half_open: bool
     flush_timeout: float
     unsent_limit: int | None
+    socket_type: SocketType
 
 
 @protected
@@ -64,11 +87,13 @@ class TcpSocket(StreamDevice):
         kernel takes starts it anew.  Then it aborts and raises SocketError(SOCKET_TIMEOUT).
       unsent_limit: About how many bytes the kernel takes that it cannot send yet, since the peer does not read
         (TCP_NOTSENT_LOWAT; systems without it take what they like).  None is the system's own.
+      socket_type: What ``connect_to_host`` and ``bind`` open: TCP, or SCTP, whose connections are streams of bytes here
+        too.  A system without SCTP refuses them, UNSUPPORTED_SOCKET_OPERATION.
 
-    Qt: QTcpSocket.
+    Qt: QTcpSocket; QSctpSocket in its TCP mode.
     """
 
-    __slots__ = ("_unsent_limit",)
+    __slots__ = ("_socket_type", "_unsent_limit")
 
     def __init__(
         self,
@@ -79,6 +104,7 @@ class TcpSocket(StreamDevice):
         half_open: bool = True,
         flush_timeout: float = 10.0,
         unsent_limit: int | None = UNSENT_LIMIT,
+        socket_type: SocketType = SocketType.TCP,
     ) -> None:
         super().__init__(
             parent,
@@ -88,6 +114,7 @@ class TcpSocket(StreamDevice):
             flush_timeout=flush_timeout,
         )
         self._unsent_limit = None if unsent_limit is None else check_size(unsent_limit, "unsent_limit", least=1)
+        self._socket_type = check_stream_type(socket_type)
 
     @classmethod
     def from_stream(
@@ -99,7 +126,8 @@ class TcpSocket(StreamDevice):
         descriptor.  Where the stream has no ``send_eof``, ours raises SocketError(UNSUPPORTED_SOCKET_OPERATION).
 
         Args:
-          parent, arguments: as for ``TcpSocket``; ``unsent_limit`` is for connections that it may have later.
+          parent, arguments: as for ``TcpSocket``; ``unsent_limit`` and ``socket_type`` are for connections that it may
+        have later.
 
         Raises: TypeError if it is no ``trio.abc.Stream``.
         Qt: no counterpart.
@@ -136,17 +164,23 @@ class TcpSocket(StreamDevice):
 
     def socket_type(self) -> SocketType:
         self._check_run()
-        return SocketType.TCP
+        return self._socket_type
 
     def _system_type(self) -> int:
         return socket.SOCK_STREAM
 
+    def _kind(self) -> SocketType:
+        return self._socket_type
+
     def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
-        set_where_possible(sock, unsent_options(self._unsent_limit))
+        if self._socket_type is SocketType.TCP:
+            set_where_possible(sock, unsent_options(self._unsent_limit))
         super()._prepare(sock, peer)
 
     def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
         native = link.native()
+        if native is not None:
+            self._socket_type = kind_of_socket(native)
         if self._unsent_limit != UNSENT_LIMIT and native is not None:  # else it has inherited it
             set_where_possible(native, unsent_options(self._unsent_limit))
         super()._accepted(link, home, owner)
@@ -161,6 +195,7 @@ class TcpSocket(StreamDevice):
         port: int,
         *,
         protocol: NetworkLayerProtocol = NetworkLayerProtocol.ANY_IP,
+        options: Sequence[SystemOption] = (),
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Look up ``host``, try its addresses (RFC 8305), return when CONNECTED.
@@ -169,6 +204,9 @@ class TcpSocket(StreamDevice):
 
         Args:
           protocol: IPV4 or IPV6 uses only such addresses.
+          options: Of the system's, as ``(level, number, value)`` with an int or bytes: ``(SOL_SOCKET, SO_MARK, 7)``.
+            Set on each socket before it connects, behind those of ``set_socket_option``.  An address whose socket is
+            refused one has failed, and the message names the option.
           task_status: Told once the attempt has begun.  So ``await nursery.start(sock.connect_to_host, ...)`` returns
             in HOST_LOOKUP, as Qt's call does, and every call that waits for the connection can follow.
 
@@ -187,14 +225,16 @@ class TcpSocket(StreamDevice):
             raise TypeError(f"a protocol is a NetworkLayerProtocol, not {type(protocol).__name__}")
         if protocol is NetworkLayerProtocol.UNKNOWN:
             raise ValueError("connecting needs a protocol that is known")
+        wanted = check_options(options)
         self._begin_attempt(name)
-        bound, options = self._bound, self._options
+        bound, known = self._bound, self._options
         link: NativeLink | None = None
         self._attempt = attempt = Attempt()
 
         def prepare(sock: trio.socket.SocketType, peer: Sockaddr) -> None:
             attempt.tries(sock)
             self._prepare(sock, peer)
+            set_options(sock, wanted)
 
         try:
             with attempt.scope:
@@ -207,9 +247,13 @@ class TcpSocket(StreamDevice):
                 if self._attempt is not attempt:  # dropped in this step; another one may have begun
                     raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
                 self._machine.feed(Input.FOUND, self._tell)
-                link = await (race(targets, prepare) if bound is None else _connect_bound(bound, targets, prepare))
-                if self._options is not options:  # set meanwhile, when some of the race's sockets were made already
+                if bound is None:
+                    link = await race(targets, prepare, proto=protocol_of(self._socket_type))
+                else:
+                    link = await _connect_bound(bound, targets, prepare)
+                if self._options is not known:  # set meanwhile, when some of the race's sockets were made already
                     self._prepare(link.native(), link.peer_address())
+                    set_options(link.native(), wanted)
             if self._attempt is attempt and link is not None and self._in_scope():
                 self._attempt = self._bound = None
                 if attempt.resets:  # what was queued is in good hands now
@@ -287,6 +331,7 @@ class TcpSocket(StreamDevice):
         except SocketError as error:
             self._set_error(error.kind, error.message)
             raise
+        self._socket_type = kind_of_socket(sock)
         if state is not CONNECTED:
             is_any = sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
             address = sock.getsockname()
@@ -307,8 +352,9 @@ class TcpSocket(StreamDevice):
             self._ends += 1
             self._owner = owner
         self._peer_name = ""
-        set_where_possible(sock, unsent_options(self._unsent_limit))
-        self._adopt(NativeLink(KernelSocket.adopt(sock), peer), Input.ADOPTED)
+        if self._socket_type is SocketType.TCP:
+            set_where_possible(sock, unsent_options(self._unsent_limit))
+        self._adopt(NativeLink(kernel_socket(sock), peer), Input.ADOPTED)
 
 
 async def _connect_bound(bound: Bound, targets: list[Target], prepare: Prepare) -> NativeLink:

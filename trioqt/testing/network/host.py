@@ -60,7 +60,7 @@ class Holder(Protocol):
 
     @property
     def sort(self) -> str:
-        """tcp, tcp6, udp, udp6 or unix."""
+        """tcp, tcp6, sctp, sctp6, udp, udp6 or unix."""
 
     @property
     def end(self) -> Any:
@@ -317,7 +317,9 @@ class Host:
         if end is not None:
             end.receive(packet)
         elif packet.kind == "SYN":
+            # SCTP has TCP's ports here, and its connections are TCP's; but nobody is answered by the other protocol.
             listeners = self.tcp.find_listeners(*packet.target)
+            listeners = [listener for listener in listeners if listener.speaks_with(packet.sender)]
             if listeners:
                 # Of several (SO_REUSEPORT) Linux picks by a hash of the addresses.
                 listeners[packet.source[1] % len(listeners)].receive(packet)

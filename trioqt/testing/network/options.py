@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from trioqt.core.options import IPPROTO_SCTP
 from trioqt.links.interrupts import protected
 from trioqt.testing.network.host import Binding, fail
 
@@ -29,7 +30,10 @@ NUMBERS: Final = {
     "IP_BIND_ADDRESS_NO_PORT": 24,
     "IPV6_MTU": 24,
     "IPV6_MTU_DISCOVER": 23,
+    "SCTP_NODELAY": 3,
 }
+LEVELS: Final = {"IPPROTO_SCTP": IPPROTO_SCTP}
+_COMMON_LEVELS: Final = (socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6)
 
 # What a kernel of ours keeps at once: what Linux gives a connection that it does not know yet.
 SEND_BUFFER: Final = 65536
@@ -44,6 +48,8 @@ MAX_BUFFER: Final = 2 * 212_992
 DATAGRAM_BUFFER: Final = 212_992
 
 UINT_MAX: Final = 2**32 - 1
+
+DEVICES: Final = (b"lo", b"eth0")
 
 
 @attrs.frozen
@@ -109,6 +115,7 @@ _TABLE: Final[dict[tuple[str, str], Spec]] = {
     ("IPPROTO_TCP", "TCP_NOTSENT_LOWAT"): Spec(0, where="tcp"),
     ("IPPROTO_TCP", "TCP_FASTOPEN"): Spec(0, where="tcp"),
     ("IPPROTO_TCP", "TCP_CONGESTION"): Spec(b"cubic".ljust(16, b"\0"), where="tcp"),
+    ("IPPROTO_SCTP", "SCTP_NODELAY"): _flag(where="sctp"),
     ("IPPROTO_IP", "IP_TOS"): _byte(0, "tcp udp"),
     ("IPPROTO_IP", "IP_TTL"): _byte(64, "tcp udp", 1, substitutes={-1: 64}),
     ("IPPROTO_IP", "IP_MTU_DISCOVER"): Spec(1, 0, 5, where="tcp udp"),
@@ -136,9 +143,9 @@ def number(name: str) -> int | None:
 
 
 _SPECS: Final = {
-    (getattr(socket, level), number(name)): spec
+    (getattr(socket, level, LEVELS.get(level)), number(name)): spec
     for (level, name), spec in _TABLE.items()
-    if number(name) is not None and hasattr(socket, level)
+    if number(name) is not None and (hasattr(socket, level) or level in LEVELS)
 }
 
 _BUFFER_KEYS: Final = ((socket.SOL_SOCKET, socket.SO_SNDBUF), (socket.SOL_SOCKET, socket.SO_RCVBUF))
@@ -151,13 +158,14 @@ class Options:
     """The options of one socket, as set; sizes in bytes, times in seconds.
 
     Args:
-      sort: | tcp, udp or unix |, with a 6 for IPv6.
+      sort: | tcp, sctp, udp or unix |, with a 6 for IPv6.
     """
 
     def __init__(self, sort: str) -> None:
         self.sort = sort
         self._values: dict[tuple[int, int], int | bytes] = {}
-        if not sort.startswith("tcp"):
+        self._is_connection = sort.startswith(("tcp", "sctp"))
+        if not self._is_connection:
             self._values = dict.fromkeys(_BUFFER_KEYS, DATAGRAM_BUFFER)
         # What TCP looks at with every segment.
         self.send_buffer: int = SEND_BUFFER
@@ -184,7 +192,7 @@ class Options:
         if spec.read_only:
             fail(spec.read_only)
         if (level, name) == _DEVICE_KEY:
-            self._bind_to_device(value)
+            self._values[level, name] = self._device(value)
         elif isinstance(spec.default, bytes):
             self._values[level, name] = self._structure(level, name, value, spec.default)
         else:
@@ -193,16 +201,19 @@ class Options:
             if not spec.low <= wanted <= spec.high:
                 fail(errno.EINVAL)
             kept = spec.keep(wanted)
-            if (level, name) in _SERVICE_TYPES and self.sort.startswith("tcp"):
+            if (level, name) in _SERVICE_TYPES and self._is_connection:
                 kept &= ~ECN_MASK
             self._values[level, name] = kept
         self._refresh()
 
     @staticmethod
-    def _bind_to_device(value: int | bytes) -> None:
-        """There is no device but the loopback, and nothing to choose."""
-        if isinstance(value, bytes) and value.rstrip(b"\0") not in (b"", b"lo"):
+    def _device(value: int | bytes) -> bytes:
+        """As it is kept.  Every host has these two interfaces; the addresses choose between them, and this does not."""
+        device = INT.pack(value) if isinstance(value, int) else value
+        device = device.partition(b"\0")[0]
+        if device not in (b"", *DEVICES):
             fail(errno.ENODEV)
+        return device + b"\0" if device else b""
 
     def _structure(self, level: int, name: int, value: int | bytes, default: bytes) -> bytes:
         if isinstance(value, int):
@@ -253,15 +264,16 @@ class Options:
         return self._tcp("TCP_USER_TIMEOUT") / 1000
 
     def _tcp(self, name: str) -> int:
-        constant = number(name)
-        value = _TABLE["IPPROTO_TCP", name].default if constant is None else self.get(socket.IPPROTO_TCP, constant)
+        value = self._values.get((socket.IPPROTO_TCP, number(name) or -1), _TABLE["IPPROTO_TCP", name].default)
         assert isinstance(value, int)
         return value
 
     def _spec(self, level: int, name: int, unknown_level: int) -> Spec:
         spec = _SPECS.get((level, name))
         sorts = () if spec is None else spec.where.split()
-        if spec is None or not (self.sort in sorts or self.sort.rstrip("6") in sorts):
+        # Where SCTP's own options are not meant, its sockets have those of TCP's.
+        sort = self.sort.replace("sctp", "tcp") if level in _COMMON_LEVELS else self.sort
+        if spec is None or not (sort in sorts or sort.rstrip("6") in sorts):
             if self.sort == "unix" and level != socket.SOL_SOCKET:
                 fail(errno.EOPNOTSUPP)
             fail(errno.ENOPROTOOPT if level in self._levels() else unknown_level)
@@ -270,7 +282,8 @@ class Options:
     def _levels(self) -> list[int]:
         levels: list[int] = [socket.SOL_SOCKET, socket.IPPROTO_IP]
         levels += [socket.IPPROTO_IPV6] if self.sort.endswith("6") else []
-        return [*levels, socket.IPPROTO_TCP if self.sort.startswith("tcp") else socket.IPPROTO_UDP]
+        own = {"tcp": socket.IPPROTO_TCP, "sctp": IPPROTO_SCTP}.get(self.sort.rstrip("6"), socket.IPPROTO_UDP)
+        return [*levels, own]
 
     def _refresh(self) -> None:
         values = self._values

@@ -85,7 +85,7 @@ class VirtualSocket(Messages):
 
     @property
     def sort(self) -> str:
-        """tcp, tcp6, udp, udp6 or unix."""
+        """tcp, tcp6, sctp, sctp6, udp, udp6 or unix."""
         return self.options.sort
 
     @property
@@ -142,11 +142,14 @@ class VirtualSocket(Messages):
     def arrived_at(self, now: float) -> float | None:
         return self.end.arrived_at if isinstance(self.end, TcpEnd) else None
 
+    def _is_connection(self) -> bool:
+        return self._type == socket.SOCK_STREAM and self._family != socket.AF_UNIX
+
     # ---- options -------------------------------------------------------------------------------
 
     def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> Any:
         self._check_open()
-        fact = what_is_so(self._host, self._family, self._type, self.end, level, optname)
+        fact = what_is_so(self._host, self._family, self._type, self._proto, self.end, level, optname)
         value = self.options.get(level, optname) if fact is None else fact
         if buflen:
             if not 0 < buflen <= 1024:
@@ -166,7 +169,7 @@ class VirtualSocket(Messages):
         value = operator.index(value) if hasattr(value, "__index__") else bytes(value)
         if join_or_leave(self._host, self.end, level, optname, value):
             return
-        if self.options.sort.startswith("tcp") and level == socket.IPPROTO_IP and optname == socket.IP_MULTICAST_TTL:
+        if (level, optname) == (socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) and self._is_connection():
             fail(errno.EINVAL)
         if level == socket.IPPROTO_IPV6 and optname == socket.IPV6_V6ONLY and self._local()[1]:
             fail(errno.EINVAL)

@@ -35,15 +35,16 @@ TCP_STATES = {
 }
 
 
-def what_is_so(host: Host, family: int, type_: int, end: Any, level: int, name: int) -> int | bytes | None:
+def what_is_so(host: Host, family: int, type_: int, proto: int, end: Any, level: int, name: int) -> int | bytes | None:
     """What is not set but so, or None; of TCP_INFO only the first byte, the state, is told."""
     if level == socket.SOL_SOCKET:
-        return _fact(family, type_, end, name)
+        return _fact(family, type_, proto, end, name)
     if (level, name) in ((socket.IPPROTO_IP, number("IP_MTU")), (socket.IPPROTO_IPV6, number("IPV6_MTU"))):
         if family == socket.AF_UNIX:
             fail(errno.EOPNOTSUPP)
         return _path_mtu(host, end, level)
-    if level == socket.IPPROTO_TCP and family != socket.AF_UNIX and type_ == socket.SOCK_STREAM:
+    is_tcp = family != socket.AF_UNIX and type_ == socket.SOCK_STREAM and proto in (0, socket.IPPROTO_TCP)
+    if level == socket.IPPROTO_TCP and is_tcp:
         if name == number("TCP_MAXSEG") and isinstance(end, TcpEnd) and end.is_connected():
             return _path_mtu(host, end, level) - 40
         if name == number("TCP_INFO"):
@@ -51,13 +52,13 @@ def what_is_so(host: Host, family: int, type_: int, end: Any, level: int, name: 
     return None
 
 
-def _fact(family: int, type_: int, end: Any, name: int) -> int | None:
+def _fact(family: int, type_: int, proto: int, end: Any, name: int) -> int | None:
     if name == socket.SO_ERROR:
         error: int = end.take_error() if hasattr(end, "take_error") else 0
         return error
     if name == socket.SO_ACCEPTCONN:
         return int(isinstance(end, StreamListener))
-    facts = {"SO_TYPE": type_, "SO_DOMAIN": family, "SO_PROTOCOL": DEFAULT_PROTOCOLS.get((family, type_), 0)}
+    facts = {"SO_TYPE": type_, "SO_DOMAIN": family, "SO_PROTOCOL": proto or DEFAULT_PROTOCOLS.get((family, type_), 0)}
     return next((int(fact) for key, fact in facts.items() if getattr(socket, key, None) == name), None)
 
 
@@ -78,10 +79,9 @@ def _path_mtu(host: Host, end: Any, level: int) -> int:
     remote = remote_of(end)
     path = None if remote is None else host.path_to(remote[0])
     if path is None:
-        if level == socket.IPPROTO_IPV6:
-            return 65536
         fail(errno.ENOTCONN)
-    return int(path.conditions.mtu)
+    # No IPv4 packet is longer than its length can say; Linux: IP_MAX_MTU in net/ip.h.
+    return min(int(path.conditions.mtu), 65535) if level == socket.IPPROTO_IP else int(path.conditions.mtu)
 
 
 def join_or_leave(host: Host, end: Any, level: int, name: int, value: int | bytes) -> bool:

@@ -6,6 +6,7 @@ import errno
 import socket
 from typing import Literal
 
+from trioqt.core.options import IPPROTO_SCTP
 from trioqt.testing.network.host import fail
 
 __all__ = ["DEFAULT_PROTOCOLS", "SOCKET_FLAGS", "sort_of"]
@@ -26,7 +27,10 @@ DEFAULT_PROTOCOLS: dict[tuple[int, int], int] = {
 }
 
 
-def sort_of(family: int, type_: int, proto: int) -> Literal["tcp", "tcp6", "udp", "udp6", "unix"]:
+Sort = Literal["tcp", "tcp6", "sctp", "sctp6", "udp", "udp6", "unix"]
+
+
+def sort_of(family: int, type_: int, proto: int) -> Sort:
     """Raises: OSError EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT if there is no such socket here."""
     if family == getattr(socket, "AF_UNIX", None):
         if type_ == socket.SOCK_STREAM:
@@ -36,6 +40,8 @@ def sort_of(family: int, type_: int, proto: int) -> Literal["tcp", "tcp6", "udp"
         fail(errno.EAFNOSUPPORT)
     if type_ not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         fail(SOCKET_TYPE_ERRORS.get(type_, errno.EINVAL))
+    if (type_, proto) == (socket.SOCK_STREAM, IPPROTO_SCTP):
+        return "sctp6" if family == socket.AF_INET6 else "sctp"
     if proto not in (0, DEFAULT_PROTOCOLS[family, type_]):
         fail(errno.EPROTONOSUPPORT)
     if type_ == socket.SOCK_STREAM:

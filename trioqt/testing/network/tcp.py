@@ -44,6 +44,7 @@ LINGER_TIME: Final = 60.0
 class Settings(Protocol):
     """The socket options that change what TCP does; sizes in bytes, times in seconds."""
 
+    sort: str
     send_buffer: int
     receive_buffer: int
     unsent_limit: int

@@ -40,6 +40,10 @@ class TcpListener(StreamListener[TcpEnd]):
         self._asking[end] = None
         end.accept_syn(syn, self)
 
+    def speaks_with(self, end: TcpEnd) -> bool:
+        """Is it of the same protocol, TCP or SCTP?"""
+        return self.settings.sort.startswith("sctp") == end.settings.sort.startswith("sctp")
+
     def established(self, end: TcpEnd) -> None:
         """A connection can be accepted."""
         self._asking.pop(end, None)
