@@ -49,7 +49,7 @@ def has_a_nursery(case: Case) -> bool:
 
 
 def has_company(case: Case) -> bool:
-    """Does the block that is interrupted end by a cancellation of its surroundings as well?  A nursery of the scenario's
+    """Does what is interrupted end by a cancellation of its surroundings as well?  A nursery of the scenario's
     own makes a group of the two, as it should, and the walk knows only interrupts that come alone.
     """
     return (case.coroutine, case.variant) == ("TcpServer.__aexit__", "twice")
