@@ -45,7 +45,7 @@ from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import Target, look_up
 from trioqt.links.interrupts import call_interruptible, protected
 from trioqt.links.native import NativeListener
-from trioqt.sockets.arguments import Host, check_hosts, check_limit, check_port, check_size, spelled
+from trioqt.sockets.arguments import Host, check_factory, check_hosts, check_limit, check_port, check_size, spelled
 from trioqt.sockets.descriptors import open_listener
 from trioqt.sockets.peer_limit import PeerLimit
 from trioqt.sockets.serving import Serving
@@ -183,8 +183,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         stall_limit: float | None = None,
         keep_alive: bool = True,
     ) -> None:
-        if socket_factory is not None and not callable(socket_factory):
-            raise TypeError(f"a socket factory is callable, not {type(socket_factory).__name__}")
+        if socket_factory is not None:
+            check_factory(socket_factory, TcpSocket)
         if max_connections is not None:
             max_connections = check_size(max_connections, "max_connections", least=1)
         self._peer_limit: PeerLimit | None = None
