@@ -1,7 +1,7 @@
 """Signals for whoever waits for them, any number of tasks at once.
 
-``trio.open_signal_receiver`` puts itself in the place of the last one: of two servers that a signal is to stop, one would
-never hear of it, and what stands there when both have left may be one that hears nothing any more.
+``trio.open_signal_receiver`` puts itself in the place of the last one: of two servers that a signal is to stop, one
+would never hear of it, and what stands there when both have left may be one that hears nothing any more.
 """
 
 from __future__ import annotations
