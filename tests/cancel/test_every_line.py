@@ -48,8 +48,15 @@ def has_a_nursery(case: Case) -> bool:
     return case.coroutine.startswith("TcpServer.") or case.variant.startswith("parent cancelled")
 
 
+def has_company(case: Case) -> bool:
+    """Does what is interrupted end by a cancellation of its surroundings as well?  A nursery of the scenario's
+    own makes a group of the two, as it should, and the walk knows only interrupts that come alone.
+    """
+    return (case.coroutine, case.variant) == ("TcpServer.__aexit__", "twice")
+
+
 # Where another task connects than the one that is interrupted, the one may have come further than the other knows.
-WALKED = [case for case in CASES if case.variant != "started"]
+WALKED = [case for case in CASES if case.variant != "started" and not has_company(case)]
 
 
 @pytest.mark.parametrize("case", WALKED, ids=str)

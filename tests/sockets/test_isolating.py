@@ -614,6 +614,21 @@ def plain_decorator(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def give_name(function: Callable[..., Any]) -> Callable[..., Any]:
+    """One that knows the first argument; ``inspect`` is told of the function within."""
+
+    @functools.wraps(function)
+    async def wrapper(sock: TcpSocket) -> Any:
+        return await function(b"me", sock)
+
+    return wrapper
+
+
+async def of_default(sock: TcpSocket, text: bytes = b"hello") -> None:
+    """With something that need not be given."""
+    await sock.send_all(text)
+
+
 class Greeter:
     """Methods, and a callable object."""
 
@@ -665,6 +680,18 @@ async def greet_as(name: bytes, sock: TcpSocket) -> None:
     await sock.send_all(b"hello")
 
 
+async def of_streams(reader: object, writer: object) -> None:
+    """As asyncio has it."""
+
+
+async def of_nothing() -> None:
+    """Nobody tells it which connection it is for."""
+
+
+async def of_more(sock: TcpSocket, *, database: object) -> None:
+    """A partial was forgotten."""
+
+
 WRONG: dict[str, Any] = {
     "ordinary": ordinary,
     "gives a number": gives_a_number,
@@ -678,6 +705,12 @@ WRONG: dict[str, Any] = {
     "partial of an object": functools.partial(Noter()),
     "decorated": forgetful(greet),
     "built-in": print,
+    "of two": of_streams,
+    "of none": of_nothing,
+    "of a keyword too": of_more,
+    "method of the class": Greeter.greet,
+    "partial of too much": functools.partial(greet, TcpSocket()),
+    "lambda of none": lambda: greet(TcpSocket()),
     "number": 5,
     "text": "greet",
     "nothing": None,
@@ -697,6 +730,9 @@ RIGHT: dict[str, Any] = {
     "partial of a method": functools.partial(Greeter().greet),
     "decorated": plain_decorator(greet),
     "decorated twice": plain_decorator(plain_decorator(greet)),
+    "decorated with more": plain_decorator(functools.partial(greet_as, b"me")),
+    "gives what is missing": give_name(greet_as),
+    "with a default": of_default,
 }
 
 
@@ -705,7 +741,7 @@ async def test_what_is_no_async_function_is_refused_before_the_first_client(netw
     """TypeError, at once; nothing is served, and the server can be."""
     async with TcpServer() as server, trio.open_nursery() as nursery:
         await server.listen(network.host)
-        with pytest.raises(TypeError, match="a handler is an async function"):
+        with pytest.raises(TypeError, match=r"a handler is (an async function|called with one socket)"):
             await server.serve(handler)
         await nursery.start(server.serve, echo)
         with await network.raw_connect(server.server_port()) as client:

@@ -232,6 +232,105 @@ async def test_cancelled_it_leaves_the_signals_as_they_were(network: Network, nu
     assert all(handler not in before for handler in during)
 
 
+async def test_a_signal_stops_every_server_that_waits_for_one(network: Network, nursery: trio.Nursery) -> None:
+    """Each with its own grace, and its own report."""
+    async with TcpServer() as one, TcpServer() as other:
+        both = [Stopping(nursery, one), Stopping(nursery, other)]
+        ports = [await stopping.start(network) for stopping in both]
+        peers = [await network.raw_connect(port) for port in ports]
+        await until(lambda: one.connection_count() == other.connection_count() == 1)
+        signal.raise_signal(signal.SIGTERM)
+        await until(lambda: one.is_draining() and other.is_draining())
+        answers = []
+        for peer in peers:
+            await peer.send(b"question\n")
+            answers.append(await peer.receive_to_end())
+            peer.close()
+        reports = [await stopping.ended() for stopping in both]
+
+    assert answers == [b"answer to question\n"] * 2
+    assert reports == [[DrainReport(1, 0)]] * 2
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_who_leaves_first_takes_no_signal_from_the_other(
+    network: Network, nursery: trio.Nursery, first: int
+) -> None:
+    """In whichever order they came; and when both have left, signals do what they did."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    async with TcpServer() as one, TcpServer() as other:
+        servers = [one, other]
+        both = [Stopping(nursery, server) for server in servers]
+        for stopping in both:
+            await stopping.start(network)
+        await servers[first].drain(0)
+        reports = [await both[first].ended()]
+        signal.raise_signal(signal.SIGINT)
+        reports.append(await both[1 - first].ended())
+        after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    assert reports == [[DrainReport(0, 0)]] * 2
+    assert after == before
+
+
+async def test_a_signal_that_nobody_has_obeyed_yet_does_what_it_did_before(
+    network: Loopback, nursery: trio.Nursery
+) -> None:
+    """It comes in the step in which the wait for it is cancelled."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+    try:
+        async with TcpServer() as server:
+            await server.listen(network.host)
+            async with trio.open_nursery() as inner:
+                wait = functools.partial(stop_on_signals, server, 10, signals=[signal.SIGUSR1])
+                await inner.start(wait)
+                signal.raise_signal(signal.SIGUSR1)
+                inner.cancel_scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            draining = server.is_draining()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert (seen, draining) == ([signal.SIGUSR1], False)
+
+
+async def test_a_signal_does_what_it_does_though_somebody_else_put_our_hand_back(
+    network: Loopback, nursery: trio.Nursery
+) -> None:
+    """A receiver of trio's came later and stayed longer: what it found is not there any more.  SIGURG does nothing."""
+    before = signal.getsignal(signal.SIGURG)
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        async with trio.open_nursery() as inner:
+            await inner.start(functools.partial(stop_on_signals, server, 10, signals=[signal.SIGURG]))
+            receiver = trio.open_signal_receiver(signal.SIGURG)
+            receiver.__enter__()
+            inner.cancel_scope.cancel()
+        receiver.__exit__(None, None, None)
+        found = signal.getsignal(signal.SIGURG)
+        signal.raise_signal(signal.SIGURG)
+        draining = server.is_draining()
+    after = signal.signal(signal.SIGURG, before)
+
+    assert (before, after, draining) == (signal.SIG_DFL, signal.SIG_DFL, False)
+    assert found is not signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("signals", "error"),
+    [([], TypeError), ([signal.SIGTERM, signal.SIGKILL], OSError), ([signal.SIGTERM, 1000], ValueError)],
+)
+async def test_signals_that_cannot_be_caught_are_refused(signals: list[int], error: type[Exception]) -> None:
+    """And then none is."""
+    before = signal.getsignal(signal.SIGTERM)
+    async with TcpServer() as server:
+        with pytest.raises(error):
+            await stop_on_signals(server, 10, signals=signals)
+
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize(("server", "grace"), [("server", 10), (None, 10), (TcpServer(), -1), (TcpServer(), "10")])
 async def test_wrong_arguments_are_refused_and_no_signal_is_caught(server: Any, grace: Any) -> None:
     """TypeError or ValueError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import ipaddress
 import logging
 import os
@@ -454,6 +455,45 @@ def test_wrong_construction_is_refused() -> None:
         TcpServer(max_connections=1.5)  # type: ignore[call-overload]
     with pytest.raises(TypeError):
         TcpServer(5)  # type: ignore[call-overload]
+
+
+async def makes_a_socket_later() -> TcpSocket:
+    """Async, which a factory cannot be."""
+    return TcpSocket()
+
+
+class ForSomebody(TcpSocket):
+    """It has to be told for whom."""
+
+    def __init__(self, whom: str) -> None:
+        super().__init__()
+
+
+FACTORIES: dict[str, tuple[Any, str]] = {
+    "a socket": (TcpSocket(), "a socket factory is callable, not TcpSocket"),
+    "a class of something else": (dict, "a socket factory must make TcpSockets, not dicts"),
+    "a server": (TcpServer, "a socket factory must make TcpSockets, not TcpServers"),
+    "async": (makes_a_socket_later, "a socket factory is an ordinary function, and not an async one"),
+    "a class with an argument": (ForSomebody, "a socket factory is called without arguments: missing a required"),
+    "a function with one": (lambda peer: TcpSocket(), "a socket factory is called without arguments: missing a"),
+}
+
+
+@pytest.mark.parametrize(("factory", "message"), FACTORIES.values(), ids=FACTORIES)
+def test_a_factory_that_can_make_no_socket_is_refused_before_the_first_client(factory: Any, message: str) -> None:
+    """As far as it can be seen before it is called; each connection would fail."""
+    with pytest.raises(TypeError, match=message):
+        TcpServer(factory)
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [TcpSocket, functools.partial(ForSomebody, "me"), lambda: ForSomebody("me"), lambda whom="me": ForSomebody(whom)],
+    ids=["class", "partial", "lambda", "default"],
+)
+def test_what_may_make_one_is_not_refused(factory: Any) -> None:
+    """Whatever can be called without arguments."""
+    assert not TcpServer(factory).is_listening()
 
 
 # ---- When ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import socket
 from collections import Counter
@@ -166,8 +167,11 @@ async def test_what_the_server_sends_is_movement_too(autojump_clock: Clock) -> N
 
 
 @pytest.mark.parametrize("listened_to", [False, True])
-async def test_bytes_that_nobody_reads_count_at_the_time_they_came(autojump_clock: Clock, listened_to: bool) -> None:
-    """The handler is at something else, and the client sends at 5 and at 12: it is idle from then on, not earlier."""
+@pytest.mark.parametrize("size", [65536, 1], ids=["room", "a full buffer"])
+async def test_bytes_that_nobody_reads_count_at_the_time_they_came(
+    autojump_clock: Clock, listened_to: bool, size: int
+) -> None:
+    """The handler is at something else, and the client sends up to 12: it is idle from then on, not earlier."""
     seen = Seen()
 
     async def handler(sock: TcpSocket) -> None:
@@ -178,9 +182,10 @@ async def test_bytes_that_nobody_reads_count_at_the_time_they_came(autojump_cloc
             await trio.sleep(100)
         await receive_all(sock)
 
-    async with serving(handler, seen, idle_limit=10) as server:
+    factory = functools.partial(TcpSocket, read_buffer_size=size)
+    async with serving(handler, seen, idle_limit=10, socket_factory=factory) as server:
         with await client_of(server) as client:
-            await says(client, 5, 12)
+            await says(client, 5, 7, 12)
             await until_reset(client, seen)
             left = server.connection_count()
             await trio.sleep_until(200)

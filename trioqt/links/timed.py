@@ -65,10 +65,11 @@ class TimedLink(NativeLink):
         return self._waits > 0
 
     def correct(self, before: float) -> None:
-        """What was taken just now may have come in earlier, if not before ``before``: the system may know when."""
-        arrived_at = self._sock.arrived_at(self.moved_at)
+        """What was taken just now, or finds no room, came earlier, but not before ``before``: the system may know."""
+        now = self._now()
+        arrived_at = self._sock.arrived_at(now)
         if arrived_at is not None:
-            self.moved_at = max(before, min(arrived_at, self.moved_at))
+            self.moved_at = max(before, min(arrived_at, now))
 
     def try_receive(self, max_bytes: int) -> bytes | None:
         data = super().try_receive(max_bytes)

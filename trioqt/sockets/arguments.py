@@ -17,6 +17,7 @@ from trioqt.core.options import SocketType, SystemOption
 __all__ = [
     "Host",
     "check_char",
+    "check_factory",
     "check_handler",
     "check_host",
     "check_hosts",
@@ -90,7 +91,37 @@ def check_seconds(seconds: float, name: str) -> float:
 
 
 def check_handler(handler: object) -> None:
-    """Raises: TypeError if it can be seen, before it is called, that it is no async function."""
+    """Raises: TypeError if it can be seen, before it is called, that it is no async function of a socket."""
+    _check_is_async(handler)
+    _check_takes(handler, 1, "a handler is called with one socket")
+
+
+def check_factory(factory: object, kind: type) -> None:
+    """Raises: TypeError if it can be seen, before it is called, that it does not make things of that kind."""
+    if not callable(factory):
+        raise TypeError(f"a socket factory is callable, not {type(factory).__name__}")
+    if isinstance(factory, type) and not issubclass(factory, kind):
+        raise TypeError(f"a socket factory must make {kind.__name__}s, not {factory.__name__}s")
+    if inspect.iscoroutinefunction(factory) or inspect.isasyncgenfunction(factory):
+        raise TypeError("a socket factory is an ordinary function, and not an async one")
+    _check_takes(factory, 0, "a socket factory is called without arguments")
+
+
+def _check_takes(function: object, count: int, rule: str) -> None:
+    """Raises: TypeError if it cannot be called with so many arguments, as far as it tells what it takes."""
+    if not callable(function) or hasattr(function, "__signature__"):
+        return  # the latter a decorator may have copied from something else
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except Exception:  # many a built-in has none, and annotations may fail when they are looked at
+        return
+    try:
+        signature.bind(*[None] * count)
+    except TypeError as exc:
+        raise TypeError(f"{rule}: {exc}") from None
+
+
+def _check_is_async(handler: object) -> None:
     if not callable(handler):
         hint = ": give the function, do not call it" if inspect.isawaitable(handler) else ""
         if inspect.iscoroutine(handler):

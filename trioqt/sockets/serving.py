@@ -126,7 +126,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
           SocketError: OPERATION if the server does not listen.
           trio.ClosedResourceError: It did, and has stopped.
           trio.BusyResourceError: Another task accepts or serves.
-          TypeError: ``handler`` is no async function, as far as can be seen before it is called.
+          TypeError: ``handler`` is no async function of one socket, as far as can be seen before it is called.
         Cancelled: stops accepting and listening in that step, and cancels every handler.
         Qt: no counterpart; newConnection with a slot per connection.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -13,6 +13,7 @@ import trio
 from trioqt.core.errors import raise_bare
 from trioqt.sockets.arguments import check_seconds
 from trioqt.sockets.serving import DrainReport, Serving
+from trioqt.sockets.signal_queue import SignalQueue
 
 __all__ = ["stop_on_signals"]
 
@@ -33,13 +34,17 @@ async def stop_on_signals(
     To be awaited beside ``serve``: ``await nursery.start(server.serve, handler)``, then ``await stop_on_signals(server,
     10)``.  It returns when the server is drained, whoever began that, or closed for good and its handlers have ended;
     then so has ``serve``, or it is about to.  Until then the signals do nothing else: SIGINT is no KeyboardInterrupt.
+    Several servers may each have one, and a signal stops them all.
 
     Args:
       grace: As for ``drain``, in seconds.
       task_status: Told once signals are caught.
 
     Returns: The report of ``drain``.
-    Raises: RuntimeError if called in a thread that is not Python's main thread, the only one that gets signals.
+    Raises:
+      RuntimeError: This is not Python's main thread, the only one that gets signals.
+      TypeError, ValueError: ``server`` is no server, ``grace`` is no number of seconds, or there are no such signals.
+      OSError: A signal that cannot be caught.
     Cancelled: the signals do what they did before; a drain that has begun cuts what is left.
     Qt: no counterpart.
     """
@@ -47,7 +52,7 @@ async def stop_on_signals(
     if not isinstance(server, Serving):
         raise TypeError(f"a server is a TcpServer, not {type(server).__name__}")
     try:
-        with trio.open_signal_receiver(*signals) as received:
+        with SignalQueue(signals) as received:
             task_status.started()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_obey, received, server, grace, nursery)
@@ -61,8 +66,9 @@ async def stop_on_signals(
 
 
 @trio.lowlevel.enable_ki_protection
-async def _obey(received: AsyncIterator[int], server: Serving[Any], grace: float, nursery: trio.Nursery) -> None:
+async def _obey(received: SignalQueue, server: Serving[Any], grace: float, nursery: trio.Nursery) -> None:
     """The first signal gives ``grace``; those after it give none."""
-    async for _ in received:
+    while True:
+        await received.next()
         nursery.start_soon(server.drain, grace)
         grace = 0

@@ -47,6 +47,7 @@ from trioqt.links.interrupts import call_interruptible, protected
 from trioqt.links.native import NativeListener, set_options, set_where_possible
 from trioqt.sockets.arguments import (
     Host,
+    check_factory,
     check_hosts,
     check_limit,
     check_options,
@@ -197,8 +198,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         keep_alive: bool = True,
         socket_type: SocketType = SocketType.TCP,
     ) -> None:
-        if socket_factory is not None and not callable(socket_factory):
-            raise TypeError(f"a socket factory is callable, not {type(socket_factory).__name__}")
+        if socket_factory is not None:
+            check_factory(socket_factory, TcpSocket)
         if max_connections is not None:
             max_connections = check_size(max_connections, "max_connections", least=1)
         self._peer_limit: PeerLimit | None = None
