@@ -25,6 +25,7 @@ import trioqt
 import trioqt.testing
 from tests.networks import Loopback, RawPeer
 from trioqt import (
+    BindMode,
     BytesWritten,
     ErrorKind,
     NewConnection,
@@ -32,6 +33,7 @@ from trioqt import (
     SocketError,
     SocketOption,
     SocketState,
+    SocketType,
     StateChanged,
     TcpServer,
     TcpSocket,
@@ -160,7 +162,8 @@ def test_the_reference_has_every_public_name_once() -> None:
 
 FROM_QT = TOPICS / "from-qt.md"
 
-# The methods, signals and enumerations that PySide6 6.12 has in the three classes.
+# The methods, signals and enumerations that PySide6 6.12 has in QAbstractSocket, QTcpSocket and QTcpServer, in
+# QHostInfo, and in QNetworkInterface and QNetworkAddressEntry.
 QT_NAMES = set(
     re.findall(
         r"\w+",
@@ -176,17 +179,25 @@ addPendingConnection errorString hasPendingConnections incomingConnection isList
 maxPendingConnections nextPendingConnection pauseAccepting resumeAccepting serverAddress serverError serverPort
 setListenBacklogSize setMaxPendingConnections waitForNewConnection
 acceptError newConnection pendingConnectionAvailable
+abortHostLookup addresses clearCache error errorString fromName hostName localDomainName localHostName lookupHost
+lookupId setAddresses setError setErrorString setHostName setLookupId swap HostInfoError
+addressEntries allAddresses allInterfaces flags hardwareAddress humanReadableName index interfaceFromIndex
+interfaceFromName interfaceIndexFromName interfaceNameFromIndex isValid maximumTransmissionUnit name type InterfaceFlag
+InterfaceType
+broadcast clearAddressLifetime dnsEligibility ip isLifetimeKnown isPermanent isTemporary netmask preferredLifetime
+prefixLength setAddressLifetime setBroadcast setDnsEligibility setIp setNetmask setPrefixLength validityLifetime
+DnsEligibilityStatus
 """,
     )
 )
 
 
 def from_qt_rows() -> list[list[str]]:
-    return [row for number in range(5) for row in table(FROM_QT, "Qt", number=number)]
+    return [row for number in range(7) for row in table(FROM_QT, "Qt", number=number)]
 
 
 def test_every_qt_member_has_a_row() -> None:
-    """All members of QAbstractSocket, QTcpSocket and QTcpServer are spoken of, those without a counterpart too."""
+    """All members of these classes are spoken of, those without a counterpart too."""
     told = {name for qt, _, _ in from_qt_rows() for name in quoted(qt)}
 
     assert QT_NAMES - told == set()
@@ -204,6 +215,53 @@ def test_every_counterpart_exists_and_waits_as_the_row_says() -> None:
             if not waits and "(" not in cell and any(inspect.iscoroutinefunction(inspect.unwrap(one)) for one in found):
                 wrong.append(cell)
     assert wrong == []
+
+
+# ---- options -----------------------------------------------------------------------------------
+
+
+def what_it_has(option: SocketOption, kind: SocketType) -> str:
+    spec = options.option_for(option, socket.AF_INET, kind)
+    if spec is None:
+        return "no"
+    return "yes" if not spec.read_only and options.can_be_remembered(option, kind) else "read only"
+
+
+def test_the_table_of_options_is_that_of_the_code() -> None:
+    """Which kind of socket has which of Qt's options, to set or to read."""
+    told = {quoted(row[0])[0]: tuple(row[1:4]) for row in table(TOPICS / "options.md", "option")}
+    kinds = (SocketType.TCP, SocketType.SCTP, SocketType.UDP)
+
+    assert told == {option.name: tuple(what_it_has(option, kind) for kind in kinds) for option in SocketOption}
+
+
+def test_the_table_of_bind_modes_is_that_of_the_code() -> None:
+    """What each mode sets on each system, for streams and for datagrams."""
+
+    class Everything:
+        """A system that has all of these, with numbers to tell them apart."""
+
+        SO_REUSEADDR, SO_REUSEPORT, SO_EXCLUSIVEADDRUSE = 1, 2, 3
+
+    names = {1: "SO_REUSEADDR", 2: "SO_REUSEPORT", 3: "SO_EXCLUSIVEADDRUSE"}
+
+    def spelled(mode: BindMode, platform: str) -> str:
+        streams, datagrams = (
+            " ".join(
+                names[number]
+                for _, number, _ in options.bind_options(mode, platform, datagrams=each, constants=Everything)
+            )
+            for each in (False, True)
+        )
+        return streams or "nothing" if streams == datagrams else f"{streams}; datagrams {datagrams}"
+
+    rows = table(ROOT / "docs" / "howto" / "one_port.md", "mode")
+    for cell, linux, macos, windows in rows:
+        mode = BindMode[quoted(cell)[0]]
+        assert (linux, macos) == (spelled(mode, "linux"), spelled(mode, "darwin"))
+        if mode is not BindMode.REUSE_PORT:  # Windows has none, and Everything has
+            assert windows.partition(":")[0] == spelled(mode, "win32")
+    assert [quoted(row[0])[0] for row in rows] == list(BindMode.__members__)
 
 
 # ---- limits ------------------------------------------------------------------------------------
@@ -757,7 +815,9 @@ async def run_blocks(page: str, network: Loopback) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize(("page", "count"), [("scopes.md", 6), ("events.md", 3), ("errors.md", 2), ("states.md", 1)])
+@pytest.mark.parametrize(
+    ("page", "count"), [("scopes.md", 6), ("events.md", 3), ("errors.md", 2), ("states.md", 1), ("options.md", 2)]
+)
 async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
     """Every block of Python runs to its end, its assertions included."""
     assert await run_blocks(page, network) == count
@@ -781,7 +841,15 @@ def test_all_pages_with_code_are_run() -> None:
     """A page that gets its first block of Python has to be added above."""
     with_code = {page.name for page in PAGES if code_blocks(page.read_text())}
 
-    assert with_code == {"cancellation.md", "errors.md", "events.md", "scopes.md", "states.md", *TESTS_ON_PAGES}
+    assert with_code == {
+        "cancellation.md",
+        "errors.md",
+        "events.md",
+        "options.md",
+        "scopes.md",
+        "states.md",
+        *TESTS_ON_PAGES,
+    }
 
 
 # Pages whose blocks together are a file of tests, and how many tests there are.

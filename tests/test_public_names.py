@@ -30,6 +30,10 @@ NAMES = [
     "Event",
     "HostAddress",
     "HostFound",
+    "HostInfo",
+    "InterfaceAddress",
+    "InterfaceFlag",
+    "NetworkInterface",
     "NetworkLayerProtocol",
     "NewConnection",
     "ReadChannelFinished",
@@ -41,6 +45,9 @@ NAMES = [
     "StateChanged",
     "TcpServer",
     "TcpSocket",
+    "local_host_name",
+    "look_up_host",
+    "network_interfaces",
     "stop_on_signals",
 ]
 
@@ -111,6 +118,9 @@ ATTRIBUTES: dict[str, str] = {
         ANY ANY_IPV4 ANY_IPV6 BROADCAST LOCAL_HOST LOCAL_HOST_IPV6 NULL
         ip is_in_subnet is_loopback is_multicast protocol text
     """,
+    "HostInfo": "addresses canonical_name host_name",
+    "InterfaceAddress": "address broadcast prefix_length",
+    "NetworkInterface": "addresses flags hardware_address index is_complete mtu name",
     "SocketError": "kind message",
     "Event": "",
     "StateChanged": "state",
@@ -156,6 +166,14 @@ ATTRIBUTES: dict[str, str] = {
 
 # Qt's numbers, all of them; those of ours that Qt lacks are LIMIT_EXCEEDED and REUSE_PORT.
 MEMBERS: dict[str, dict[str, int]] = {
+    "InterfaceFlag": {
+        "IS_UP": 1,
+        "IS_RUNNING": 2,
+        "CAN_BROADCAST": 4,
+        "IS_LOOPBACK": 8,
+        "IS_POINT_TO_POINT": 16,
+        "CAN_MULTICAST": 32,
+    },
     "SocketState": {
         "UNCONNECTED": 0,
         "HOST_LOOKUP": 1,
@@ -227,6 +245,15 @@ class HostAddress:
     def is_loopback(self): ...
     def is_multicast(self): ...
     def is_in_subnet(self, subnet): ...
+
+class HostInfo:
+    def __init__(self, host_name, canonical_name, addresses): ...
+class InterfaceAddress:
+    def __init__(self, address, prefix_length, broadcast=HostAddress.NULL): ...
+class NetworkInterface:
+    def __init__(
+        self, name, index, hardware_address='', flags=InterfaceFlag(0), mtu=0, addresses=(), is_complete=True
+    ): ...
 
 class StateChanged:
     def __init__(self, state): ...

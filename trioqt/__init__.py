@@ -21,9 +21,12 @@ from trioqt.core.events import (
     ReadyRead,
     StateChanged,
 )
+from trioqt.core.host_info import HostInfo
+from trioqt.core.interfaces import InterfaceAddress, InterfaceFlag, NetworkInterface
 from trioqt.core.options import BindMode, SocketOption, SocketType
 from trioqt.core.socket_state import SocketState
 from trioqt.sockets.abstract_socket import AbstractSocket
+from trioqt.sockets.names import local_host_name, look_up_host, network_interfaces
 from trioqt.sockets.serving import DrainReport
 from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
@@ -45,6 +48,10 @@ __all__ = [
     "Event",
     "HostAddress",
     "HostFound",
+    "HostInfo",
+    "InterfaceAddress",
+    "InterfaceFlag",
+    "NetworkInterface",
     "NetworkLayerProtocol",
     "NewConnection",
     "ReadChannelFinished",
@@ -56,6 +63,9 @@ __all__ = [
     "StateChanged",
     "TcpServer",
     "TcpSocket",
+    "local_host_name",
+    "look_up_host",
+    "network_interfaces",
     "stop_on_signals",
 ]
 

@@ -9,7 +9,7 @@ import inspect
 import typing
 
 import trioqt
-from tests.cancel import connecting, ending, receiving, sending, serving, stopping, watching
+from tests.cancel import connecting, ending, looking_up, receiving, sending, serving, stopping, watching
 from tests.cancel.kit import Case, Situation
 
 __all__ = ["CASES", "EXCUSED", "SENDS", "SITUATIONS", "find_case", "public_coroutines"]
@@ -22,6 +22,7 @@ EVERYTHING: tuple[Case, ...] = (
     *watching.CASES,
     *serving.CASES,
     *stopping.CASES,
+    *looking_up.CASES,
 )
 
 # What waits for the network is different with a latency: one of each kind, and all that connecting can meet.
@@ -56,6 +57,7 @@ EXCUSED: dict[str, dict[Situation, str]] = {
     "TcpSocket.__aenter__":  dict.fromkeys(WAITING, "it opens a nursery, and never waits"),
     "TcpServer.__aenter__":  dict.fromkeys(WAITING, "it opens a nursery, and never waits"),
     "TcpSocket.bind":        dict.fromkeys(("peer finishes", "peer resets"), "there is no peer"),
+    "look_up_host":          dict.fromkeys(("peer finishes", "peer resets"), "there is no peer"),
     "TcpServer.listen":      dict.fromkeys(("peer finishes", "peer resets"), "there is no peer"),
     "TcpServer.aclose":      {"has to wait": "it waits for nobody"},
     "TcpServer.wait_for_draining": dict.fromkeys(("peer finishes", "peer resets"), "there is no peer"),

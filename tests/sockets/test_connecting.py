@@ -333,8 +333,10 @@ async def test_an_unknown_name() -> None:
 IMPOSSIBLE_NAMES: list[tuple[Host, str]] = [
     ("",                       "cannot connect to an empty name port 80: an empty name"),
     (HostAddress.NULL,         "cannot connect to an empty name port 80: an empty name"),
-    ("a..b",                   "label empty"),  # up to Python 3.12: "label empty or too long"
-    ("x" * 300,                "label"),
+    ("a..b",                   "label empty or longer than 63 characters"),
+    ("x" * 300,                "label empty or longer than 63 characters"),
+    ("x." * 150,               "a name has at most 253 characters"),
+    ("peer\udc80.example",     "a name has no half characters"),
     ("127.0.0.1\0.example",    "a name has no null character"),
     ("fe80::1%nosuch0",        "no interface has the name in the scope"),
 ]

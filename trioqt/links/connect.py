@@ -18,6 +18,7 @@ import trio
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_address, to_sockaddr, unmapped
 from trioqt.core.errors import raise_bare
 from trioqt.links.base import Sockaddr
+from trioqt.links.names import check_name
 from trioqt.links.native import NativeLink, native_socket
 
 __all__ = ["AttemptsFailed", "Target", "connect", "connect_again", "link_over", "look_up", "race", "reachable"]
@@ -90,9 +91,11 @@ async def look_up(host: HostAddress | str, port: int, protocol: NetworkLayerProt
         if not targets:
             raise socket.gaierror(socket.EAI_NONAME, f"not an {protocol.name} address")
         return targets
-    if "\0" in str(host):  # the C library would look up what stands before it
+    try:
+        check_name(str(host))
+    except OSError:
         await trio.lowlevel.checkpoint()
-        raise socket.gaierror(socket.EAI_NONAME, "a name has no null character")
+        raise
     found = await trio.socket.getaddrinfo(str(host), port, family=family, type=socket.SOCK_STREAM)
     targets = list(dict.fromkeys(Target(entry[0], entry[4]) for entry in found))
     if not targets:

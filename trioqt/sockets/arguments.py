@@ -13,6 +13,7 @@ from types import FunctionType
 
 from trioqt.core.addresses import HostAddress, parse_address
 from trioqt.core.options import SocketType, SystemOption
+from trioqt.links.names import LONGEST_NAME
 
 __all__ = [
     "Host",
@@ -30,6 +31,9 @@ __all__ = [
     "spelled",
 ]
 
+# Of a name that is longer than a name can be, so much is shown.
+SHOWN = 60
+
 Host = HostAddress | str | IPv4Address | IPv6Address
 
 
@@ -46,8 +50,10 @@ def check_host(host: Host) -> HostAddress | str:
 
 
 def spelled(host: HostAddress | str) -> str:
-    """A host as messages have it: whatever a caller took out of a URL or a file, it can be printed."""
+    """A host as messages have it: whatever a caller took out of a URL or a file, it can be printed, and is not long."""
     text = str(host)
+    if len(text) > LONGEST_NAME:
+        text = f"{text[:SHOWN]}..."
     return text if text.isprintable() else repr(text)
 
 

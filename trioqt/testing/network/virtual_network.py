@@ -22,6 +22,7 @@ import trio.testing
 from trioqt.core.addresses import AddressLike, HostAddress, host_address
 from trioqt.core.errors import keeping, raise_bare
 from trioqt.links.interrupts import protected
+from trioqt.links.machine import set_machine
 from trioqt.sockets.survived_bugs import take_bugs
 from trioqt.testing.network.fabric import Conditions, Fabric, Path
 from trioqt.testing.network.fault_plan import Course, FaultPlan
@@ -37,6 +38,7 @@ from trioqt.testing.network.faults import (
     Trouble,
 )
 from trioqt.testing.network.host import Host
+from trioqt.testing.network.interfaces import SimulatedMachine
 from trioqt.testing.network.names import Names, is_address
 from trioqt.testing.network.socket import VirtualSocket
 from trioqt.testing.network.socket_addresses import shown
@@ -117,6 +119,8 @@ class VirtualNetwork:
             stack.callback(
                 trio.socket.set_custom_hostname_resolver, trio.socket.set_custom_hostname_resolver(self._names)
             )
+            machine = SimulatedMachine(self.current_host, lambda: self._conditions.mtu)
+            stack.callback(set_machine, set_machine(machine))
             stack.callback(_current.set, None)
             stack.callback(self._vanish)
             _current.set(self)
