@@ -90,6 +90,12 @@ def chaos(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.chaos", *session.posargs)
 
 
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """trioqt's speed beside raw trio, anyio, asyncio, uvloop, PySide6 and bare epoll; ``-- --quick`` is short."""
+    session.run("python", "-m", "benchmarks.speed", *session.posargs)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """All other tests, and which of them were slowest."""

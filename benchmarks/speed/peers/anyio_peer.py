@@ -1,0 +1,110 @@
+"""anyio on trio: its TCP listener, its socket streams, its UDP socket."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import anyio
+from anyio.abc import SocketAttribute, SocketStream
+
+from benchmarks.speed.peers.common import BACKLOG, BLOCK, REQUEST, Counted, Held, Task, check_answer, ready
+
+
+async def echo(stream: SocketStream) -> None:
+    async for data in stream:
+        await stream.send(data)
+
+
+async def lines(stream: SocketStream) -> None:
+    # By hand, as for raw trio; BufferedByteReceiveStream.receive_until does the same with a call more for each line.
+    buffer = bytearray()
+    searched = 0
+    async for data in stream:
+        buffer += data
+        while (end := buffer.find(b"\n", searched)) >= 0:
+            line = bytes(buffer[: end + 1])
+            del buffer[: end + 1]
+            searched = 0
+            await stream.send(line)
+        searched = len(buffer)
+
+
+async def send(stream: SocketStream) -> None:
+    while True:
+        await stream.send(BLOCK)
+
+
+async def receive(stream: SocketStream) -> None:
+    counted = Counted()
+    async for data in stream:
+        if told := counted.add(len(data)):
+            await stream.send(told)
+
+
+async def idle(stream: SocketStream) -> None:
+    Held.count += 1
+    try:
+        await stream.receive()
+    except anyio.EndOfStream:
+        pass
+    Held.count -= 1
+
+
+def serve(handler: Callable[[SocketStream], Awaitable[None]], task: Task) -> None:
+    async def handle(stream: SocketStream) -> None:
+        try:
+            async with stream:
+                await handler(stream)
+        except anyio.BrokenResourceError:
+            pass
+
+    async def main() -> None:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0, backlog=BACKLOG)
+        ready(listener.extra(SocketAttribute.local_port))
+        await listener.serve(handle)
+
+    anyio.run(main, backend="trio")
+
+
+def ask(task: Task) -> None:
+    async def client() -> None:
+        while True:
+            async with await anyio.connect_tcp("127.0.0.1", task.port) as stream:
+                await stream.send(REQUEST)
+                answer = b""
+                while len(answer) < len(REQUEST):
+                    answer += await stream.receive()
+                check_answer(answer)
+
+    async def main() -> None:
+        ready()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(task.clients):
+                tasks.start_soon(client)
+
+    anyio.run(main, backend="trio")
+
+
+def datagrams(task: Task) -> None:
+    async def main() -> None:
+        async with await anyio.create_udp_socket(local_host="127.0.0.1", local_port=0) as sock:
+            ready(sock.extra(SocketAttribute.local_port))
+            async for data, (host, port) in sock:
+                await sock.sendto(data, host, port)
+
+    anyio.run(main, backend="trio")
+
+
+MODES: dict[str, dict[str, Callable[[Task], None]]] = {
+    "anyio": {
+        "echo": partial(serve, echo),
+        "lines": partial(serve, lines),
+        "accept": partial(serve, echo),
+        "client": ask,
+        "send": partial(serve, send),
+        "receive": partial(serve, receive),
+        "idle": partial(serve, idle),
+        "datagrams": datagrams,
+    }
+}
