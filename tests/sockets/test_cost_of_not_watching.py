@@ -11,6 +11,7 @@ import trio.testing
 from tests.networks import Network
 from trioqt import Event, TcpServer, TcpSocket
 from trioqt.core import events as events_module
+from trioqt.links.poller import TASK_NAME
 
 OPERATIONS = 100_000
 
@@ -174,7 +175,9 @@ async def test_operations_that_nobody_watches_build_no_event_and_start_no_task(
         trio.lowlevel.remove_instrument(spawned)
 
     assert built == {}
-    assert spawned.names == []
+    # The run's poller is nobody's own, and is tried less and less often where it does not pay.
+    assert [name for name in spawned.names if name != TASK_NAME] == []
+    assert len(spawned.names) <= 10
 
 
 async def test_a_listener_that_has_left_costs_nothing_any_more(
