@@ -7,6 +7,7 @@ from typing import Any
 import trio
 
 from tests.model.plans import Plan
+from tests.networks import this_network
 from trioqt import SocketState, TcpSocket
 from trioqt.core.states import Input
 
@@ -100,8 +101,10 @@ class CannotBeCancelled(TcpSocket):
 class ResetsUnread(TcpSocket):
     """abort with unread bytes resets, if nobody watches."""
 
-    def _empty(self, link: Any) -> None:
-        pass
+    def abort(self, *, reset: bool = False) -> None:
+        native = self._native()
+        unread = native is not None and this_network().unread_bytes(native.fileno()) > 0
+        super().abort(reset=reset or unread)
 
 
 class DoesNotLinger(TcpSocket):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import attrs
-from hypothesis import given, strategies as st
+from hypothesis import assume, given, strategies as st
 
 from tests.model.plans import ENDING, PEER_OF_FEW_BYTES, Plan
 from tests.model.play import Played, play
@@ -39,26 +39,30 @@ STEPS = st.lists(
 )
 
 
-ENDS = ("disconnect_from_host", "leave", "aclose", "abort", "abort_reset")
+def cut(steps: list[str], half_open: bool) -> tuple[str, ...]:
+    """Without what a stream must do otherwise, and without what shows only how soon the peer's reset is known.
 
-
-def cut(steps: list[str]) -> tuple[str, ...]:
-    """Without what a stream must do otherwise.
-
-    What a stream held at an end, and nobody had asked it for, is gone with it; abort, which does not wait, cannot
-    take it out, so the peer sees a reset.  And a system refuses to send at once when the peer is gone, where a stream
-    is found out by the task that sends what was queued.
+    A system takes what is sent at once, and refuses it at once when the peer is gone.  Over a stream a task does that,
+    in the next turn; a task that was held up may abort before.  And it has a goodbye to say where a system has ended at
+    once with its peer.
     """
-    kept, ended, gone, sent = [], False, False, False
+    kept: list[str] = []
+    gone = sent = False
+    aborted, received = False, set[str]()
     for step in steps:
         who, verb, *_ = step.split()
         receives = verb.startswith(("receive", "wait_for_ready"))
         sends = verb.startswith(("send", "write", "wait_send", "wait_for_bytes"))
-        resets = sent and verb == "abort"
-        if who not in ("a", "b") or not ((ended and receives) or (gone and sends) or resets):
-            kept.append(step)
-        ended = ended or verb in ENDS
-        sent = sent or step.startswith("peer send")
+        if who in ("a", "b"):
+            if sends and (gone or who in received):
+                continue
+            if (verb.startswith("abort") and sent) or (receives and aborted and gone):
+                continue
+            if receives and not half_open:
+                received.add(who)  # which may end with the peer, and so does what follows
+            sent = sent or sends
+            aborted = aborted or verb.startswith("abort")
+        kept.append(step)
         gone = gone or step in ("peer reset", "peer close")
     return tuple(kept)
 
@@ -73,12 +77,14 @@ def outcome(played: Played) -> dict[str, list[str]]:
     return found
 
 
-@given(steps=STEPS.map(cut), half_open=st.sampled_from([True, True, False]))
+@given(steps=STEPS, half_open=st.sampled_from([True, True, False]))
 @bounded(60)
-def test_the_same_program_has_the_same_outcome_everywhere(steps: tuple[str, ...], half_open: bool) -> None:
+def test_the_same_program_has_the_same_outcome_everywhere(steps: list[str], half_open: bool) -> None:
     """Eight times: loopback and the simulated network, a socket and a stream, watched and unwatched."""
-    plan = Plan(steps, half_open=half_open)
+    plan = Plan(cut(steps, half_open), half_open=half_open)
     outcomes = {way: outcome(play(attrs.evolve(plan, begins=way[1], watched=way[2]), way[0])) for way in WAYS}
+    # Two tasks that go on in the same step are in each other's way by lot.
+    assume(not any(line.endswith(": busy") for found in outcomes.values() for who in found for line in found[who]))
     first = outcomes[WAYS[0]]
     differing = {way: found for way, found in outcomes.items() if found != first}
     assert not differing, f"{WAYS[0]}: {first}"

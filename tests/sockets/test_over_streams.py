@@ -13,7 +13,7 @@ import trio.testing
 
 from tests.networks import Network, RawPeer
 from tests.sockets.arrivals import fill
-from trioqt import ErrorKind, SocketError, SocketState, TcpSocket
+from trioqt import ErrorKind, ErrorOccurred, SocketError, SocketState, StateChanged, TcpSocket
 
 if TYPE_CHECKING:
     from tests.certificates import Contexts
@@ -146,6 +146,56 @@ async def test_bytes_that_only_the_system_holds_count_as_unread_too(network: Net
         pair.peer.finish()
 
     assert (state, heard) == (SocketState.CLOSING, b"answer")
+
+
+@every_kind
+@pytest.mark.parametrize("watched", [False, True])
+async def test_what_had_arrived_can_be_read_after_disconnecting(network: Network, kind: str, watched: bool) -> None:
+    """Nobody had asked the stream for it, and it is more than the buffer takes; the peer's end is behind it."""
+    data = bytes(range(200)) * 200
+    async with over(network, kind, read_buffer_size=10) as pair, trio.open_nursery() as nursery:
+        if watched:
+            nursery.start_soon(pair.sock.wait_for_disconnected)
+        await pair.peer.send(data)
+        pair.peer.finish()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await pair.sock.disconnect_from_host()
+        received = await pair.sock.receive_exactly(len(data))
+        end = (pair.sock.peer_has_finished(), await pair.sock.receive_some(), await pair.sock.wait_for_ready_read())
+
+    assert received == data
+    assert end == (True, b"", False)
+
+
+@every_kind
+async def test_a_reset_that_disconnecting_finds_is_the_failure(network: Network, kind: str) -> None:
+    """As over a socket: the end that is made here comes too late, and what had arrived is there."""
+    async with over(network, kind) as pair, pair.sock.events(ErrorOccurred, StateChanged) as events:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await pair.sock.receive_some()
+        pair.peer.reset()
+        await pair.sock.disconnect_from_host()
+        with pytest.raises(SocketError) as caught:
+            await pair.sock.receive_some()
+        told = [type(await anext(events)) for _ in range(3)]
+
+    assert caught.value.kind is ErrorKind.REMOTE_HOST_CLOSED
+    assert told == [ErrorOccurred, StateChanged, StateChanged]
+
+
+@every_kind
+@pytest.mark.parametrize("size", [1, 50_000])
+async def test_an_abort_with_unread_bytes_is_an_end(network: Network, kind: str, size: int) -> None:
+    """The system would reset the connection for them; so they are dropped first, at the bottom."""
+    async with over(network, kind) as pair:
+        await pair.peer.send(b"x" * size)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        pair.sock.abort()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        ended = await pair.peer.how_it_ends()
+
+    assert ended == "end"
 
 
 @pytest.mark.parametrize("size", [200_000, 3_000_000])

@@ -60,6 +60,9 @@ class Link(Protocol):
         Raises: as ``wait_receivable``, and what the link ended with.
         """
 
+    def drop_unread(self) -> None:
+        """Take what the system holds, for nobody: a close over unread bytes is a reset.  Never fails."""
+
     def try_send(self, data: Bytes) -> int:
         """Hand over as many bytes as can go at once; 0 if none can, or if it cannot be known."""
 

@@ -9,7 +9,7 @@ import contextlib
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
 from typing import TYPE_CHECKING, Self, cast
 
 import trio
@@ -26,6 +26,7 @@ __all__ = [
     "NativeLink",
     "NativeListener",
     "SctpSocket",
+    "drop_unread",
     "kernel_socket",
     "kind_of_socket",
     "native_socket",
@@ -39,6 +40,9 @@ __all__ = [
 LINGER = struct.Struct("HH" if hasattr(socket, "SIO_RCVALL") else "ii")
 RESET_ON_CLOSE, FINISH_ON_CLOSE = LINGER.pack(1, 0), LINGER.pack(0, 0)
 
+
+# What is taken at once to be dropped.
+BLOCK_SIZE = 65536
 
 # struct tcp_info of linux/tcp.h: tcpi_last_data_recv is at 52, in milliseconds.
 ARRIVED_AGO = struct.Struct("=52xI")
@@ -154,6 +158,25 @@ def reset_on_close(sock: NativeSocket | trio.socket.SocketType, *, reset: bool =
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE if reset else FINISH_ON_CLOSE)
 
 
+def drop_unread(sock: NativeSocket | trio.socket.SocketType) -> None:
+    """Take what the system holds for ``sock``, for nobody.  Never fails."""
+    taken = 0
+    with contextlib.suppress(OSError), _native(sock) as native:
+        most = native.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)  # a peer that sends on must not keep us here
+        while taken < most and (data := native.try_recv(BLOCK_SIZE)):
+            taken += len(data)
+
+
+@contextlib.contextmanager
+def _native(sock: NativeSocket | trio.socket.SocketType) -> Iterator[NativeSocket]:
+    """``sock`` with the names that the native link uses; it stays whose it is."""
+    if hasattr(sock, "try_recv"):
+        yield cast("NativeSocket", sock)
+    else:
+        with kernel_socket(sock.dup()) as again:
+            yield again
+
+
 def native_socket(sock: trio.socket.SocketType) -> NativeSocket:
     """What trio's socket is below: a simulated one as it is, a kernel one without trio's wrapper."""
     if hasattr(sock, "try_recv"):
@@ -231,6 +254,9 @@ class NativeLink(Watched, Link):
 
     async def look(self) -> None:
         """The system can be asked at any time."""
+
+    def drop_unread(self) -> None:
+        drop_unread(self._sock)
 
     def try_send(self, data: Bytes) -> int:
         try:

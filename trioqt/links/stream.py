@@ -14,13 +14,12 @@ import trio
 from trioqt.core.errors import SocketError, raise_bare
 from trioqt.links.base import ENDS, Bytes, Link, NativeSocket, Resettable, Sockaddr
 from trioqt.links.interrupts import protected
-from trioqt.links.native import reset_on_close
+from trioqt.links.native import drop_unread, reset_on_close
 
 __all__ = ["StreamLink"]
 
 # How much is taken in at once of what nobody will read.
 BLOCK_SIZE = 65536
-MOST_BLOCKS = 16
 
 
 @protected
@@ -77,9 +76,12 @@ class StreamLink(Link):
             await trio.lowlevel.checkpoint()
             return
         arrived: bytes | None = None
-        with trio.CancelScope() as self._wait:
-            await self._shake_hands()
-            arrived = bytes(await self._stream.receive_some(max_bytes))
+        try:
+            with trio.CancelScope() as self._wait:
+                await self._shake_hands()
+                arrived = bytes(await self._stream.receive_some(max_bytes))
+        finally:
+            self._wait = None
         if arrived is None:
             raise trio.ClosedResourceError("woken")
         if not arrived:
@@ -123,20 +125,32 @@ class StreamLink(Link):
     async def look(self) -> None:
         if self._arrived is not None or self._opened is not None:
             return
+        found: list[Exception] = []
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._take_in)
-                for _ in range(2):  # in the first turn it asks the stream, in the second it has what that gave at once
+                if self._wait is None:  # else somebody has asked it already
+                    nursery.start_soon(self._take_in, found)
+                # In the first turn it asks the stream, in the second it has what that gave at once, or what a system
+                # held; and that one may come after us.
+                for _ in range(3):
                     await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel(reason="nothing was there")
         except BaseExceptionGroup as group:
             raise_bare(group)
+        if found:
+            raise found[0]
 
-    async def _take_in(self) -> None:
+    async def _take_in(self, found: list[Exception]) -> None:
         try:
             await self.wait_receivable(BLOCK_SIZE)
-        except ENDS:
-            pass  # who asks next finds the same
+        except ENDS as exc:
+            found.append(exc)
+
+    def drop_unread(self) -> None:
+        self._arrived = None
+        bottom = _bottom(self._stream)
+        if isinstance(bottom, trio.SocketStream):  # one of ours does it by itself
+            drop_unread(bottom.socket)
 
     def try_send(self, data: Bytes) -> int:
         return 0
@@ -197,13 +211,11 @@ class StreamLink(Link):
             if linger and isinstance(stream, trio.SSLStream):
                 # TLS says its goodbye and closes what is below at once, and cannot say it while it holds bytes that
                 # nobody has read.
-                for _ in range(MOST_BLOCKS):
+                stream.transport_stream = _Lingering(stream.transport_stream, linger)
+                with contextlib.suppress(*ENDS):
                     await self.look()
-                    if not self.try_receive(BLOCK_SIZE):
-                        break
-                below = stream.transport_stream
-                if isinstance(below, trio.abc.HalfCloseableStream):
-                    stream.transport_stream = _Lingering(below, linger)
+                    while self.try_receive(BLOCK_SIZE):
+                        await self.look()
             if self._closed:
                 return  # aborted meanwhile
             self._closed = True
@@ -225,17 +237,18 @@ class StreamLink(Link):
 
 @protected
 class _Lingering(trio.abc.Stream):
-    """``stream``, which closes as a native link does over bytes that nobody has read: a reset could take the last
+    """What is below a TLS that says its goodbye over bytes that nobody has read.
+
+    It gives TLS no more of them, takes them for nobody, and closes as a native link does: a reset could take the last
     answer with it.
     """
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, seconds: float) -> None:
+    def __init__(self, stream: trio.abc.Stream, seconds: float) -> None:
         self.stream = stream
         self._seconds = seconds
 
     async def send_all(self, data: Bytes | bytearray) -> None:
-        # Only the goodbye of TLS comes this way.  A peer that reads nothing before it has sent all of its own makes no
-        # room for it until that is taken.
+        # A peer that reads nothing before it has sent all of its own makes no room for the goodbye until that is taken.
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear)
@@ -249,28 +262,26 @@ class _Lingering(trio.abc.Stream):
         await self.stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return bytes(await self.stream.receive_some(max_bytes))
+        await trio.sleep_forever()
+        raise AssertionError
 
     async def aclose(self) -> None:
         try:
-            with contextlib.suppress(*ENDS), trio.move_on_after(self._seconds):
-                await self.stream.send_eof()
-                await self._hear()
+            if isinstance(self.stream, trio.abc.HalfCloseableStream):
+                with contextlib.suppress(*ENDS), trio.move_on_after(self._seconds):
+                    await self.stream.send_eof()
+                    await self._hear()
         finally:
             await self.stream.aclose()
 
     async def _hear(self) -> None:
-        """Take what comes, for nobody, up to the peer's end."""
         with contextlib.suppress(*ENDS):  # it has ended otherwise
             while await self.stream.receive_some(BLOCK_SIZE):
                 pass
 
 
-def _close_by_reset(stream: Any) -> None:
-    """Closing ``stream`` shall not look like a clean end, if there is a TCP connection at its bottom.
-
-    A memory pair has no other end than a clean one, and neither has what we do not know.
-    """
+def _bottom(stream: Any) -> object:
+    """What carries the bytes that ``stream`` sends."""
     while True:
         if isinstance(stream, trio.SSLStream):
             stream = stream.transport_stream
@@ -278,12 +289,20 @@ def _close_by_reset(stream: Any) -> None:
             stream = stream.send_stream
         elif isinstance(stream, _Lingering):
             stream = stream.stream
-        elif isinstance(stream, trio.SocketStream):
-            return reset_on_close(stream.socket)
-        elif isinstance(stream, Resettable):
-            return stream.abort(reset=True)
         else:
-            return None
+            return stream
+
+
+def _close_by_reset(stream: trio.abc.Stream) -> None:
+    """Closing ``stream`` shall not look like a clean end, if there is a TCP connection at its bottom.
+
+    A memory pair has no other end than a clean one, and neither has what we do not know.
+    """
+    bottom = _bottom(stream)
+    if isinstance(bottom, trio.SocketStream):
+        reset_on_close(bottom.socket)
+    elif isinstance(bottom, Resettable):
+        bottom.abort(reset=True)
 
 
 @trio.lowlevel.enable_ki_protection

@@ -14,6 +14,7 @@ them alone would not see what another may do in between.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import attrs
@@ -523,6 +524,16 @@ class Connection(AbstractSocket):
             self._update_watcher()  # it may be wanted again
             self._changed()
 
+    @contextlib.contextmanager
+    def _watching_instead(self) -> Iterator[None]:
+        """Wait on the link, where nobody else does, as if this were the watcher."""
+        self._watcher_waits = True
+        try:
+            yield
+        finally:
+            self._watcher_waits = False
+            self._changed()
+
     # -- bytes leave ------------------------------------------------------------------------
 
     def _start_drainer(self) -> None:
@@ -594,14 +605,11 @@ class Connection(AbstractSocket):
                     continue
                 if len(self._read_buffer) - before > BLOCK_SIZE * BLOCKS_AT_ONCE:
                     return  # a peer that is not gone at all
-                self._watcher_waits = True
                 try:
-                    data = await self._receive(link, BLOCK_SIZE)
+                    with self._watching_instead():
+                        data = await self._receive(link, BLOCK_SIZE)
                 except ENDS:
                     return
-                finally:
-                    self._watcher_waits = False
-                    self._changed()
                 if self._link is not link:
                     return  # ended in the same step, and what came with it
                 if data:
@@ -733,20 +741,12 @@ class Connection(AbstractSocket):
         elif self._link is not None:
             self._generation.aborted = True
             if not self._queue and not reset:
-                self._empty(self._link)
+                self._link.drop_unread()  # a watcher would have taken it before
             self._end_link(Input.ABORT, reset=reset)
         elif self._bound is not None:
             self._machine.feed(Input.ABORT, self._tell)
             self._unbind()
         self._changed()
-
-    def _empty(self, link: Link) -> None:
-        """Take what the system holds unread, for which it would reset; a watcher would have taken it before."""
-        taken = 0
-        with contextlib.suppress(OSError):
-            most = link.most_unread()
-            while taken < most and (data := link.try_receive(BLOCK_SIZE)):
-                taken += len(data)
 
     def _take_offered(self) -> None:
         """The end may come before the block is entered."""

@@ -6,6 +6,7 @@ which have the verbs and know nothing of each other.  What belongs to both is he
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 
@@ -131,6 +132,10 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
     async def _end_in_order(self, link: Link, flush_timeout: float, keep: bool, drop: bool) -> None:
         # What arrived before this end can still be read, in our buffer or in the system's.  A task that waits for more
         # than that gets no more, whether it waits on the link or for the watcher.
+        if keep and link.native() is None:
+            await self._hear_all(link)
+        if self._link is not link or self._machine.state is not CONNECTED:
+            return
         self._wake_receiver(link)
         self._pull(BLOCK_SIZE * BLOCKS_AT_ONCE)
         if keep and self._link is link:
@@ -170,6 +175,20 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
                 self._goodbye_failed(flush_timeout)
             else:
                 self._end_link(Input.FLUSHED)
+
+    async def _hear_all(self, link: Link) -> None:
+        """Take what a stream gives at once, which only waiting can tell, past the buffer's bound; but not for ever."""
+        before, most = -1, len(self._read_buffer) + BLOCK_SIZE * BLOCKS_AT_ONCE
+        while before < len(self._read_buffer) < most and self._link is link:
+            before = len(self._read_buffer)
+            # Who waits on the link has what there is by the time that the look is over.
+            with contextlib.nullcontext() if self._somebody_waits_on_the_link() else self._watching_instead():
+                try:
+                    await link.look()
+                except ENDS as exc:
+                    self._link_failed(link, exc, Input.READ_FAILED)
+            if self._link is link:
+                self._pull(before + BLOCK_SIZE, bounded=False)
 
     def _pull_all(self, link: Link) -> None:
         """Take what the system holds, past the buffer's bound; but a peer that sends on cannot keep us here."""
