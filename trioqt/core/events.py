@@ -120,8 +120,8 @@ class NewConnection(Nudge):
 class AcceptError(Nudge):
     """A connection was not accepted; accepting goes on.  Nudge.  Qt: acceptError.
 
-    ``accept`` failed, out of descriptors for one, or a limit leaves no place (LIMIT_EXCEEDED): to a peer that has as many
-    connections as it may, or to whoever still waits when a full server drains.
+    ``accept`` failed, out of descriptors for one, or a limit leaves no place (LIMIT_EXCEEDED): to a peer that has as
+    many connections as it may, or to whoever still waits when a full server drains.
     """
 
     kind: ErrorKind
