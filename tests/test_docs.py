@@ -38,7 +38,7 @@ from trioqt import (
     TcpSocket,
 )
 from trioqt.core import options
-from trioqt.links import connect
+from trioqt.links import connect, native
 from trioqt.sockets import (
     abstract_socket,
     answers,
@@ -240,6 +240,7 @@ DEFAULTS: dict[str, object] = {
     "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
+    "addresses of peers whose text is kept once": native.TEXTS,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
     "records that a server logs of one kind of trouble": trouble_log.RECORDS,
