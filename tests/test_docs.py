@@ -8,6 +8,7 @@ import importlib
 import inspect
 import operator
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from trioqt import (
     TcpSocket,
 )
 from trioqt.core import options
-from trioqt.links import connect
+from trioqt.links import connect, native
 from trioqt.sockets import (
     abstract_socket,
     answers,
@@ -297,6 +298,7 @@ DEFAULTS: dict[str, object] = {
     "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
+    "addresses of peers whose text is kept once": native.TEXTS,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
     "records that a server logs of one kind of trouble": trouble_log.RECORDS,
@@ -853,13 +855,15 @@ def test_all_pages_with_code_are_run() -> None:
 
 
 # Pages whose blocks together are a file of tests, and how many tests there are.
-TESTS_ON_PAGES = {"determinism.md": 2, "partition.md": 3}
+TESTS_ON_PAGES = {"determinism.md": 2, "partition.md": 3, "stopping.md": 2}
 
 
 @pytest.mark.parametrize(("page", "count"), TESTS_ON_PAGES.items())
 def test_the_tests_on_a_page_pass(page: str, count: int, tmp_path: Path) -> None:
-    """With pytest as a reader has it, the plug-in included."""
+    """With pytest as a reader has it, the plug-in included, and with the programs that the page shows beside it."""
     [path] = [path for path in PAGES if path.name == page]
+    for program in re.findall(r"\{literalinclude\} (\S+)", path.read_text()):
+        shutil.copy(path.parent / program, tmp_path)
     (tmp_path / "test_page.py").write_text("\n".join(code_blocks(path.read_text())))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -407,3 +408,50 @@ class Stubborn(ScriptedSocket):
     def setsockopt(self, level: int, option: int, value: object, length: int | None = None) -> None:
         self.refused += 1
         raise OSError(errno.EINVAL, "Invalid argument")
+
+
+# ---- Accepting ---------------------------------------------------------------------------------
+
+
+class Crowd:
+    """A listening socket to which peers come from made-up addresses."""
+
+    def __init__(self) -> None:
+        self.numbers = iter(range(1 << 20))
+
+    def try_accept(self) -> tuple[object, tuple[str, int]]:
+        return object(), (f"2001:db8::{next(self.numbers):x}", 4000)
+
+
+def test_addresses_that_are_gone_are_not_kept() -> None:
+    """Who makes up addresses fills no memory with them."""
+    listener = NativeListener(Crowd())  # type: ignore[arg-type]
+
+    def come(count: int) -> None:
+        for _ in range(count):
+            listener.try_accept()
+
+    come(5_000)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        come(20_000)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert after - before < 400_000  # 20 bytes an address; its text alone has more than 60
+
+
+def test_connections_of_one_client_share_the_text_of_its_address() -> None:
+    """So that ten thousand of them keep one."""
+
+    class Client(Crowd):
+        def try_accept(self) -> tuple[object, tuple[str, int]]:
+            return object(), ("".join(["192.0.2", ".", "1"]), 4000)
+
+    listener = NativeListener(Client())  # type: ignore[arg-type]
+    one, other = (listener.try_accept()[1][0] for _ in range(2))
+
+    assert one is other

@@ -14,7 +14,7 @@ import trio.testing
 from tests.networks import Network, RawPeer
 from tests.sockets.arrivals import accept_queue, until
 from tests.sockets.echoing import ask, echo
-from trioqt import Draining, DrainReport, ErrorKind, SocketError, TcpServer, TcpSocket
+from trioqt import AcceptError, Draining, DrainReport, ErrorKind, SocketError, TcpServer, TcpSocket
 from trioqt.sockets.serving import HARD_LIMIT
 from trioqt.testing import VirtualNetwork, simulate
 
@@ -208,9 +208,11 @@ async def test_what_the_kernel_has_queued_is_taken_and_who_comes_later_is_refuse
     assert reports == [DrainReport(5, 0)]
 
 
-async def test_no_more_are_taken_than_max_connections_allows(network: Network, nursery: trio.Nursery) -> None:
-    """Two are answered; the three behind them are reset, and can turn elsewhere."""
-    async with TcpServer(max_connections=2) as server:
+async def test_no_more_are_taken_than_max_connections_allows(
+    network: Network, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two are answered; the three behind them are reset, and can turn elsewhere; each is told and logged."""
+    async with TcpServer(max_connections=2) as server, server.events(AcceptError) as errors:
         server.pause_accepting()
         await server.listen(network.host)
         await nursery.start(server.serve, answer)
@@ -231,10 +233,15 @@ async def test_no_more_are_taken_than_max_connections_allows(network: Network, n
             with pytest.raises(ConnectionResetError):
                 await peer.receive_to_end()
         await until(lambda: bool(reports))
+        error = await anext(errors)
+        ports = [peer.sock.getsockname()[1] for peer in peers]
         for peer in peers:
             peer.close()
 
+    said = [f"refused a connection from 127.0.0.1:{port}, while draining with 2 connections" for port in ports[2:]]
     assert (counted, answers, reports) == (2, [ANSWER] * 2, [DrainReport(2, 0)])
+    assert [record.getMessage() for record in caplog.records] == said
+    assert error == AcceptError(ErrorKind.LIMIT_EXCEEDED, said[-1])
 
 
 async def test_the_last_answer_arrives_whole_though_the_peer_says_more_than_is_read(

@@ -20,7 +20,7 @@ import trio.testing
 from tests.networks import Loopback, Network, RawPeer
 from tests.sockets.arrivals import accept_queue, open_descriptors, until
 from tests.sockets.echoing import ask, echo
-from trioqt import AcceptError, ErrorKind, NewConnection, TcpServer, TcpSocket
+from trioqt import AcceptError, DrainReport, ErrorKind, NewConnection, TcpServer, TcpSocket
 from trioqt.links.native import NativeListener
 from trioqt.sockets.tcp_server import ENDED_BEFORE_ACCEPT
 
@@ -460,3 +460,37 @@ async def test_out_of_descriptors_is_survived_and_ends_by_itself(network: Loopba
     assert late_answers == [b"1"] * (80 - count)
     assert (in_the_end, later_failures) == (80 - count, 0)
     assert status == 0
+
+
+async def test_whom_a_server_that_drains_cannot_accept_is_reset_and_that_is_told(
+    network: Network, nursery: trio.Nursery, failing_accept: FailingAccept, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Out of descriptors it cannot take the one who waits; the other one is answered."""
+    async with TcpServer() as server, server.events(AcceptError) as errors:
+        await server.listen(network.host)
+        await nursery.start(server.serve, echo)
+        first = await network.raw_connect(server.server_port())
+        await until(lambda: server.connection_count() == 1)
+        server.pause_accepting()
+        with first, await network.raw_connect(server.server_port()) as second:
+            await until(lambda: accept_queue(server) == 1)
+            failing_accept.failures = [errno.EMFILE]
+            reports: list[DrainReport] = []
+
+            async def drain() -> None:
+                reports.append(await server.drain(60))
+
+            nursery.start_soon(drain)
+            with pytest.raises(ConnectionResetError):
+                await second.receive_to_end()
+            answered = await ask(first)
+            first.finish()
+            await until(lambda: bool(reports))
+            error = await anext(errors)
+
+    why = "cannot accept: Too many open files"
+    assert (answered, reports) == (True, [DrainReport(1, 0)])
+    assert error == AcceptError(ErrorKind.SOCKET_RESOURCE, why)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{why}; while draining: whoever still waits for it is reset",
+    ]

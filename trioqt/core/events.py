@@ -120,7 +120,8 @@ class NewConnection(Nudge):
 class AcceptError(Nudge):
     """A connection was not accepted; accepting goes on.  Nudge.  Qt: acceptError.
 
-    ``accept`` failed, out of descriptors for one, or a peer has as many connections as it may (LIMIT_EXCEEDED).
+    ``accept`` failed, out of descriptors for one, or a limit leaves no place (LIMIT_EXCEEDED): to a peer that has as
+    many connections as it may, or to whoever still waits when a full server drains.
     """
 
     kind: ErrorKind
@@ -138,4 +139,4 @@ class ConnectionFinished(Event):
 
 @attrs.frozen
 class Draining(Event):
-    """The server has begun to drain.  Fact.  Qt: no counterpart.  No server sends it yet."""
+    """The server has begun to drain.  Fact.  Qt: no counterpart."""

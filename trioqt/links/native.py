@@ -6,6 +6,7 @@ Non-blocking calls are made at once; only when they would block does a task wait
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import struct
 import sys
@@ -314,6 +315,17 @@ class NativeLink(Watched, Link):
         return self._sock
 
 
+# So many texts of addresses are looked for.  Not sys.intern: under Python 3.12 that keeps each address for ever, 94
+# bytes for each that a peer can make up.
+TEXTS = 1024
+
+
+@functools.lru_cache(TEXTS)
+def _one_text(host: str) -> str:
+    """The connections of one client, or of one proxy in front, all keep the same text."""
+    return host
+
+
 @protected
 class NativeListener:
     """A listening native socket."""
@@ -326,8 +338,7 @@ class NativeListener:
 
     def try_accept(self) -> tuple[Link, Sockaddr]:
         sock, (host, *rest) = self._sock.try_accept()
-        # Interned, because the connections of one client, or of one proxy in front, all keep the same text.
-        peer = (sys.intern(host), *rest)
+        peer = (_one_text(host), *rest)
         return NativeLink(sock, peer), peer
 
     async def wait_acceptable(self) -> None:

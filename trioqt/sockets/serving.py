@@ -176,11 +176,12 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
     async def drain(self, grace: float) -> DrainReport:
         """Stop without losing a request: take what has come, listen no more, let handlers finish, cut what is left.
 
-        In one step it accepts what the kernel has queued (as far as ``max_connections`` allows), stops listening, so
-        that later clients are refused, and tells the handlers: ``is_draining()``, ``wait_for_draining()`` and the event
-        ``Draining``.  Then it waits ``grace`` seconds at most for the handlers, and for connections that have been or
-        can still be taken by ``accept``.  Those left then are cut: their peers see a reset, and their handlers are
-        cancelled.  For handlers that shield themselves it waits one second more.
+        In one step it accepts what the kernel has queued (as far as ``max_connections`` and the descriptors allow; the
+        others are reset, told as ``AcceptError`` and logged), stops listening, so that later clients are refused, and
+        tells the handlers: ``is_draining()``, ``wait_for_draining()`` and the event ``Draining``.  Then it waits
+        ``grace`` seconds at most for the handlers, and for connections that have been or can still be taken by
+        ``accept``.  Those left then are cut: their peers see a reset, and their handlers are cancelled.  For handlers
+        that shield themselves it waits one second more.
 
         Args:
           grace: In seconds; 0 cuts at once.

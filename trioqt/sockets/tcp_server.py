@@ -516,7 +516,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     def _empty_queue(self, listener: ListenerLink) -> None:
         # No peer can keep us here for longer than the longest queue that a kernel has.
         for _ in range(BACKLOG):
-            if self._is_at_most() or listener not in self._listeners:
+            if listener not in self._listeners:
                 return
             try:
                 link, peer = listener.try_accept()
@@ -524,17 +524,21 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                 return
             except OSError as exc:
                 if exc.errno not in ENDED_BEFORE_ACCEPT:
-                    self._note_accept_error(kind_of(exc), f"cannot accept: {reason_of(exc)}")
+                    self._note_accept_failure(exc, "while draining: whoever still waits for it is reset")
                     return
             else:
-                self._admit(link, peer)
+                if self._is_at_most():
+                    link.close(reset=True)
+                    self._refused(peer, f"while draining with {self._max_connections:,} connections")
+                else:
+                    self._admit(link, peer)
 
     def _admit(self, link: Link, peer: Sockaddr) -> None:
         """An accepted connection becomes a socket with an owner; if it cannot, that ends it and no more."""
         assert self._nursery is not None
         if self._peer_limit is not None and self._peer_limit.is_reached(peer[0]):
             link.close(reset=True)
-            self._refused(self._peer_limit, peer)
+            self._refused(peer, f"which has {self._peer_limit.most:,} already")
             return
         if self._time_limits is not None:
             link = self._time_limits.timed(link)
@@ -613,24 +617,27 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             self._time_limits.forget(sock)
         self._lot.unpark_all()
 
-    def _refused(self, limit: PeerLimit, peer: Sockaddr) -> None:
-        address = from_sockaddr(peer)
-        message = f"refused a connection from {location(address, peer[1])}, which has {limit.most:,} already"
+    def _refused(self, peer: Sockaddr, why: str) -> None:
+        """A limit has ended a connection before it became a socket."""
+        message = f"refused a connection from {location(from_sockaddr(peer), peer[1])}, {why}"
         if self._subscriptions:
             self._post(AcceptError(ErrorKind.LIMIT_EXCEEDED, message))
         assert self._log is not None
-        self._log.tell("refused for its address", logging.WARNING, message)
+        self._log.tell("refused by a limit", logging.WARNING, message)
 
     async def _accept_failed(self, exc: OSError) -> None:
         if exc.errno in ENDED_BEFORE_ACCEPT:
             await trio.lowlevel.checkpoint()
             return
+        self._note_accept_failure(exc, f"trying again every {ACCEPT_PAUSE:g} s")
+        await trio.sleep(ACCEPT_PAUSE)
+
+    def _note_accept_failure(self, exc: OSError, what_now: str) -> None:
         kind, message = kind_of(exc), f"cannot accept: {reason_of(exc)}"
         self._note_accept_error(kind, message)
         assert self._log is not None
-        again = f"{message}; trying again every {ACCEPT_PAUSE:g} s"
-        self._log.tell(("accept", kind), logging.WARNING, again, spacing=1.0)  # one a second tells as much as ten
-        await trio.sleep(ACCEPT_PAUSE)
+        # One a second tells as much as ten.
+        self._log.tell(("accept", kind, what_now), logging.WARNING, f"{message}; {what_now}", spacing=1.0)
 
     def _note_accept_error(self, kind: ErrorKind, message: str) -> None:
         self._error, self._error_string = kind, message
