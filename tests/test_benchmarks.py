@@ -22,12 +22,12 @@ import pytest
 from benchmarks.speed.chart import chart
 from benchmarks.speed.measure import Memory, Sample, Taken
 from benchmarks.speed.pages import CHART, FIGURES, PAGES, fill, write_docs
-from benchmarks.speed.peers.common import ANSWER, BLOCK, MIB, REQUEST
-from benchmarks.speed.processes import build_generator
+from benchmarks.speed.peers.common import ANSWER, BLOCK, MIB, REQUEST, Task
+from benchmarks.speed.processes import OPENSSL, build_generator, certificate
 from benchmarks.speed.results import as_json, summarise
 from benchmarks.speed.rows import ALONE, MODES, PEERS, QUICK, WHOLE, read_row
 from benchmarks.speed.tables import duration, human, row_table
-from tests.peers import peer_command, peer_module
+from tests.peers import peer_command, peer_module, without_peer
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[1]
 TINY = (
     *("echo:3x200", "lines:2x3", "lines:1x4x20", "accept:2", "client:2", "send:2", "receive:2", "idle:5"),
     *("events:2", "busy:3", "udp:2x3x100"),
+    *("tls-echo:2x20000", "tls-accept:2", "tls-send:2", "tls-receive:2"),
 )
 
 # A package that calls itself trioqt, and whose echo changes one byte in five messages.
@@ -72,6 +73,12 @@ class TcpServer:
 """
 
 
+def peer_headers() -> None:
+    """What the generator needs for TLS."""
+    if not OPENSSL.exists():
+        without_peer("libssl-dev", f"no {OPENSSL}")
+
+
 def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.speed", "--rounds", "1", *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300)
@@ -85,6 +92,8 @@ def test_every_peer_of_a_row_answers_with_the_right_bytes(name: str, tmp_path: P
     """One short round: each server answers, the load generator accepts what it says, and the figures are there."""
     peer_command("gcc")
     row = read_row(name)
+    if row.mode.tls:
+        peer_headers()
     file = tmp_path / "figures.json"
 
     done = run_command("--row", name, "--seconds", "0.05", "--json", str(file))
@@ -211,7 +220,7 @@ def test_the_readme_names_every_kind_of_row_and_every_peer() -> None:
     """benchmarks/speed/README.md."""
     text = (ROOT / "benchmarks" / "speed" / "README.md").read_text()
 
-    assert [mode for mode in MODES if f"| `{mode}:" not in text] == []
+    assert [mode for mode in MODES if f"`{mode}:" not in text] == []
     assert [name for name in PEERS if name.startswith("trioqt-w") and f"`{name}`" not in text] == []
     assert [peer for name, peer in PEERS.items() if "trioqt" not in name and f"`{name}`" not in text] == []
 
@@ -244,8 +253,9 @@ def spoilt(data: bytes) -> bytes:
 
 
 @contextmanager
-def serving(handler: Handler) -> Iterator[int]:
+def serving(handler: Handler, *, tls: bool = False) -> Iterator[int]:
     """The port of a server that has a thread for each connection, and ends with them."""
+    context = Task(certificate=str(certificate())).tls() if tls else None
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
@@ -254,20 +264,23 @@ def serving(handler: Handler) -> Iterator[int]:
                     sock, _ = listener.accept()
                 except OSError:
                     return
-                threading.Thread(target=handle, args=(sock,), daemon=True).start()
+                threads.append(threading.Thread(target=handle, args=(sock,), daemon=True))
+                threads[-1].start()
 
-        def handle(sock: socket.socket) -> None:
-            with sock:
-                try:
+        def handle(plain: socket.socket) -> None:
+            # Both are closed; the one that is wrapped has lost its descriptor.
+            try:
+                with plain, context.wrap_socket(plain, server_side=True) if context else plain as sock:
                     handler(sock)
-                except OSError:
-                    pass  # the generator has ended
+            except OSError:
+                pass  # the generator has ended
 
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
+        threads = [threading.Thread(target=accept, daemon=True)]
+        threads[0].start()
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
 def load(mode: str, port: int, *commands: str, **settings: int) -> tuple[int, list[str], str]:
@@ -317,18 +330,29 @@ def counting(change: Change) -> Handler:
         ("accept", echoing, {}),
         ("send", sending, {}),
         ("receive", counting, {}),
+        ("echo", echoing, {"tls": 1}),
+        ("echo", echoing, {"tls": 1, "size": 100_000}),
+        ("accept", echoing, {"tls": 1}),
+        ("send", sending, {"tls": 1}),
+        ("receive", counting, {"tls": 1}),
     ],
-    ids=lambda value: value if isinstance(value, str) else None,
+    ids=lambda value: (
+        "-".join(map(str, value.items())) if isinstance(value, dict) else getattr(value, "__name__", value)
+    ),
 )
 def test_one_wrong_bit_of_a_server_is_noticed(
     mode: str, make: Callable[[Change], Handler], settings: dict[str, int]
 ) -> None:
     """And without it the same server is accepted, so it was that bit."""
     script = ("open 2", "go 0.05")
+    peer_command("gcc")
+    if tls := "tls" in settings:
+        build_generator()
+        peer_headers()
 
-    with serving(make(as_it_is)) as port:
+    with serving(make(as_it_is), tls=tls) as port:
         right = load(mode, port, *script, **settings)
-    with serving(make(spoilt)) as port:
+    with serving(make(spoilt), tls=tls) as port:
         wrong = load(mode, port, *script, **settings)
 
     assert right[0] == 0, right

@@ -130,5 +130,6 @@ int main(int argc, char **argv) {
             fail("no such command: %s", command);
         }
     }
+    for (int i = 0; i < connection_count; i++) say_goodbye(&connections[i]);
     return 0;
 }
