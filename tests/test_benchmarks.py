@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 
 # One of each kind, with numbers that nobody has measured.
 TINY = (
-    *("echo:3x200", "lines:2x3", "lines:1x4x20", "accept:2", "client:2", "send:2", "receive:2", "idle:5"),
+    *("echo:3x200", "lines:2x3x20", "accept:2", "client:2", "send:2", "receive:2", "idle:5"),
     *("events:2", "busy:3", "udp:2x3x100"),
     *("tls-echo:2x20000", "tls-accept:2", "tls-send:2", "tls-receive:2"),
 )
@@ -160,6 +160,7 @@ def test_a_look_into_a_server_shows_its_functions() -> None:
     [
         (["--row", "dance:1"], "a row is like echo:30x700"),
         (["--seconds", "-1"], "rounds and seconds must be positive"),
+        (["--seconds", "0"], "rounds and seconds must be positive"),
         (["--row", "echo:1", "--write-docs"], "the documentation shows a run of everything"),
         (["--row", "echo:1", "--look", "perf"], "--look needs --row with one row"),
     ],

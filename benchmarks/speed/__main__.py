@@ -36,8 +36,8 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"three short rounds of {', '.join(QUICK)}")
     parser.add_argument("--row", action="append", default=[], help="only these, with commas or again: lines:3x40x200")
     parser.add_argument("--servers", default="", help="only those whose name has one of these words, and raw trio")
-    parser.add_argument("--rounds", type=int, help="7; with --quick 3")
-    parser.add_argument("--seconds", type=float, help="of one server in one round: 0.7; with --quick 0.2")
+    parser.add_argument("--rounds", type=int, help="5; with --quick 3")
+    parser.add_argument("--seconds", type=float, help="of one server in one round: 0.8; with --quick 0.2")
     parser.add_argument("--against", metavar="FOLDER", help="measure the trioqt of that checkout too, as name@folder")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures, and each sample")
     parser.add_argument("--write-docs", action="store_true", help="put the figures into the documentation and README")
@@ -49,8 +49,9 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.rows = [read_row(name) for name in names]
     except ValueError as error:
         parser.error(str(error))
-    options.rounds = options.rounds or (3 if options.quick else 7)
-    options.seconds = options.seconds or (0.2 if options.quick else 0.7)
+    rounds, seconds = (3, 0.2) if options.quick else (5, 0.8)
+    options.rounds = rounds if options.rounds is None else options.rounds
+    options.seconds = seconds if options.seconds is None else options.seconds
     if options.rounds < 1 or not 0 < options.seconds <= 600:
         parser.error("rounds and seconds must be positive")
     if options.write_docs and not options.from_json and (options.row or options.servers or options.against):
