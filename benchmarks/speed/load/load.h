@@ -46,6 +46,7 @@ struct settings {
 extern struct settings settings;
 extern int poller, connection_count;
 extern struct connection *connections;
+extern uint64_t lost;             /* datagrams, since `begin` */
 extern char *pattern;             /* BLOCK + MAX_SIZE bytes */
 extern char buffer[READ_SIZE];
 
