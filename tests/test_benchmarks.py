@@ -22,19 +22,20 @@ import pytest
 from benchmarks.speed.chart import chart
 from benchmarks.speed.measure import Memory, Sample, Taken
 from benchmarks.speed.pages import CHART, FIGURES, PAGES, fill, write_docs
-from benchmarks.speed.peers.common import ANSWER, BLOCK, MIB, REQUEST
-from benchmarks.speed.processes import build_generator
+from benchmarks.speed.peers.common import ANSWER, BLOCK, MIB, REQUEST, Task
+from benchmarks.speed.processes import OPENSSL, build_generator, certificate
 from benchmarks.speed.results import as_json, summarise
 from benchmarks.speed.rows import ALONE, MODES, PEERS, QUICK, WHOLE, read_row
 from benchmarks.speed.tables import duration, human, row_table
-from tests.peers import peer_command, peer_module
+from tests.peers import peer_command, peer_module, without_peer
 
 ROOT = Path(__file__).parents[1]
 
 # One of each kind, with numbers that nobody has measured.
 TINY = (
-    *("echo:3x200", "lines:2x3", "lines:1x4x20", "accept:2", "client:2", "send:2", "receive:2", "idle:5"),
+    *("echo:3x200", "lines:2x3x20", "accept:2", "client:2", "send:2", "receive:2", "idle:5"),
     *("events:2", "busy:3", "udp:2x3x100"),
+    *("tls-echo:2x20000", "tls-accept:2", "tls-send:2", "tls-receive:2"),
 )
 
 # A package that calls itself trioqt, and whose echo changes one byte in five messages.
@@ -72,6 +73,12 @@ class TcpServer:
 """
 
 
+def peer_headers() -> None:
+    """What the generator needs for TLS."""
+    if not OPENSSL.exists():
+        without_peer("libssl-dev", f"no {OPENSSL}")
+
+
 def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.speed", "--rounds", "1", *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300)
@@ -85,6 +92,8 @@ def test_every_peer_of_a_row_answers_with_the_right_bytes(name: str, tmp_path: P
     """One short round: each server answers, the load generator accepts what it says, and the figures are there."""
     peer_command("gcc")
     row = read_row(name)
+    if row.mode.tls:
+        peer_headers()
     file = tmp_path / "figures.json"
 
     done = run_command("--row", name, "--seconds", "0.05", "--json", str(file))
@@ -151,7 +160,9 @@ def test_a_look_into_a_server_shows_its_functions() -> None:
     [
         (["--row", "dance:1"], "a row is like echo:30x700"),
         (["--seconds", "-1"], "rounds and seconds must be positive"),
+        (["--seconds", "0"], "rounds and seconds must be positive"),
         (["--row", "echo:1", "--write-docs"], "the documentation shows a run of everything"),
+        (["--quick", "--write-docs"], "the documentation shows a run of everything"),
         (["--row", "echo:1", "--look", "perf"], "--look needs --row with one row"),
     ],
 )
@@ -211,7 +222,7 @@ def test_the_readme_names_every_kind_of_row_and_every_peer() -> None:
     """benchmarks/speed/README.md."""
     text = (ROOT / "benchmarks" / "speed" / "README.md").read_text()
 
-    assert [mode for mode in MODES if f"| `{mode}:" not in text] == []
+    assert [mode for mode in MODES if f"`{mode}:" not in text] == []
     assert [name for name in PEERS if name.startswith("trioqt-w") and f"`{name}`" not in text] == []
     assert [peer for name, peer in PEERS.items() if "trioqt" not in name and f"`{name}`" not in text] == []
 
@@ -244,8 +255,9 @@ def spoilt(data: bytes) -> bytes:
 
 
 @contextmanager
-def serving(handler: Handler) -> Iterator[int]:
+def serving(handler: Handler, *, tls: bool = False) -> Iterator[int]:
     """The port of a server that has a thread for each connection, and ends with them."""
+    context = Task(certificate=str(certificate())).tls() if tls else None
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
@@ -254,20 +266,23 @@ def serving(handler: Handler) -> Iterator[int]:
                     sock, _ = listener.accept()
                 except OSError:
                     return
-                threading.Thread(target=handle, args=(sock,), daemon=True).start()
+                threads.append(threading.Thread(target=handle, args=(sock,), daemon=True))
+                threads[-1].start()
 
-        def handle(sock: socket.socket) -> None:
-            with sock:
-                try:
+        def handle(plain: socket.socket) -> None:
+            # Both are closed; the one that is wrapped has lost its descriptor.
+            try:
+                with plain, context.wrap_socket(plain, server_side=True) if context else plain as sock:
                     handler(sock)
-                except OSError:
-                    pass  # the generator has ended
+            except OSError:
+                pass  # the generator has ended
 
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
+        threads = [threading.Thread(target=accept, daemon=True)]
+        threads[0].start()
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
 def load(mode: str, port: int, *commands: str, **settings: int) -> tuple[int, list[str], str]:
@@ -317,18 +332,29 @@ def counting(change: Change) -> Handler:
         ("accept", echoing, {}),
         ("send", sending, {}),
         ("receive", counting, {}),
+        ("echo", echoing, {"tls": 1}),
+        ("echo", echoing, {"tls": 1, "size": 100_000}),
+        ("accept", echoing, {"tls": 1}),
+        ("send", sending, {"tls": 1}),
+        ("receive", counting, {"tls": 1}),
     ],
-    ids=lambda value: value if isinstance(value, str) else None,
+    ids=lambda value: (
+        "-".join(map(str, value.items())) if isinstance(value, dict) else getattr(value, "__name__", value)
+    ),
 )
 def test_one_wrong_bit_of_a_server_is_noticed(
     mode: str, make: Callable[[Change], Handler], settings: dict[str, int]
 ) -> None:
     """And without it the same server is accepted, so it was that bit."""
     script = ("open 2", "go 0.05")
+    peer_command("gcc")
+    if tls := "tls" in settings:
+        build_generator()
+        peer_headers()
 
-    with serving(make(as_it_is)) as port:
+    with serving(make(as_it_is), tls=tls) as port:
         right = load(mode, port, *script, **settings)
-    with serving(make(spoilt)) as port:
+    with serving(make(spoilt), tls=tls) as port:
         wrong = load(mode, port, *script, **settings)
 
     assert right[0] == 0, right
@@ -338,29 +364,57 @@ def test_one_wrong_bit_of_a_server_is_noticed(
     assert re.match("load: (wrong bytes|sent)", wrong[2]), wrong
 
 
-@pytest.mark.parametrize("change", [as_it_is, spoilt])
-def test_one_wrong_bit_of_a_datagram_is_noticed(change: Change) -> None:
-    """As of a stream."""
+@contextmanager
+def answering_datagrams(answer: Callable[[bytes], bytes | None]) -> Iterator[int]:
+    """The port of a server that says that for each datagram, or nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
 
-        def echo() -> None:
+        def serve() -> None:
             while True:
                 data, address = sock.recvfrom(65536)
                 if not data:
                     return
-                sock.sendto(change(data), address)
+                if (told := answer(data)) is not None:
+                    sock.sendto(told, address)
 
-        thread = threading.Thread(target=echo, daemon=True)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        status, _, complaint = load("datagrams", sock.getsockname()[1], "open 2", "go 0.05", batch=3)
+        yield sock.getsockname()[1]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
             last.sendto(b"", sock.getsockname())
         thread.join()
 
-    assert (status, complaint.startswith("load: wrong bytes came back")) == (
-        (0, False) if change is as_it_is else (1, True)
-    )
+
+def test_one_wrong_bit_of_a_datagram_is_noticed() -> None:
+    """As of a stream."""
+    with answering_datagrams(as_it_is) as port:
+        right = load("datagrams", port, "open 2", "go 0.05", batch=3)
+    with answering_datagrams(spoilt) as port:
+        wrong = load("datagrams", port, "open 2", "go 0.05", batch=3)
+
+    assert (right[0], right[2]) == (0, "")
+    assert wrong == (1, ["open 2"], "load: wrong bytes came back (datagram 0)\n")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_lost_datagrams_are_counted_and_others_sent(batch: int) -> None:
+    """Each second one; they are no work, and nothing waits for them for ever."""
+    answered = []
+
+    def half(data: bytes) -> bytes | None:
+        if data[0] % 2:
+            return None
+        answered.append(data)
+        return data
+
+    with answering_datagrams(half) as port:
+        status, answers, complaint = load("datagrams", port, "open 1", "begin", "go 0.3", "report", batch=batch)
+
+    work, (count, _, lost) = int(answers[2].split()[1]), map(int, answers[3].split()[3:])
+    assert (status, complaint) == (0, "")
+    assert 1 <= work == count <= len(answered)
+    assert lost >= 1
 
 
 @pytest.mark.parametrize("change", [as_it_is, spoilt])
@@ -400,8 +454,8 @@ def test_an_answer_takes_as_long_as_the_server_lets_it_wait() -> None:
     with serving(late) as port:
         status, answers, _ = load("echo", port, "open 1", "go 0.01", "begin", "go 0.3", "report")
 
-    word, p50, p99, count, starved = answers[-1].split()
-    assert (status, word, starved) == (0, "report", "0")
+    word, p50, p99, count, starved, lost = answers[-1].split()
+    assert (status, word, starved, lost) == (0, "report", "0", "0")
     assert 1 <= int(count) <= 7
     assert 0.048 <= float(p50) <= float(p99)
 
@@ -425,7 +479,7 @@ def test_a_connection_without_an_answer_in_time_is_starved() -> None:
         status, answers, complaint = load("echo", port, "open 2", "begin", "go 1", "report")
 
     assert (status, complaint) == (0, "")
-    assert answers[-1].split()[-1] == "1"
+    assert answers[-1].split()[-2:] == ["1", "0"]
 
 
 @pytest.mark.parametrize(
@@ -565,6 +619,39 @@ def test_new_figures_reach_every_page(tmp_path: Path) -> None:
     written: dict[str, Any] = json.loads((tmp_path / FIGURES).read_text())
     assert written["rows"]["echo:1"]["servers"]["trioqt-write"]["ratio"] == 7.77
     assert "samples" not in written["rows"]["echo:1"]["servers"]["trioqt-write"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda row: row["missing"].update(pyside6="not here"),
+            "not written, since a server failed or is missing: busy:5000",
+        ),
+        (
+            lambda row: row["failed"].update(pyside6="died"),
+            "not written, since a server failed or is missing: busy:5000",
+        ),
+        (lambda row: row.clear(), "not written, since these rows are not there: busy:5000"),
+    ],
+    ids=["missing", "failed", "absent"],
+)
+def test_the_documentation_shows_everything_or_stays(
+    change: Callable[[dict[str, Any]], None], said: str, tmp_path: Path
+) -> None:
+    """A part of the figures of an earlier run is not written, nor is a run in which somebody was out."""
+    rows = {name: summarise(Taken(read_row(name), {"trio": samples(100)})) for name in WHOLE if name != "idle:2000"}
+    rows["idle:2000"] = summarise(Taken(read_row("idle:2000"), {"trio": [Memory(6000, 5000)]}))
+    change(rows["busy:5000"])
+    file = tmp_path / "figures.json"
+    file.write_text(json.dumps(as_json({name: row for name, row in rows.items() if row}, 5, 0.5)))
+    before = (ROOT / FIGURES).read_text()
+
+    done = run_command("--from-json", str(file), "--write-docs")
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert (ROOT / FIGURES).read_text() == before
 
 
 def test_a_page_cannot_ask_for_a_table_that_there_is_not() -> None:

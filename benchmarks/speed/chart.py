@@ -10,7 +10,7 @@ __all__ = ["chart"]
 
 CHARTED = (
     *("echo:1", "echo:10", "echo:100", "echo:1000", "lines:10x16", "accept:32", "client:1", "send:1", "receive:1"),
-    "udp:10x16",
+    *("udp:10x16", "tls-echo:10"),
 )
 
 COLUMNS = 2

@@ -57,6 +57,7 @@ class Sample:
       waited: seconds in which the server or the generator could have run but found its core taken.
       p50, p99: of the time from a message to the end of its answer; None where there is no such thing.
       starved: of many connections, all opened at once under load, those without one answer after ``OPENING``.
+      lost: datagrams that nobody answered.
     """
 
     work: int = 0
@@ -66,6 +67,7 @@ class Sample:
     p50: float | None = None
     p99: float | None = None
     starved: int | None = None
+    lost: int = 0
 
     @property
     def rate(self) -> float:
@@ -142,11 +144,21 @@ def go(generator: Child, seconds: float) -> tuple[int, float]:
             raise BenchmarkError(f"generator: unexpected {' '.join(words)!r}")
 
 
-def report(generator: Child) -> tuple[float, float, int, int]:
-    """p50, p99, how many answers these are of, and the connections without any in time; since ``begin``."""
+@dataclass(frozen=True)
+class Count:
+    """What a generator saw since ``begin``: quantiles of so many answers, connections without one, lost datagrams."""
+
+    p50: float
+    p99: float
+    answers: int
+    starved: int
+    lost: int
+
+
+def counted(generator: Child) -> Count:
     match generator.ask("report"):
-        case ["report", p50, p99, answers, starved]:
-            return float(p50), float(p99), int(answers), int(starved)
+        case ["report", p50, p99, answers, starved, lost]:
+            return Count(float(p50), float(p99), int(answers), int(starved), int(lost))
         case words:
             raise BenchmarkError(f"generator: unexpected {' '.join(words)!r}")
 
@@ -211,7 +223,7 @@ class Contest:
         def begin(server: str) -> None:
             generators[server] = self.begin(server, stack)
             if row.connections >= MANY:
-                samples[server].starved = report(generators[server])[3]
+                samples[server].starved = counted(generators[server]).starved
             generators[server].ask("begin")
 
         def take_slice(server: str) -> None:
@@ -219,9 +231,10 @@ class Contest:
 
         def end(server: str) -> None:
             sample = samples[server]
-            p50, p99, answers, _ = report(generators[server])
-            if answers:
-                sample.p50, sample.p99 = p50, p99
+            count = counted(generators[server])
+            sample.lost = count.lost
+            if count.answers:
+                sample.p50, sample.p99 = count.p50, count.p99
             if server not in self.answering:
                 generators[server].end()
             self.taken.samples[server].append(sample)

@@ -20,6 +20,7 @@ from benchmarks.speed.rows import ALONE, PEERS, Row
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
+CACHE = FOLDER / ".cache"
 
 # Every wait for a child is bounded; a loaded machine may need seconds to start a dozen interpreters.
 PATIENCE = 60.0
@@ -99,12 +100,16 @@ class Place:
         return cls(cores[0], cores[1]) if len(cores) > 1 else cls(-1, -1)
 
 
+OPENSSL = Path("/usr/include/openssl/ssl.h")
+
+
 def build_generator() -> Path:
-    """Compile load/ unless that has been done."""
+    """Compile load/ unless that has been done; with TLS where OpenSSL's headers are."""
     folder = FOLDER / "load"
     sources = sorted(folder.glob("*.c"))
     text = b"".join(path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".c", ".h"))
-    program = FOLDER / ".cache" / ("load-" + hashlib.sha256(text).hexdigest()[:16])
+    tls = ["-DWITH_TLS", "-lssl", "-lcrypto"] if OPENSSL.exists() else []
+    program = CACHE / f"load-{'tls' if tls else 'plain'}-{hashlib.sha256(text).hexdigest()[:16]}"
     if not program.exists():
         compiler = shutil.which("gcc")
         if compiler is None:
@@ -113,16 +118,38 @@ def build_generator() -> Path:
         # Renamed into place, so that two runs at once never see half a program.
         with tempfile.TemporaryDirectory(dir=program.parent) as temporary:
             fresh = Path(temporary) / "load"
-            command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(fresh), *map(str, sources)]
+            command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(fresh), *map(str, sources), *tls]
             subprocess.run(command, check=True)
             fresh.replace(program)
     return program
 
 
+def certificate() -> Path:
+    """A file with a certificate for localhost and its key, which nobody trusts.
+
+    Raises: MissingError if what makes it is not installed, or the generator has no TLS.
+    """
+    if not OPENSSL.exists():
+        raise MissingError("the headers of OpenSSL (libssl-dev)")
+    try:
+        import trustme
+    except ImportError as error:
+        raise MissingError(str(error)) from None
+    file = CACHE / "certificate.pem"
+    if not file.exists():
+        CACHE.mkdir(exist_ok=True)
+        made = trustme.CA(key_type=trustme.KeyType.ECDSA).issue_cert("localhost", key_type=trustme.KeyType.ECDSA)
+        with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+            fresh = Path(temporary) / "certificate.pem"
+            fresh.write_bytes(made.private_key_and_cert_chain_pem.bytes())
+            fresh.replace(file)
+    return file
+
+
 @contextmanager
 def generator_running(program: Path, row: Row, port: int, place: Place, *, mode: str = "") -> Iterator[Child]:
     """The load generator in the row's mode, or in another."""
-    settings = {"port": port, "core": place.generator, "size": row.size, "batch": row.number}
+    settings = {"port": port, "core": place.generator, "size": row.size, "batch": row.number, "tls": int(row.mode.tls)}
     command = [str(program), mode or row.mode.generator, *(f"{name}={value}" for name, value in settings.items())]
     child = Child("generator", command)
     try:
@@ -136,6 +163,8 @@ def start_server(row: Row, name: str, place: Place, *, port: int = 0, against: s
     plain, _, other = name.partition("@")
     command = [sys.executable, "-m", "benchmarks.speed.server", row.mode.server, plain.removesuffix(ALONE)]
     command += ["--core", str(place.server), "--port", str(port), "--clients", str(row.connections)]
+    if row.mode.tls:
+        command += ["--certificate", str(certificate())]
     if other:
         assert against is not None
         command += ["--package", against]

@@ -90,6 +90,7 @@ def middle(samples: Sequence[Sample] | Sequence[Memory]) -> Figures:
         "p99": median_of([sample.p99 for sample in works]),
         # "Nobody is starved" is said of every round.
         "starved": max(starved, default=None),
+        "lost": sum(sample.lost for sample in works),
         "waited": statistics.median(sample.waited / sample.seconds for sample in works),
     }
 

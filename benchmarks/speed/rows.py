@@ -33,6 +33,7 @@ PEERS: dict[str, Peer] = {
     "trioqt-send_all": Peer("trioqt_peer", "trioqt, send_all"),
     "trioqt-receive_some": Peer("trioqt_peer", "trioqt, receive_some"),
     "trioqt-qt": Peer("trioqt_peer", "trioqt, Qt's verbs"),
+    "trioqt-ssl_stream": Peer("trioqt_peer", "trioqt, under trio.SSLStream"),
     "trioqt-nobody": Peer("trioqt_peer", "trioqt, nobody follows"),
     "trioqt-one": Peer("trioqt_peer", "trioqt, one follows"),
     "trioqt-ten": Peer("trioqt_peer", "trioqt, ten follow"),
@@ -48,6 +49,7 @@ OTHERS = (
     "pyside6",
     "epoll",
 )
+TLS = (*OTHERS, "trioqt-ssl_stream")
 EXCHANGE = (*OTHERS, "trioqt-write", "trioqt-send_all", "trioqt-qt")
 
 # A busy connection beside a crowd is compared with the same server without one.
@@ -66,6 +68,7 @@ class Mode:
       size: of a message or a line, likewise; 0: lines of 11 to 39 bytes.
       base: the peer that others are compared with; "" is the same peer, alone.
       less_is_better: a row of memory, not of work.
+      tls: by TLS 1.3, with a certificate of an ECDSA key.
     """
 
     generator: str
@@ -77,6 +80,7 @@ class Mode:
     size: int | None = None
     base: str = "trio"
     less_is_better: bool = False
+    tls: bool = False
 
 
 MODES: dict[str, Mode] = {
@@ -127,6 +131,18 @@ MODES: dict[str, Mode] = {
         number=1,
         size=64,
     ),
+    "tls-echo": Mode("echo", "tls-echo", "trips", "TLS: echo of {size} bytes, {many}", TLS, size=64, tls=True),
+    "tls-accept": Mode(
+        "accept",
+        "tls-accept",
+        "lives",
+        "TLS: accept + handshake + echo + close, {count} at once",
+        TLS,
+        size=64,
+        tls=True,
+    ),
+    "tls-send": Mode("send", "tls-send", "bytes", "TLS: send a stream, {many}", TLS, tls=True),
+    "tls-receive": Mode("receive", "tls-receive", "bytes", "TLS: receive a stream, {many}", TLS, tls=True),
 }
 
 
@@ -192,6 +208,7 @@ WHOLE = (
     *("lines:1x16", "lines:1x100", "lines:10x16", "lines:10x100"),
     *("accept:1", "accept:32", "client:1", "send:1", "receive:1", "idle:2000", "events:10", "busy:5000"),
     *("udp:1x1", "udp:10x16"),
+    *("tls-echo:1", "tls-echo:10", "tls-accept:10", "tls-send:1", "tls-receive:1"),
 )
 
 
@@ -200,7 +217,7 @@ def read_row(text: str) -> Row:
 
     Raises: ValueError if there is no such row.
     """
-    found = re.fullmatch(r"(\w+)(?::(\d+)(?:x(\d+))?(?:x(\d+))?)?", text)
+    found = re.fullmatch(r"([\w-]+)(?::(\d+)(?:x(\d+))?(?:x(\d+))?)?", text)
     if not found or found[1] not in MODES:
         raise ValueError(f"a row is like echo:30x700 or lines:3x40x200, of {', '.join(MODES)}; not {text!r}")
     mode = MODES[found[1]]

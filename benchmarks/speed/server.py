@@ -1,6 +1,6 @@
 """One peer in one mode, in a process of its own; ``measure.py`` starts it and tells it what to do.
 
-``python -m benchmarks.speed.server MODE PEER [--core N] [--port N] [--clients N] [--package FOLDER]``
+``python -m benchmarks.speed.server MODE PEER [--core N] [--port N --clients N] [--certificate PEM] [--package FOLDER]``
 
 It prints ``listening PORT`` (or ``missing REASON``) and answers on stdin, a line each:
 
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=-1)
     parser.add_argument("--port", type=int, default=0, help="where a client connects to")
     parser.add_argument("--clients", type=int, default=1, help="so many at once")
+    parser.add_argument("--certificate", default="", help="with its key, of a server with TLS")
     parser.add_argument("--package", help="the folder that trioqt is imported from, if not this checkout's")
     options = parser.parse_args()
     if options.package:
@@ -93,7 +94,7 @@ def main() -> None:
     # Ctrl-C is for the command, which then closes our stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=answer_questions, args=(profiler,), daemon=True).start()
-    modes[options.mode](Task(options.port, options.clients))
+    modes[options.mode](Task(options.port, options.clients, options.certificate))
 
 
 if __name__ == "__main__":

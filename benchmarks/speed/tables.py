@@ -44,6 +44,9 @@ def row_table(name: str, row: Figures) -> str:
             f"{server:<24} {human(first):>9} {human(result['merit']):>10} {result['spread']:>6.0%} {ratio:>8}"
             f" {span:>11} {p50:>7} {p99:>7} {starved:>7} {waited:>7} {goal:>7}  {reached}".rstrip()
         )
+    for server, result in row["servers"].items():
+        if lost := result.get("lost"):
+            lines.append(f"{server:<24} {lost:,} datagrams were lost")
     lines += [f"{server:<24} not measured: {reason}" for server, reason in row["missing"].items()]
     lines += [f"{server:<24} FAILED: {reason}" for server, reason in row["failed"].items()]
     return "\n".join(lines)

@@ -1,8 +1,13 @@
-/* Datagrams and their echo: of each socket, `batch` in flight. */
+/* Datagrams and their echo: of each socket, `batch` in flight.
+ *
+ * A socket whose buffer is full loses what comes, as UDP does.  What is lost is counted, and others are sent for it: those
+ * that a later answer has overtaken (loopback keeps the order of a socket's datagrams), or all, after a silence.
+ */
 #include "load.h"
 
-/* | u32 sequence | u32 socket | pattern from there on |; loopback keeps the order of one socket's datagrams. */
+/* | u32 sequence | u32 socket | pattern from there on | */
 #define HEAD 8
+#define SILENCE 0.1 /* seconds after which what is in flight is given up; a slow server may take some tens of ms */
 
 void open_datagrams(struct connection *connection) {
     struct sockaddr_in address = server_address();
@@ -20,56 +25,82 @@ static void write_datagram(char *datagram, const struct connection *connection, 
     memcpy(datagram + HEAD, pattern + (sequence + head[1] * 97) % BLOCK, settings.size - HEAD);
 }
 
-/* When each datagram in flight was sent: by socket, and by its number modulo the batch. */
-static double *sent_at;
+/* `position` is the first datagram that may still be answered, `sequence` the next to send. */
+static uint64_t in_flight(const struct connection *connection) { return connection->sequence - connection->position; }
 
-static void send_datagram(struct connection *connection) {
-    char datagram[65536];
-    write_datagram(datagram, connection, connection->sequence);
-    sent_at[(connection - connections) * settings.batch + (int)(connection->sequence % (uint64_t)settings.batch)] = now();
-    connection->sequence++;
-    if (send(connection->fd, datagram, settings.size, 0) != (ssize_t)settings.size) fail("send: %s", strerror(errno));
+/* When a datagram was sent: by socket, and by its number modulo the batch. */
+static double *sent_at(const struct connection *connection, uint64_t sequence) {
+    static double *times;
+    size_t batch = (size_t)settings.batch;
+    if (times == NULL && (times = calloc(MAX_CONNECTIONS * batch, sizeof *times)) == NULL) fail("out of memory");
+    return &times[(size_t)(connection - connections) * batch + sequence % batch];
 }
 
-/* Takes all that has come; returns how many.  Any that is lost, doubled or out of order is a failure. */
-static int take_datagrams(struct connection *connection, bool over) {
+static void send_datagrams(struct connection *connection) {
+    char datagram[65536];
+    while (in_flight(connection) < (uint64_t)settings.batch) {
+        write_datagram(datagram, connection, connection->sequence);
+        *sent_at(connection, connection->sequence) = connection->begun = now();
+        if (send(connection->fd, datagram, settings.size, 0) != (ssize_t)settings.size) {
+            /* Our own buffer is full: as if it were lost on the way. */
+            if (errno != EAGAIN && errno != ENOBUFS) fail("send: %s", strerror(errno));
+        }
+        connection->sequence++;
+    }
+}
+
+/* Takes all that has come; returns how many. */
+static uint64_t take_datagrams(struct connection *connection, bool over) {
     char expected[65536];
-    int count = 0;
+    uint64_t count = 0;
     for (;;) {
         ssize_t size = recv(connection->fd, buffer, sizeof buffer, 0);
-        if (size < 0 && (errno == EAGAIN || errno == EINTR)) return count;
+        if (size < 0 && (errno == EAGAIN || errno == EINTR)) break;
         if (size < 0) fail("recv: %s", strerror(errno));
-        write_datagram(expected, connection, connection->position);
-        if ((size_t)size != settings.size || memcmp(buffer, expected, settings.size) != 0)
+        uint32_t number;
+        memcpy(&number, buffer, sizeof number);
+        uint64_t sequence = connection->position + (uint64_t)(int64_t)(int32_t)(number - (uint32_t)connection->position);
+        write_datagram(expected, connection, sequence);
+        if ((size_t)size != settings.size || memcmp(buffer, expected, settings.size) != 0 || sequence >= connection->sequence)
             fail("wrong bytes came back (datagram %llu)", (unsigned long long)connection->position);
-        took(now() - sent_at[(connection - connections) * settings.batch + (int)(connection->position % (uint64_t)settings.batch)]);
-        connection->position++;
+        if (sequence < connection->position) continue; /* given up before */
+        took(now() - *sent_at(connection, sequence));
+        lost += sequence - connection->position;
+        connection->position = sequence + 1;
+        connection->begun = now();
         connection->in_time += !over;
         count++;
-        if (!over) send_datagram(connection);
     }
+    if (!over) send_datagrams(connection);
+    return count;
 }
 
 uint64_t go_datagrams(double seconds) {
     struct epoll_event events[512];
     uint64_t total = 0;
-    double start = now(), deadline = start + seconds, progress = start;
-    int in_flight = connection_count * settings.batch;
-    if (sent_at == NULL) sent_at = calloc((size_t)MAX_CONNECTIONS * (size_t)settings.batch, sizeof *sent_at);
-    if (sent_at == NULL) fail("out of memory");
-    for (int i = 0; i < connection_count; i++)
-        for (int j = 0; j < settings.batch; j++) send_datagram(&connections[i]);
-    while (in_flight > 0) {
+    double start = now(), deadline = start + seconds, progress = start, looked = start;
+    for (int i = 0; i < connection_count; i++) send_datagrams(&connections[i]);
+    for (bool over = false, all_back = false; !all_back;) {
         int ready = epoll_wait(poller, events, 512, 0);
         double time = now();
-        bool over = time >= deadline || total >= settings.limit;
+        over = time >= deadline || total >= settings.limit;
         for (int i = 0; i < ready; i++) {
-            int count = take_datagrams(events[i].data.ptr, over);
+            total += take_datagrams(events[i].data.ptr, over);
             progress = time;
-            total += (uint64_t)count;
-            if (over) in_flight -= count;
         }
-        if (time - progress > PATIENCE) fail("%d datagrams wait for their answer, or were lost", in_flight);
+        if (time - progress > PATIENCE) fail("no datagram comes back");
+        if (!over && time - looked < SILENCE / 10) continue;
+        looked = time;
+        all_back = over;
+        for (int i = 0; i < connection_count; i++) {
+            struct connection *connection = &connections[i];
+            if (in_flight(connection) > 0 && time - connection->begun > SILENCE) {
+                lost += in_flight(connection);
+                connection->position = connection->sequence;
+                if (!over) send_datagrams(connection);
+            }
+            if (in_flight(connection) > 0) all_back = false;
+        }
     }
     return total;
 }

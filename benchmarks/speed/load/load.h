@@ -46,6 +46,7 @@ struct settings {
 extern struct settings settings;
 extern int poller, connection_count;
 extern struct connection *connections;
+extern uint64_t lost;             /* datagrams, since `begin` */
 extern char *pattern;             /* BLOCK + MAX_SIZE bytes */
 extern char buffer[READ_SIZE];
 
@@ -64,7 +65,8 @@ ssize_t give(struct connection *connection, const char *data, size_t size);
 ssize_t take(struct connection *connection, char *data, size_t size);
 void start_tls(struct connection *connection);       /* a context and an object; no byte goes out yet */
 int shake_hands(struct connection *connection);      /* 1 done, 0 would wait; fails otherwise */
-void finish(struct connection *connection);          /* no more bytes from us: close_notify, or FIN */
+void say_goodbye(struct connection *connection);     /* close_notify, where there is TLS */
+void finish(struct connection *connection);          /* the same, and FIN: no more bytes from us */
 void drop(struct connection *connection);            /* close, and free what start_tls made */
 bool more_is_decrypted(const struct connection *connection);
 

@@ -20,7 +20,7 @@
  *   open COUNT  -> open TOTAL                        so many more connections
  *   begin       -> begun                             forgets what was counted for `report`
  *   go SECONDS  -> done WORK SECONDS                 works, until every answer is there
- *   report      -> report P50 P99 ANSWERS STARVED    seconds, and connections that no answer reached in time
+ *   report      -> report P50 P99 ANSWERS STARVED LOST   seconds; connections that no answer reached in time; datagrams
  *   (end)       closes the connections and exits with status 0
  *
  * A wrong byte, a lost connection, or ten seconds without a byte: a line on stderr and exit status 1.
@@ -33,6 +33,7 @@
 struct settings settings = {.core = -1, .batch = 1, .size = 64, .limit = UINT64_MAX};
 int poller, connection_count;
 struct connection *connections;
+uint64_t lost;
 char *pattern;
 char buffer[READ_SIZE];
 
@@ -130,5 +131,6 @@ int main(int argc, char **argv) {
             fail("no such command: %s", command);
         }
     }
+    for (int i = 0; i < connection_count; i++) say_goodbye(&connections[i]);
     return 0;
 }

@@ -72,6 +72,7 @@ static double quantile(uint64_t all, double share) {
 
 void forget(void) {
     memset(buckets, 0, sizeof buckets);
+    lost = 0;
     for (int i = 0; i < connection_count; i++) connections[i].in_time = 0;
 }
 
@@ -80,5 +81,6 @@ void report(void) {
     int starved = 0;
     for (int bucket = 0; bucket < DOUBLINGS * SUB_BUCKETS; bucket++) all += buckets[bucket];
     for (int i = 0; i < connection_count; i++) starved += connections[i].in_time == 0;
-    printf("report %.9f %.9f %llu %d\n", quantile(all, 0.5), quantile(all, 0.99), (unsigned long long)all, starved);
+    printf("report %.9f %.9f %llu %d %llu\n", quantile(all, 0.5), quantile(all, 0.99), (unsigned long long)all, starved,
+           (unsigned long long)lost);
 }

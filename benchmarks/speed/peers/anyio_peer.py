@@ -6,17 +6,18 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.streams.tls import TLSListener, TLSStream
 
 from benchmarks.speed.peers.common import BACKLOG, BLOCK, REQUEST, Counted, Held, Task, check_answer, ready
 
 
-async def echo(stream: SocketStream) -> None:
+async def echo(stream: ByteStream) -> None:
     async for data in stream:
         await stream.send(data)
 
 
-async def lines(stream: SocketStream) -> None:
+async def lines(stream: ByteStream) -> None:
     # By hand, as for raw trio; BufferedByteReceiveStream.receive_until does the same with a call more for each line.
     buffer = bytearray()
     searched = 0
@@ -30,19 +31,19 @@ async def lines(stream: SocketStream) -> None:
         searched = len(buffer)
 
 
-async def send(stream: SocketStream) -> None:
+async def send(stream: ByteStream) -> None:
     while True:
         await stream.send(BLOCK)
 
 
-async def receive(stream: SocketStream) -> None:
+async def receive(stream: ByteStream) -> None:
     counted = Counted()
     async for data in stream:
         if told := counted.add(len(data)):
             await stream.send(told)
 
 
-async def idle(stream: SocketStream) -> None:
+async def idle(stream: ByteStream) -> None:
     Held.count += 1
     try:
         await stream.receive()
@@ -51,7 +52,7 @@ async def idle(stream: SocketStream) -> None:
     Held.count -= 1
 
 
-def serve(handler: Callable[[SocketStream], Awaitable[None]], task: Task) -> None:
+def serve(handler: Callable[[ByteStream], Awaitable[None]], task: Task) -> None:
     async def handle(stream: SocketStream) -> None:
         try:
             async with stream:
@@ -63,6 +64,23 @@ def serve(handler: Callable[[SocketStream], Awaitable[None]], task: Task) -> Non
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0, backlog=BACKLOG)
         ready(listener.extra(SocketAttribute.local_port))
         await listener.serve(handle)
+
+    anyio.run(main, backend="trio")
+
+
+def serve_tls(handler: Callable[[ByteStream], Awaitable[None]], task: Task) -> None:
+    async def handle(stream: TLSStream) -> None:
+        try:
+            await handler(stream)
+            await stream.aclose()
+        except anyio.BrokenResourceError:
+            # Its aclose says goodbye, which then fails in another way.
+            await anyio.aclose_forcefully(stream)
+
+    async def main() -> None:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0, backlog=BACKLOG)
+        ready(listener.extra(SocketAttribute.local_port))
+        await TLSListener(listener, task.tls()).serve(handle)
 
     anyio.run(main, backend="trio")
 
@@ -106,5 +124,9 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "receive": partial(serve, receive),
         "idle": partial(serve, idle),
         "datagrams": datagrams,
+        "tls-echo": partial(serve_tls, echo),
+        "tls-accept": partial(serve_tls, echo),
+        "tls-send": partial(serve_tls, send),
+        "tls-receive": partial(serve_tls, receive),
     }
 }

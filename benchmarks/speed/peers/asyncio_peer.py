@@ -75,7 +75,7 @@ async def idle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def serve_streams(run: Run, handler: Handler, task: Task) -> None:
+def serve_streams(run: Run, handler: Handler, task: Task, *, tls: bool = False) -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await handler(reader, writer)
@@ -85,7 +85,8 @@ def serve_streams(run: Run, handler: Handler, task: Task) -> None:
             pass
 
     async def main() -> None:
-        server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=BACKLOG)
+        context = task.tls() if tls else None
+        server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=BACKLOG, ssl=context)
         ready(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
@@ -180,9 +181,10 @@ class Idle(Connection):
         Held.count -= 1
 
 
-def serve_protocol(run: Run, protocol: type[asyncio.Protocol], task: Task) -> None:
+def serve_protocol(run: Run, protocol: type[asyncio.Protocol], task: Task, *, tls: bool = False) -> None:
     async def main() -> None:
-        server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0, backlog=BACKLOG)
+        loop, context = asyncio.get_running_loop(), task.tls() if tls else None
+        server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=BACKLOG, ssl=context)
         ready(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
@@ -255,6 +257,10 @@ def streams_on(run: Run) -> dict[str, Callable[[Task], None]]:
         "send": partial(serve_streams, run, send),
         "receive": partial(serve_streams, run, receive),
         "idle": partial(serve_streams, run, idle),
+        "tls-echo": partial(serve_streams, run, echo, tls=True),
+        "tls-accept": partial(serve_streams, run, echo, tls=True),
+        "tls-send": partial(serve_streams, run, send, tls=True),
+        "tls-receive": partial(serve_streams, run, receive, tls=True),
     }
 
 
@@ -268,6 +274,10 @@ def protocols_on(run: Run) -> dict[str, Callable[[Task], None]]:
         "receive": partial(serve_protocol, run, Receive),
         "idle": partial(serve_protocol, run, Idle),
         "datagrams": partial(datagrams, run),
+        "tls-echo": partial(serve_protocol, run, Echo, tls=True),
+        "tls-accept": partial(serve_protocol, run, Echo, tls=True),
+        "tls-send": partial(serve_protocol, run, Send, tls=True),
+        "tls-receive": partial(serve_protocol, run, Receive, tls=True),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from dataclasses import dataclass
 
 CHUNK = 65536
@@ -20,10 +21,20 @@ BACKLOG = 4096
 
 @dataclass
 class Task:
-    """What a peer is to do besides its mode: a client connects to ``port``, with ``clients`` at once."""
+    """What a peer is to do besides its mode: a client connects to ``port``, with ``clients`` at once.
+
+    ``certificate`` is a file with the certificate and the key of a server with TLS.
+    """
 
     port: int = 0
     clients: int = 1
+    certificate: str = ""
+
+    def tls(self) -> ssl.SSLContext:
+        """What Python's documentation has a server use."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.certificate)
+        return context
 
 
 class Held:

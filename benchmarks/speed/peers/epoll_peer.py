@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 from collections.abc import Callable
 from functools import partial
 
@@ -96,13 +97,41 @@ def idle(sock: socket.socket) -> Step:
     return step
 
 
-def serve(handler: Callable[[socket.socket], Step], task: Task) -> None:
+def encrypted(handler: Callable[[socket.socket], Step], context: ssl.SSLContext) -> Callable[[socket.socket], Step]:
+    """The same by TLS: the handshake first, and then all that has been decrypted."""
+
+    def begin(plain: socket.socket) -> Step:
+        sock = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        step: Step | None = None
+
+        def encrypted_step() -> bool:
+            nonlocal step
+            try:
+                if step is None:
+                    sock.do_handshake()
+                    step = handler(sock)
+                while step():
+                    pass
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return True
+            except ssl.SSLEOFError:
+                pass
+            sock.close()
+            return False
+
+        return encrypted_step
+
+    return begin
+
+
+def serve(handler: Callable[[socket.socket], Step], task: Task, *, tls: bool = False) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     listener.setblocking(False)
     poller = select.epoll()
     poller.register(listener, select.EPOLLIN)
     connections: dict[int, tuple[socket.socket, Step]] = {}
     events = select.EPOLLOUT if handler is send else select.EPOLLIN
+    begin = encrypted(handler, task.tls()) if tls else handler
     # Inherited by what is accepted, which saves a call for each.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening = listener.fileno()
@@ -115,8 +144,9 @@ def serve(handler: Callable[[socket.socket], Step], task: Task) -> None:
                     while True:
                         sock, _ = listener.accept()
                         sock.setblocking(False)
-                        connections[sock.fileno()] = sock, handler(sock)
-                        poller.register(sock, events)
+                        descriptor = sock.fileno()
+                        connections[descriptor] = sock, begin(sock)
+                        poller.register(descriptor, events)
                 except BlockingIOError:
                     continue
             sock, step = connections[descriptor]
@@ -189,5 +219,9 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "receive": partial(serve, receive),
         "idle": partial(serve, idle),
         "datagrams": datagrams,
+        "tls-echo": partial(serve, echo, tls=True),
+        "tls-accept": partial(serve, echo, tls=True),
+        "tls-send": partial(serve, send, tls=True),
+        "tls-receive": partial(serve, receive, tls=True),
     }
 }

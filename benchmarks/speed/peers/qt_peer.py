@@ -8,11 +8,24 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QCoreApplication, QObject, QSocketNotifier
-from PySide6.QtNetwork import QAbstractSocket, QHostAddress, QTcpServer, QTcpSocket, QUdpSocket
+from PySide6.QtNetwork import (
+    QAbstractSocket,
+    QHostAddress,
+    QSsl,
+    QSslCertificate,
+    QSslConfiguration,
+    QSslKey,
+    QSslServer,
+    QSslSocket,
+    QTcpServer,
+    QTcpSocket,
+    QUdpSocket,
+)
 
-from benchmarks.speed.peers.common import BACKLOG, BLOCK, REQUEST, Counted, Held, Task, check_answer, ready
+from benchmarks.speed.peers.common import BACKLOG, BLOCK, CHUNK, REQUEST, Counted, Held, Task, check_answer, ready
 
 # As much as the sender keeps in Qt's buffer, which has no limit of its own; 64 KiB is what the others have, and 4, 16
 # and 64 times as much gained nothing.
@@ -58,12 +71,28 @@ class Send(Connection):
         sock.bytesWritten.connect(self.write_on)
         self.write_on()
 
+    def waiting(self) -> int:
+        return self.sock.bytesToWrite()
+
     def write_on(self) -> None:
-        while self.sock.bytesToWrite() < AHEAD:
+        while self.waiting() < AHEAD:
             self.sock.write(self.block)
 
     def answer(self) -> None:
         pass
+
+
+class SendEncrypted(Send):
+    """What is encrypted waits in a buffer of its own, which nothing else bounds."""
+
+    sock: QSslSocket
+
+    def __init__(self, sock: QSslSocket, parent: QObject) -> None:
+        sock.encryptedBytesWritten.connect(self.write_on)
+        super().__init__(sock, parent)
+
+    def waiting(self) -> int:
+        return self.sock.bytesToWrite() + self.sock.encryptedBytesToWrite()
 
 
 class Receive(Connection):
@@ -106,16 +135,26 @@ def run(begin: Callable[[QObject], int]) -> None:
     app.exec()
 
 
-def serve(kind: type[Connection], task: Task) -> None:
+def tls_server(task: Task, parent: QObject) -> QSslServer:
+    configuration = QSslConfiguration.defaultConfiguration()
+    configuration.setLocalCertificateChain(QSslCertificate.fromPath(task.certificate))
+    configuration.setPrivateKey(QSslKey(Path(task.certificate).read_bytes(), QSsl.KeyAlgorithm.Ec))
+    server = QSslServer(parent)
+    server.setSslConfiguration(configuration)
+    return server
+
+
+def serve(kind: Callable[..., Connection], task: Task, *, tls: bool = False) -> None:
     def begin(app: QObject) -> int:
-        server = QTcpServer(app)
+        server = tls_server(task, app) if tls else QTcpServer(app)
         server.setListenBacklogSize(BACKLOG)
 
         def welcome() -> None:
             while server.hasPendingConnections():
                 kind(server.nextPendingConnection(), server)
 
-        server.newConnection.connect(welcome)
+        # A QSslServer tells newConnection before the handshake is done.
+        (server.pendingConnectionAvailable if tls else server.newConnection).connect(welcome)
         if not server.listen(QHostAddress(QHostAddress.SpecialAddress.LocalHost), 0):
             raise OSError(server.errorString())
         return server.serverPort()
@@ -160,8 +199,8 @@ def datagrams(task: Task) -> None:
 
         def answer() -> None:
             while sock.hasPendingDatagrams():
-                datagram = sock.receiveDatagram()
-                sock.writeDatagram(datagram.makeReply(datagram.data()))
+                data, address, port = sock.readDatagram(CHUNK)
+                sock.writeDatagram(data, address, port)
 
         sock.readyRead.connect(answer)
         if not sock.bind(QHostAddress(QHostAddress.SpecialAddress.LocalHost), 0):
@@ -181,5 +220,9 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "receive": partial(serve, Receive),
         "idle": partial(serve, Idle),
         "datagrams": datagrams,
+        "tls-echo": partial(serve, Echo, tls=True),
+        "tls-accept": partial(serve, Echo, tls=True),
+        "tls-send": partial(serve, SendEncrypted, tls=True),
+        "tls-receive": partial(serve, Receive, tls=True),
     }
 }

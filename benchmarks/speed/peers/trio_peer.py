@@ -62,6 +62,22 @@ def serve(handler: Callable[[trio.abc.Stream], Awaitable[None]], task: Task) -> 
     trio.run(main)
 
 
+def serve_tls(handler: Callable[[trio.abc.Stream], Awaitable[None]], task: Task) -> None:
+    async def handle(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        try:
+            await handler(stream)
+        except trio.BrokenResourceError:
+            pass
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            serve = partial(trio.serve_ssl_over_tcp, handle, 0, task.tls(), host="127.0.0.1", backlog=BACKLOG)
+            listeners = await nursery.start(serve)
+            ready(listeners[0].transport_listener.socket.getsockname()[1])
+
+    trio.run(main)
+
+
 def ask(task: Task) -> None:
     async def client() -> None:
         while True:
@@ -103,5 +119,9 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "receive": partial(serve, receive),
         "idle": partial(serve, idle),
         "datagrams": datagrams,
+        "tls-echo": partial(serve_tls, echo),
+        "tls-accept": partial(serve_tls, echo),
+        "tls-send": partial(serve_tls, send),
+        "tls-receive": partial(serve_tls, receive),
     }
 }

@@ -7,6 +7,7 @@ from functools import partial
 
 import trio
 
+from benchmarks.speed.peers import trio_peer
 from benchmarks.speed.peers.common import BACKLOG, BLOCK, REQUEST, Counted, Held, Task, check_answer, ready
 from trioqt import TcpServer, TcpSocket
 
@@ -124,6 +125,21 @@ def serve(handler: Callable[[TcpSocket], Awaitable[None]], task: Task) -> None:
     trio.run(main)
 
 
+def serve_ssl_stream(handler: Callable[[trio.abc.Stream], Awaitable[None]], task: Task) -> None:
+    """A socket is a trio stream, and trio's TLS goes over any."""
+    context = task.tls()
+
+    async def talk(sock: TcpSocket) -> None:
+        stream = trio.SSLStream(sock, context, server_side=True)
+        try:
+            await handler(stream)
+            await stream.aclose()
+        except trio.BrokenResourceError:
+            pass
+
+    serve(talk, task)
+
+
 def ask(task: Task) -> None:
     async def client() -> None:
         while True:
@@ -162,6 +178,12 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "echo": partial(serve, echo_qt),
         "lines": partial(serve, lines_qt),
         "receive": partial(serve, receive_qt),
+    },
+    "trioqt-ssl_stream": {
+        "tls-echo": partial(serve_ssl_stream, trio_peer.echo),
+        "tls-accept": partial(serve_ssl_stream, trio_peer.echo),
+        "tls-send": partial(serve_ssl_stream, trio_peer.send),
+        "tls-receive": partial(serve_ssl_stream, trio_peer.receive),
     },
     "trioqt-nobody": {"echo": partial(serve, followed_by(0))},
     "trioqt-one": {"echo": partial(serve, followed_by(1))},
