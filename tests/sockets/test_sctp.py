@@ -74,6 +74,23 @@ async def test_a_socket_has_its_type_before_it_is_connected() -> None:
     assert (TcpSocket().socket_type(), TcpSocket(socket_type=SCTP).socket_type()) == (TCP, SCTP)
 
 
+async def test_a_socket_over_a_stream_is_of_no_known_type() -> None:
+    """Whatever is below that; connected anew it is what it was made for."""
+    async with VirtualNetwork(), sctp_server() as server:
+        ours, theirs = trio.testing.memory_stream_pair()
+        sock = TcpSocket.from_stream(ours, socket_type=SCTP)
+        kinds = [sock.socket_type()]
+        async with sock:
+            kinds.append(sock.socket_type())
+            await theirs.aclose()
+            await sock.disconnect_from_host()
+            kinds.append(sock.socket_type())
+            await sock.connect_to_host("localhost", server.server_port())
+            kinds.append(sock.socket_type())
+
+    assert kinds == [SocketType.UNKNOWN, SocketType.UNKNOWN, SCTP, SCTP]
+
+
 async def test_sctp_and_tcp_do_not_answer_each_other() -> None:
     """One port, and nobody there who speaks that protocol: refused."""
     async with VirtualNetwork():
