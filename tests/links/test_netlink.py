@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import json
 import os
 import re
@@ -89,9 +90,7 @@ def test_they_are_what_ip_tells_of_this_machine() -> None:
     told = subprocess.run([peer_command("ip"), "-j", "address"], capture_output=True, text=True, check=True)
     expected: list[Any] = []
     for entry in json.loads(told.stdout):
-        addresses = {
-            (each["local"], each["prefixlen"], each.get("broadcast", "")) for each in entry.get("addr_info", [])
-        }
+        addresses = {(each["local"], each["prefixlen"], broadcast_of(each)) for each in entry.get("addr_info", [])}
         flags = entry["flags"]
         kinds = "UP" in flags, "LOOPBACK" in flags, "BROADCAST" in flags, "MULTICAST" in flags, "POINTOPOINT" in flags
         expected.append((entry["ifname"], entry["ifindex"], entry["mtu"], entry.get("address", ""), kinds, addresses))
@@ -120,7 +119,7 @@ def test_the_loopback_interface_is_there_and_leaves_no_descriptor_open() -> None
     before = os.listdir("/proc/self/fd")
     loopback = next(each for each in kernel_interfaces() if InterfaceFlag.IS_LOOPBACK in each.flags)
 
-    assert InterfaceAddress(HostAddress.LOCAL_HOST, 8) in loopback.addresses
+    assert InterfaceAddress(HostAddress.LOCAL_HOST, 8, HostAddress("127.255.255.255")) in loopback.addresses
     assert loopback.flags == UP | InterfaceFlag.IS_LOOPBACK
     assert os.listdir("/proc/self/fd") == before
 
@@ -203,6 +202,24 @@ def test_our_end_of_a_tunnel_is_the_local_one(monkeypatch: pytest.MonkeyPatch) -
             (InterfaceAddress(HostAddress("10.0.0.1"), 32),),
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("address_", "prefix", "broadcast"),
+    [
+        ("127.0.0.1", 8, "127.255.255.255"),
+        ("192.0.2.9", 30, "192.0.2.11"),
+        ("192.0.2.9", 31, ""),
+        ("192.0.2.9", 32, ""),
+    ],
+)
+def test_a_broadcast_address_that_nobody_has_set(address_: str, prefix: int, broadcast: str) -> None:
+    """Linux answers to it all the same; a network of one or two has none."""
+    (found,) = addresses_in(
+        [(NEW_ADDRESS, address(3, prefix, address=address_))], links_in([(NEW_LINK, link(3, b"lo"))])
+    )
+
+    assert found.addresses == (InterfaceAddress(HostAddress(address_), prefix, HostAddress(broadcast)),)
 
 
 @pytest.mark.parametrize(("name", "scope"), [(b"eth0", "eth0"), (b"a%b", "3"), (b"\xff\xfe", "3"), (b"", "3")])
@@ -299,6 +316,7 @@ ip link add veth0 type veth peer name veth1
 ip address add 10.9.0.1 peer 10.9.0.2 dev veth0
 ip address add 2001:db8::5 peer 2001:db8::6 dev veth0
 ip address add 192.0.2.9/31 dev veth1
+ip address add 192.0.2.129/26 dev veth1
 ip address add 192.0.2.65/26 broadcast + dev veth1
 ip link set veth0 mtu 1400 up
 for number in $(seq 1 40); do
@@ -321,7 +339,7 @@ def test_they_are_what_ip_tells_of_a_machine_with_many(tmp_path: Path) -> None:
     shown = {
         entry["ifname"]: {
             f"InterfaceAddress(address=HostAddress('{each['local']}{scope_of(entry, each)}'), "
-            f"prefix_length={each['prefixlen']}, broadcast=HostAddress('{each.get('broadcast', '')}'))"
+            f"prefix_length={each['prefixlen']}, broadcast=HostAddress('{broadcast_of(each)}'))"
             for each in entry["addr_info"]
         }
         for entry in json.loads((tmp_path / "told").read_text())
@@ -333,6 +351,14 @@ def test_they_are_what_ip_tells_of_a_machine_with_many(tmp_path: Path) -> None:
 
     assert len(shown) == 83
     assert found == shown
+
+
+def broadcast_of(each: Any) -> str:
+    """What ip shows if somebody has set it; where nobody has, the last address of a network that has one."""
+    if each["family"] != "inet" or each["prefixlen"] > 30:
+        return ""
+    network = ipaddress.IPv4Interface(f"{each['local']}/{each['prefixlen']}").network
+    return str(each.get("broadcast", network.broadcast_address))
 
 
 def scope_of(entry: Any, each: Any) -> str:
