@@ -1,4 +1,4 @@
-"""The rows of the table of Qt's behaviours that are about TcpSocket and TcpServer, and where each is shown.
+"""The rows of the table of Qt's behaviours about TcpSocket, TcpServer and HostInfo, and where each is shown.
 
 A row is shown by scenarios, which real Qt and trioqt both play and in which they are compared, and by named tests
 where those say more; or a sentence says why trioqt cannot have it.  The numbers are those of the table; what a row
@@ -581,4 +581,24 @@ ROWS: tuple[Row, ...] = (
     not_applicable("P-036", "the factory of proxies is asked", PROXIES),
     not_applicable("P-037", "an explicit proxy and the loopback", PROXIES),
     not_applicable("P-038", "one byte of room and the far end's close", PROXIES),
+    # ---- host look-up
+    shown(
+        "H-001",
+        "an address, and its name",
+        "host_info",
+        "tests/sockets/test_names.py::test_an_address_has_a_name",
+        "tests/sockets/test_names.py::test_an_address_without_a_name_is_its_own_name",
+    ),
+    shown(
+        "H-002",
+        "what cannot be a name",
+        "host_info",
+        "tests/sockets/test_names.py::test_what_cannot_be_a_name_is_not_found_and_nobody_is_asked",
+    ),
+    shown(
+        "H-003",
+        "a name that nobody knows",
+        "host_info",
+        "tests/sockets/test_names.py::test_an_unknown_name_is_not_found",
+    ),
 )

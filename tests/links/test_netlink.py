@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from hypothesis import given, strategies as st
 
-from tests.peers import peer_command
+from tests.peers import peer_command, without_peer
 from trioqt import HostAddress, InterfaceAddress, InterfaceFlag, NetworkInterface
 from trioqt.links import netlink
 from trioqt.links.netlink import addresses_in, kernel_interfaces, links_in
@@ -87,9 +90,7 @@ def test_they_are_what_ip_tells_of_this_machine() -> None:
     told = subprocess.run([peer_command("ip"), "-j", "address"], capture_output=True, text=True, check=True)
     expected: list[Any] = []
     for entry in json.loads(told.stdout):
-        addresses = {
-            (each["local"], each["prefixlen"], each.get("broadcast", "")) for each in entry.get("addr_info", [])
-        }
+        addresses = {(each["local"], each["prefixlen"], broadcast_of(each)) for each in entry.get("addr_info", [])}
         flags = entry["flags"]
         kinds = "UP" in flags, "LOOPBACK" in flags, "BROADCAST" in flags, "MULTICAST" in flags, "POINTOPOINT" in flags
         expected.append((entry["ifname"], entry["ifindex"], entry["mtu"], entry.get("address", ""), kinds, addresses))
@@ -118,7 +119,7 @@ def test_the_loopback_interface_is_there_and_leaves_no_descriptor_open() -> None
     before = os.listdir("/proc/self/fd")
     loopback = next(each for each in kernel_interfaces() if InterfaceFlag.IS_LOOPBACK in each.flags)
 
-    assert InterfaceAddress(HostAddress.LOCAL_HOST, 8) in loopback.addresses
+    assert InterfaceAddress(HostAddress.LOCAL_HOST, 8, HostAddress("127.255.255.255")) in loopback.addresses
     assert loopback.flags == UP | InterfaceFlag.IS_LOOPBACK
     assert os.listdir("/proc/self/fd") == before
 
@@ -203,6 +204,24 @@ def test_our_end_of_a_tunnel_is_the_local_one(monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
+@pytest.mark.parametrize(
+    ("address_", "prefix", "broadcast"),
+    [
+        ("127.0.0.1", 8, "127.255.255.255"),
+        ("192.0.2.9", 30, "192.0.2.11"),
+        ("192.0.2.9", 31, ""),
+        ("192.0.2.9", 32, ""),
+    ],
+)
+def test_a_broadcast_address_that_nobody_has_set(address_: str, prefix: int, broadcast: str) -> None:
+    """Linux answers to it all the same; a network of one or two has none."""
+    (found,) = addresses_in(
+        [(NEW_ADDRESS, address(3, prefix, address=address_))], links_in([(NEW_LINK, link(3, b"lo"))])
+    )
+
+    assert found.addresses == (InterfaceAddress(HostAddress(address_), prefix, HostAddress(broadcast)),)
+
+
 @pytest.mark.parametrize(("name", "scope"), [(b"eth0", "eth0"), (b"a%b", "3"), (b"\xff\xfe", "3"), (b"", "3")])
 def test_a_name_that_would_spoil_an_address_is_no_scope(name: bytes, scope: str) -> None:
     """Linux lets nearly anything be a name; then the number is the scope."""
@@ -285,3 +304,62 @@ def test_no_message_makes_it_fail(links: Sequence[tuple[int, bytes]], addresses:
 def test_no_answer_makes_it_fail_or_hang(data: bytes) -> None:
     """Lengths of 0, and lengths that lie, end the answer."""
     assert len(list(netlink.split(data))) <= len(data) // 16
+
+
+# ---- Another machine ---------------------------------------------------------------------------
+
+# A namespace of its own: a tunnel to one other end, a network of two, and more interfaces than one answer holds.
+MANY = """
+set -e
+ip link set lo up
+ip link add veth0 type veth peer name veth1
+ip address add 10.9.0.1 peer 10.9.0.2 dev veth0
+ip address add 2001:db8::5 peer 2001:db8::6 dev veth0
+ip address add 192.0.2.9/31 dev veth1
+ip address add 192.0.2.129/26 dev veth1
+ip address add 192.0.2.65/26 broadcast + dev veth1
+ip link set veth0 mtu 1400 up
+for number in $(seq 1 40); do
+    ip link add left$number type veth peer name right$number
+    ip address add 10.1.$number.1/24 broadcast + dev left$number
+done
+ip -j address > "$1"
+exec "$2" -c 'import trioqt; print(trioqt.network_interfaces())'
+"""
+
+
+def test_they_are_what_ip_tells_of_a_machine_with_many(tmp_path: Path) -> None:
+    """The kernel tells them in several answers; each has its own addresses, and of a tunnel our end."""
+    command = [peer_command("unshare"), "--net", "sh", "-c", MANY, "sh", str(tmp_path / "told"), sys.executable]
+    if subprocess.run([*command[:2], "true"], capture_output=True).returncode:
+        without_peer("unshare", "it may not make a network namespace")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+    shown = {
+        entry["ifname"]: {
+            f"InterfaceAddress(address=HostAddress('{each['local']}{scope_of(entry, each)}'), "
+            f"prefix_length={each['prefixlen']}, broadcast=HostAddress('{broadcast_of(each)}'))"
+            for each in entry["addr_info"]
+        }
+        for entry in json.loads((tmp_path / "told").read_text())
+    }
+    found: dict[str, set[str]] = {}
+    for text in done.stdout.split("NetworkInterface(")[1:]:
+        name = text.partition("name='")[2].partition("'")[0]
+        found[name] = set(re.findall(r"InterfaceAddress\(.*?\)\)", text))
+
+    assert len(shown) == 83
+    assert found == shown
+
+
+def broadcast_of(each: Any) -> str:
+    """What ip shows if somebody has set it; where nobody has, the last address of a network that has one."""
+    if each["family"] != "inet" or each["prefixlen"] > 30:
+        return ""
+    network = ipaddress.IPv4Interface(f"{each['local']}/{each['prefixlen']}").network
+    return str(each.get("broadcast", network.broadcast_address))
+
+
+def scope_of(entry: Any, each: Any) -> str:
+    return f"%{entry['ifname']}" if each["scope"] == "link" and each["family"] == "inet6" else ""

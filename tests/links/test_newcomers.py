@@ -10,7 +10,7 @@ import trio
 from tests.networks import Loopback, RawPeer
 from trioqt.links.bind import listen_on
 from trioqt.links.connect import Target
-from trioqt.links.native import NativeListener
+from trioqt.links.native import KernelSocket, NativeListener
 from trioqt.links.newcomers import ignore_newcomers
 from trioqt.testing import VirtualNetwork
 
@@ -88,3 +88,13 @@ async def test_a_sandbox_that_forbids_it_is_no_failure(network: Loopback, monkey
     with ask(listener) as client:
         assert state(network, client) == "ESTABLISHED"
     listener.close()
+
+
+def test_the_newcomers_of_sctp_are_let_in() -> None:
+    """The filter reads TCP's header, where SCTP has something else: its data would be dropped, and not who asks."""
+
+    class Sctp(KernelSocket):
+        proto = 132
+
+    with Sctp(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        assert not ignore_newcomers(sock)

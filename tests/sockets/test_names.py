@@ -366,7 +366,7 @@ async def test_a_simulated_host_has_its_own_name_and_interfaces() -> None:
                 "00:00:00:00:00:00",
                 up | InterfaceFlag.IS_LOOPBACK,
                 65536,
-                (InterfaceAddress(V4, 8), InterfaceAddress(V6, 128)),
+                (InterfaceAddress(V4, 8, HostAddress("127.255.255.255")), InterfaceAddress(V6, 128)),
             ),
             NetworkInterface(
                 "eth0",

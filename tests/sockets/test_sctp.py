@@ -28,7 +28,7 @@ from trioqt import (
     TcpServer,
     TcpSocket,
 )
-from trioqt.links.native import SCTP_PIECE, SctpSocket
+from trioqt.links.native import SCTP_PIECE, KernelSocket, SctpSocket
 from trioqt.testing import VirtualNetwork
 
 SCTP, TCP = SocketType.SCTP, SocketType.TCP
@@ -72,6 +72,23 @@ async def test_an_sctp_connection_is_a_socket_like_any_other(autojump_clock: tri
 async def test_a_socket_has_its_type_before_it_is_connected() -> None:
     """And TCP if nothing else was said."""
     assert (TcpSocket().socket_type(), TcpSocket(socket_type=SCTP).socket_type()) == (TCP, SCTP)
+
+
+async def test_a_socket_over_a_stream_is_of_no_known_type() -> None:
+    """Whatever is below that; connected anew it is what it was made for."""
+    async with VirtualNetwork(), sctp_server() as server:
+        ours, theirs = trio.testing.memory_stream_pair()
+        sock = TcpSocket.from_stream(ours, socket_type=SCTP)
+        kinds = [sock.socket_type()]
+        async with sock:
+            kinds.append(sock.socket_type())
+            await theirs.aclose()
+            await sock.disconnect_from_host()
+            kinds.append(sock.socket_type())
+            await sock.connect_to_host("localhost", server.server_port())
+            kinds.append(sock.socket_type())
+
+    assert kinds == [SocketType.UNKNOWN, SocketType.UNKNOWN, SCTP, SCTP]
 
 
 async def test_sctp_and_tcp_do_not_answer_each_other() -> None:
@@ -227,6 +244,60 @@ async def test_the_end_behind_messages_is_kept_for_the_next_receive() -> None:
         peer.close()
 
         assert [sock.try_recv(4096), sock.try_recv(4096)] == [b"last", b""]
+
+
+RESET = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, verb: str, *answers: Any) -> None:
+    """What the kernel gives below our socket, call by call; what is an exception is raised."""
+    remaining = list(answers)
+
+    def answer(sock: KernelSocket, asked: Any) -> Any:
+        given = remaining.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    monkeypatch.setattr(KernelSocket, verb, answer)
+
+
+async def test_a_reset_behind_messages_is_told_by_the_next_receive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel tells it once, and then says that it was the end: it must not look like an orderly one."""
+    with message_pair() as (sock, _):
+        scripted(monkeypatch, "try_recv", b"last", RESET, b"", b"")
+
+        assert sock.try_recv(4096) == b"last"
+        with pytest.raises(ConnectionResetError):
+            sock.try_recv(4096)
+        assert sock.try_recv(4096) == b""
+
+
+async def test_a_reset_at_the_first_receive_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once."""
+    with message_pair() as (sock, _):
+        scripted(monkeypatch, "try_recv", RESET, b"")
+
+        with pytest.raises(ConnectionResetError):
+            sock.try_recv(4096)
+        assert sock.try_recv(4096) == b""
+
+
+async def test_a_reset_that_cut_a_send_short_is_told_behind_what_had_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whichever call comes next; bytes first."""
+    with message_pair() as (sock, _):
+        scripted(monkeypatch, "try_send", SCTP_PIECE, RESET)
+        scripted(monkeypatch, "try_recv", b"answer", BlockingIOError(), BlockingIOError())
+
+        assert sock.try_send(bytes(10 * SCTP_PIECE)) == SCTP_PIECE
+        assert sock.try_recv(4096) == b"answer"
+        with pytest.raises(ConnectionResetError):
+            sock.try_recv(4096)
+
+        scripted(monkeypatch, "try_send", SCTP_PIECE, RESET)
+        assert sock.try_send(bytes(2 * SCTP_PIECE)) == SCTP_PIECE
+        with pytest.raises(ConnectionResetError):
+            sock.try_send(b"more")
 
 
 async def test_what_is_sent_is_cut_into_messages_that_the_system_takes() -> None:

@@ -41,7 +41,7 @@ class InterfaceAddress:
     prefix_length: int
     """How many of its bits are the network's.  Qt: prefixLength(); netmask() says the same."""
     broadcast: HostAddress = HostAddress.NULL
-    """Everybody on that network; ``HostAddress.NULL`` where there is none, as in IPv6."""
+    """Everybody on that network; ``HostAddress.NULL`` where there is none: in IPv6, and in a network of one or two."""
 
 
 @attrs.frozen

@@ -49,6 +49,7 @@ class SocketType(enum.Enum):
     SCTP = 2
     """Connections as TCP's, where the system has them: many a Linux needs its ``sctp`` module for it."""
     UNKNOWN = -1
+    """What is below is no socket that we could ask, but a stream."""
 
 
 class SocketOption(enum.Enum):

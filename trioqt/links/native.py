@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Iterable, Iterator
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import trio
 
@@ -112,33 +112,55 @@ class SctpSocket(KernelSocket):
     SCTP gives and takes messages; their borders mean nothing here.
     """
 
-    __slots__ = ()
+    __slots__ = ("_failure",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What ended a call that had moved some messages already.  The kernel tells it once, so it is kept for the next.
+        self._failure: OSError | None = None
 
     if not TYPE_CHECKING:
 
         def try_recv(self, max_bytes: int, /) -> bytes:
             """As much as there is, of as many messages: so fewer bytes than asked for mean that there are no more."""
-            got = super().try_recv(max_bytes)
-            if not got or len(got) == max_bytes:
-                return got
-            pieces, room = [got], max_bytes - len(got)
-            # What goes wrong from here on, or is the end, the next call will find too.
-            with contextlib.suppress(OSError):
-                while room and (piece := super().try_recv(room)):
-                    pieces.append(piece)
-                    room -= len(piece)
+            pieces, room = [], max_bytes
+            while room:
+                try:
+                    piece = super().try_recv(room)
+                except OSError as exc:
+                    self._keep(exc)
+                    if not pieces and self._failure is None:
+                        raise
+                    break
+                if not piece:
+                    break
+                pieces.append(piece)
+                room -= len(piece)
+            if not pieces:
+                self._raise_what_was_kept()
             return b"".join(pieces)
 
         def try_send(self, data: Bytes, /) -> int:
+            self._raise_what_was_kept()
             sent = 0
             for start in range(0, len(data), SCTP_PIECE):
                 try:
                     sent += super().try_send(data[start : start + SCTP_PIECE])
-                except OSError:
+                except OSError as exc:
                     if not sent:
                         raise
+                    self._keep(exc)
                     break
             return sent
+
+    def _keep(self, exc: OSError) -> None:
+        if self._failure is None and not isinstance(exc, BlockingIOError):
+            self._failure = exc
+
+    def _raise_what_was_kept(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
 
 def kernel_socket(sock: socket.socket | trio.socket.SocketType) -> KernelSocket:

@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Interface
 
 import trio
 
@@ -52,6 +53,9 @@ TRIES = 3
 
 # Where the machine has run out of something, half an answer would hide that.
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+# RFC 3021: a network of two has no address left that could stand for everybody.
+SHORTEST_NETWORK = 31
 
 Message = tuple[int, bytes]
 
@@ -168,6 +172,9 @@ def addresses_in(messages: Sequence[Message], links: dict[int, NetworkInterface]
         # Where there is one other end, ADDRESS is that one's, and LOCAL ours.
         own = _host_address(family, known.get(IFA_LOCAL, known.get(IFA_ADDRESS, b"")), links[index])
         broadcast = _host_address(family, known.get(IFA_BROADCAST, b""), links[index])
+        if family == socket.AF_INET and own and not broadcast and prefix_length < SHORTEST_NETWORK:
+            # Nobody has set it, as for 127.0.0.1, and Linux has it all the same (fib_add_ifaddr() in fib_frontend.c).
+            broadcast = HostAddress(IPv4Interface(f"{own}/{prefix_length}").network.broadcast_address)
         if own:
             found[index].append(InterfaceAddress(own, prefix_length, broadcast))
     return [

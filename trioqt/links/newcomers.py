@@ -15,6 +15,7 @@ import struct
 import sys
 import time
 
+from trioqt.core.options import IPPROTO_SCTP
 from trioqt.links.base import NativeSocket
 
 __all__ = ["ignore_newcomers"]
@@ -44,7 +45,7 @@ def ignore_newcomers(sock: NativeSocket) -> bool:
 
     Returns: False where that is not possible.
     """
-    if sys.platform != "linux" or not isinstance(sock, socket.socket):
+    if sys.platform != "linux" or not isinstance(sock, socket.socket) or sock.proto == IPPROTO_SCTP:
         return False
     program = array.array("B", DROP_SYN)
     address, _ = program.buffer_info()

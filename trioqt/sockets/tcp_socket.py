@@ -171,8 +171,10 @@ class TcpSocket(StreamDevice):
         return f"<{type(self).__name__} {', '.join(parts)}>"
 
     def socket_type(self) -> SocketType:
+        """TCP or SCTP; UNKNOWN while it is over a stream.  Qt: socketType()."""
         self._check_run()
-        return self._socket_type
+        link = self._link or self._offered
+        return SocketType.UNKNOWN if link is not None and link.native() is None else self._socket_type
 
     def _system_type(self) -> int:
         return socket.SOCK_STREAM

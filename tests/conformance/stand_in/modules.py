@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.conformance.stand_in.loop import ConnectionType, QCoreApplication, QEventLoop, QTimer
+from tests.conformance.stand_in.names import QHostInfo
 from tests.conformance.stand_in.objects import QIODevice, QIODeviceBase, QObject
 from tests.conformance.stand_in.on_stage import NOT_THERE, stage
 from tests.conformance.stand_in.servers import QTcpServer
@@ -64,7 +65,7 @@ NETWORK = SimpleNamespace(
     QTcpSocket=QTcpSocket,
     QTcpServer=QTcpServer,
     QHostAddress=QHostAddress,
-    QHostInfo=absent("QHostInfo"),
+    QHostInfo=QHostInfo,
     QNetworkProxy=Proxy,
 )
 CORE = SimpleNamespace(

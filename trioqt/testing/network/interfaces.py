@@ -45,7 +45,7 @@ def interfaces_of(host: Host, mtu: int) -> tuple[NetworkInterface, ...]:
         flags=up | InterfaceFlag.IS_LOOPBACK,
         mtu=LOOPBACK_MTU,
         addresses=(
-            InterfaceAddress(HostAddress.LOCAL_HOST, 8),
+            InterfaceAddress(HostAddress.LOCAL_HOST, 8, HostAddress("127.255.255.255")),
             InterfaceAddress(HostAddress.LOCAL_HOST_IPV6, 128),
         ),
     )
