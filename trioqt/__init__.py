@@ -4,6 +4,7 @@ Start with ``TcpServer`` and ``TcpSocket``.  ``trioqt.testing`` holds what tests
 """
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol
+from trioqt.core.datagram import NetworkDatagram
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import (
     AcceptError,
@@ -28,6 +29,7 @@ from trioqt.sockets.serving import DrainReport
 from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
+from trioqt.sockets.udp_socket import UdpSocket
 
 __all__ = [
     "AbstractSocket",
@@ -45,6 +47,7 @@ __all__ = [
     "Event",
     "HostAddress",
     "HostFound",
+    "NetworkDatagram",
     "NetworkLayerProtocol",
     "NewConnection",
     "ReadChannelFinished",
@@ -56,6 +59,7 @@ __all__ = [
     "StateChanged",
     "TcpServer",
     "TcpSocket",
+    "UdpSocket",
     "stop_on_signals",
 ]
 
