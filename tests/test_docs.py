@@ -29,6 +29,7 @@ from trioqt import (
     BindMode,
     BytesWritten,
     ErrorKind,
+    NetworkDatagram,
     NewConnection,
     ReadyRead,
     SocketError,
@@ -38,13 +39,17 @@ from trioqt import (
     StateChanged,
     TcpServer,
     TcpSocket,
+    UdpSocket,
 )
 from trioqt.core import options
-from trioqt.links import connect, native
+from trioqt.links import connect, datagram as links_datagram, native
 from trioqt.sockets import (
     abstract_socket,
     answers,
     connection,
+    datagram_reader,
+    datagram_writer,
+    datagrams,
     pending_connections,
     serving,
     stream_device,
@@ -122,7 +127,7 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 def test_the_code_that_the_architecture_walks_through_exists() -> None:
     """``Connection._fill`` and its like are still called so."""
     modules = [abstract_socket, connection, serving, stream_device, stream_reader, stream_writer, subscription]
-    modules += [tcp_server, tcp_socket, connect]
+    modules += [tcp_server, tcp_socket, connect, datagrams, datagram_reader, datagram_writer, links_datagram]
     others = ["links.native", "links.poller", "links.stream", "core.states", "core.buffers"]
     others += [f"testing.network.{name}" for name in ("virtual_network", "socket", "tcp", "fabric")]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
@@ -133,7 +138,7 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
         classes = [vars(module)[owner] for module in modules if owner in vars(module)]
         if not classes or not hasattr(classes[0], member):
             missing.append(f"{owner}.{member}")
-    methods = {name for cls in (connection.Connection, TcpSocket) for name in dir(cls)}
+    methods = {name for cls in (connection.Connection, TcpSocket, UdpSocket) for name in dir(cls)}
     missing += [name for name in re.findall(r"`(_\w+)`", text) if name not in methods]
     assert missing == []
 
@@ -164,7 +169,7 @@ def test_the_reference_has_every_public_name_once() -> None:
 FROM_QT = TOPICS / "from-qt.md"
 
 # The methods, signals and enumerations that PySide6 6.12 has in QAbstractSocket, QTcpSocket and QTcpServer, in
-# QHostInfo, and in QNetworkInterface and QNetworkAddressEntry.
+# QHostInfo, in QNetworkInterface and QNetworkAddressEntry, and in QUdpSocket and QNetworkDatagram.
 QT_NAMES = set(
     re.findall(
         r"\w+",
@@ -194,7 +199,7 @@ DnsEligibilityStatus
 
 
 def from_qt_rows() -> list[list[str]]:
-    return [row for number in range(7) for row in table(FROM_QT, "Qt", number=number)]
+    return [row for number in range(8) for row in table(FROM_QT, "Qt", number=number)]
 
 
 def test_every_qt_member_has_a_row() -> None:
@@ -210,7 +215,8 @@ def test_every_counterpart_exists_and_waits_as_the_row_says() -> None:
     for _, ours, _ in from_qt_rows():
         for cell in quoted(ours):
             waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
-            found = [getattr(owner, name) for owner in (TcpSocket, TcpServer, trioqt) if hasattr(owner, name)]
+            owners = (TcpSocket, TcpServer, UdpSocket, NetworkDatagram(b""), trioqt)
+            found = [getattr(owner, name) for owner in owners if hasattr(owner, name)]
             if not found or (waits and not inspect.iscoroutinefunction(inspect.unwrap(found[0]))):
                 wrong.append(cell)
             if not waits and "(" not in cell and any(inspect.iscoroutinefunction(inspect.unwrap(one)) for one in found):
@@ -295,6 +301,7 @@ DEFAULTS: dict[str, object] = {
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
     "short answers that `write` collects": stream_writer.CORK_SIZE,
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
+    "datagrams that a socket takes from the system in one go": datagrams.BATCH,
     "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
@@ -818,7 +825,15 @@ async def run_blocks(page: str, network: Loopback) -> int:
 
 
 @pytest.mark.parametrize(
-    ("page", "count"), [("scopes.md", 6), ("events.md", 3), ("errors.md", 2), ("states.md", 1), ("options.md", 2)]
+    ("page", "count"),
+    [
+        ("scopes.md", 6),
+        ("events.md", 3),
+        ("errors.md", 2),
+        ("states.md", 1),
+        ("options.md", 2),
+        ("datagrams.md", 2),
+    ],
 )
 async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
     """Every block of Python runs to its end, its assertions included."""
@@ -848,6 +863,7 @@ def test_all_pages_with_code_are_run() -> None:
         "errors.md",
         "events.md",
         "options.md",
+        "datagrams.md",
         "scopes.md",
         "states.md",
         *TESTS_ON_PAGES,

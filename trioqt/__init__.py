@@ -4,6 +4,7 @@ Start with ``TcpServer`` and ``TcpSocket``.  ``trioqt.testing`` holds what tests
 """
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol
+from trioqt.core.datagram import NetworkDatagram
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import (
     AcceptError,
@@ -31,6 +32,7 @@ from trioqt.sockets.serving import DrainReport
 from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
+from trioqt.sockets.udp_socket import UdpSocket
 
 __all__ = [
     "AbstractSocket",
@@ -52,6 +54,7 @@ __all__ = [
     "InterfaceAddress",
     "InterfaceFlag",
     "NetworkInterface",
+    "NetworkDatagram",
     "NetworkLayerProtocol",
     "NewConnection",
     "ReadChannelFinished",
@@ -66,6 +69,7 @@ __all__ = [
     "local_host_name",
     "look_up_host",
     "network_interfaces",
+    "UdpSocket",
     "stop_on_signals",
 ]
 

@@ -9,7 +9,7 @@ import inspect
 import typing
 
 import trioqt
-from tests.cancel import connecting, ending, looking_up, receiving, sending, serving, stopping, watching
+from tests.cancel import connecting, datagrams, ending, looking_up, receiving, sending, serving, stopping, watching
 from tests.cancel.kit import Case, Situation
 
 __all__ = ["CASES", "EXCUSED", "SENDS", "SITUATIONS", "find_case", "public_coroutines"]
@@ -23,6 +23,7 @@ EVERYTHING: tuple[Case, ...] = (
     *serving.CASES,
     *stopping.CASES,
     *looking_up.CASES,
+    *datagrams.CASES,
 )
 
 # What waits for the network is different with a latency: one of each kind, and all that connecting can meet.
@@ -31,6 +32,7 @@ WITH_LATENCY = frozenset(
         *("TcpSocket.connect_to_host", "TcpSocket.receive_some", "TcpSocket.receive_exactly", "TcpSocket.send_all"),
         *("TcpSocket.disconnect_from_host", "TcpSocket.events", "TcpServer.accept", "TcpServer.serve"),
         "TcpServer.drain",
+        *("UdpSocket.receive_datagram", "UdpSocket.send_datagram"),
     ]
 )
 
@@ -62,6 +64,7 @@ EXCUSED: dict[str, dict[Situation, str]] = {
     "TcpServer.aclose":      {"has to wait": "it waits for nobody"},
     "TcpServer.wait_for_draining": dict.fromkeys(("peer finishes", "peer resets"), "there is no peer"),
     "TcpServer.__aexit__":   {"has to wait": "it waits for nobody"},
+    **datagrams.EXCUSED,
 }
 # fmt: on
 

@@ -110,6 +110,7 @@ def test_these_inputs_are_legal_in_these_states() -> None:
         Input.ADOPTED: {UNCONNECTED, BOUND, CONNECTED},
         Input.BIND: {UNCONNECTED},
         Input.BIND_FAILED: {UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, CLOSING},
+        Input.DATAGRAM_FAILED: {UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND},
         Input.LISTEN: {UNCONNECTED},
         Input.PEER_FINISHED: {CONNECTED},
         Input.PEER_CLOSED: {CONNECTED},
@@ -124,7 +125,7 @@ def test_these_inputs_are_legal_in_these_states() -> None:
 def test_the_walk_covers_the_whole_table() -> None:
     """No row stands for a state or an input that the walk above does not reach."""
     assert set(LEGAL) == set(TRANSITIONS)
-    assert len(CELLS) == 7 * 17
+    assert len(CELLS) == 7 * 18
     assert set(WAYS) == set(SocketState)
 
 
@@ -161,12 +162,12 @@ def test_every_input_is_legal_somewhere() -> None:
 
 
 def test_errors_are_told_once_by_just_these_inputs() -> None:
-    """A failure is told exactly once, a refused connect or bind and bytes that were promised too.
+    """A failure is told exactly once, a refused connect or bind, bytes that were promised and a datagram too.
 
     Whatever else a program does to its own socket is none.
     """
     failing = {Input.ATTEMPT_FAILED, Input.BIND_FAILED, Input.PEER_CLOSED, Input.READ_FAILED, Input.WRITE_FAILED}
-    failing.add(Input.QUEUE_DROPPED)
+    failing |= {Input.QUEUE_DROPPED, Input.DATAGRAM_FAILED}
     busy = {(state, Input.LOOK_UP) for state in (HOST_LOOKUP, CONNECTING, CONNECTED, CLOSING)}
 
     counts = {cell: told.count(ErrorOccurred) for cell, (_, told) in TRANSITIONS.items()}
