@@ -16,15 +16,20 @@ from trioqt.core.events import (
     ErrorOccurred,
     Event,
     HostFound,
+    ModeChanged,
     NewConnection,
     ReadChannelFinished,
     ReadyRead,
+    SslErrors,
     StateChanged,
 )
 from trioqt.core.options import BindMode, SocketOption, SocketType
 from trioqt.core.socket_state import SocketState
+from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode
 from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.serving import DrainReport
+from trioqt.sockets.ssl_server import SslServer
+from trioqt.sockets.ssl_socket import SslSession, SslSocket
 from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
@@ -45,14 +50,23 @@ __all__ = [
     "Event",
     "HostAddress",
     "HostFound",
+    "ModeChanged",
     "NetworkLayerProtocol",
     "NewConnection",
+    "PauseMode",
     "ReadChannelFinished",
     "ReadyRead",
     "SocketError",
     "SocketOption",
     "SocketState",
     "SocketType",
+    "SslError",
+    "SslErrorKind",
+    "SslErrors",
+    "SslMode",
+    "SslServer",
+    "SslSession",
+    "SslSocket",
     "StateChanged",
     "TcpServer",
     "TcpSocket",

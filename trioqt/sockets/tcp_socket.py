@@ -189,6 +189,7 @@ class TcpSocket(StreamDevice):
         self._begin_attempt(name)
         bound, options = self._bound, self._options
         link: NativeLink | None = None
+        is_adopted = False
         self._attempt = attempt = Attempt()
 
         def prepare(sock: trio.socket.SocketType, peer: Sockaddr) -> None:
@@ -214,6 +215,7 @@ class TcpSocket(StreamDevice):
                 if attempt.resets:  # what was queued is in good hands now
                     reset_on_close(link.native(), reset=False)
                 self._adopt(link, Input.ESTABLISHED)
+                is_adopted = True
                 return
         except (OSError, UnicodeError, AttemptsFailed) as exc:
             if self._attempt is attempt:
@@ -227,7 +229,7 @@ class TcpSocket(StreamDevice):
         finally:
             if link is None and bound is not None:
                 bound.sock.close()
-            elif link is not None and self._link is not link:
+            elif link is not None and not is_adopted:
                 link.close(reset=attempt.resets)
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
