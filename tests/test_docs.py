@@ -36,6 +36,8 @@ from trioqt import (
     SocketOption,
     SocketState,
     SocketType,
+    SslServer,
+    SslSocket,
     StateChanged,
     TcpServer,
     TcpSocket,
@@ -199,7 +201,7 @@ DnsEligibilityStatus
 
 
 def from_qt_rows() -> list[list[str]]:
-    return [row for number in range(8) for row in table(FROM_QT, "Qt", number=number)]
+    return [row for number in range(9) for row in table(FROM_QT, "Qt", number=number)]
 
 
 def test_every_qt_member_has_a_row() -> None:
@@ -215,7 +217,7 @@ def test_every_counterpart_exists_and_waits_as_the_row_says() -> None:
     for _, ours, _ in from_qt_rows():
         for cell in quoted(ours):
             waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
-            owners = (TcpSocket, TcpServer, UdpSocket, NetworkDatagram(b""), trioqt)
+            owners = (SslSocket, SslServer, UdpSocket, NetworkDatagram(b""), trioqt)
             found = [getattr(owner, name) for owner in owners if hasattr(owner, name)]
             if not found or (waits and not inspect.iscoroutinefunction(inspect.unwrap(found[0]))):
                 wrong.append(cell)

@@ -17,18 +17,23 @@ from trioqt.core.events import (
     ErrorOccurred,
     Event,
     HostFound,
+    ModeChanged,
     NewConnection,
     ReadChannelFinished,
     ReadyRead,
+    SslErrors,
     StateChanged,
 )
 from trioqt.core.host_info import HostInfo
 from trioqt.core.interfaces import InterfaceAddress, InterfaceFlag, NetworkInterface
 from trioqt.core.options import BindMode, SocketOption, SocketType
 from trioqt.core.socket_state import SocketState
+from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode
 from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.names import local_host_name, look_up_host, network_interfaces
 from trioqt.sockets.serving import DrainReport
+from trioqt.sockets.ssl_server import SslServer
+from trioqt.sockets.ssl_socket import SslSession, SslSocket
 from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
@@ -55,14 +60,23 @@ __all__ = [
     "InterfaceFlag",
     "NetworkInterface",
     "NetworkDatagram",
+    "ModeChanged",
     "NetworkLayerProtocol",
     "NewConnection",
+    "PauseMode",
     "ReadChannelFinished",
     "ReadyRead",
     "SocketError",
     "SocketOption",
     "SocketState",
     "SocketType",
+    "SslError",
+    "SslErrorKind",
+    "SslErrors",
+    "SslMode",
+    "SslServer",
+    "SslSession",
+    "SslSocket",
     "StateChanged",
     "TcpServer",
     "TcpSocket",

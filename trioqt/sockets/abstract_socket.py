@@ -45,6 +45,7 @@ from trioqt.core.options import (
 )
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
+from trioqt.core.tls import PauseMode
 from trioqt.links.base import NativeSocket, Resettable, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import AttemptsFailed, look_up
@@ -166,6 +167,7 @@ class AbstractSocket(EventSource, Resettable):
         "_open",
         "_options",
         "_parent",
+        "_pause_mode",
         "_peer_name",
         "_retired",
         "_under_way",
@@ -194,6 +196,7 @@ class AbstractSocket(EventSource, Resettable):
         self._bound: Bound | None = None
         self._options: dict[SocketOption, int] | None = None
         self._peer_name = ""
+        self._pause_mode = PauseMode.NEVER
 
     # -- the scope --------------------------------------------------------------------------
 
@@ -455,6 +458,40 @@ class AbstractSocket(EventSource, Resettable):
         kind = self._kind()
         for option, value in {**first_options(kind), **(self._options or {})}.items():
             set_option(sock, kind, option, value, peer)
+
+    # -- stopping to ask --------------------------------------------------------------------
+
+    def pause_mode(self) -> PauseMode:
+        """When it stops and asks; NEVER unless changed.  Qt: pauseMode()."""
+        self._check_call()
+        return self._pause_mode
+
+    def set_pause_mode(self, mode: PauseMode) -> None:
+        """Change it, for the connections to come.  Only an ``SslSocket`` has something to ask.
+
+        ON_SSL_ERRORS: after ``SslErrors`` nothing goes on until ``resume``.
+
+        Raises:
+          SocketError: OPERATION if it is connected; UNSUPPORTED_SOCKET_OPERATION for ON_SSL_ERRORS of an ``SslSocket``
+            if pyOpenSSL is not there (``pip install trioqt[tls]``).
+          TypeError: It is no PauseMode.
+        Qt: setPauseMode().
+        """
+        if not isinstance(mode, PauseMode):
+            raise TypeError(f"a mode is a PauseMode, not {type(mode).__name__}")
+        self._check_call()
+        if self._machine.state is CONNECTED:
+            self._refuse("change when it pauses", ended=False)
+        self._pause_mode = mode
+
+    def resume(self) -> None:
+        """Go on after a pause: if all errors are ignored by now, it gets encrypted; else the handshake has failed.
+
+        Raises: SocketError: OPERATION if it is not paused.
+        Qt: resume().
+        """
+        self._check_call()
+        self._refuse("resume, for nothing is paused,", ended=False)
 
     # -- a local address --------------------------------------------------------------------
 

@@ -28,7 +28,6 @@ from trioqt.links.datagram import NativeDatagramLink, native_datagram_socket
 from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import AbstractSocket, Failure, Generation, raise_failure
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
-from trioqt.sockets.native_options import set_option
 from trioqt.sockets.nursery_ends import at_end_of
 from trioqt.sockets.subscription import Subscription
 
@@ -299,10 +298,6 @@ class Datagrams(AbstractSocket):
             self._changed()
 
     # -- what it says of itself -------------------------------------------------------------
-
-    def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
-        for option, value in (self._options or {}).items():
-            set_option(sock, option, value, peer)
 
     def _make_link(self, sock: trio.socket.SocketType, peer: Sockaddr | None = None) -> DatagramLink:
         """Raises: SocketError if an option that was set before is refused now."""

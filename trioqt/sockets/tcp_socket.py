@@ -239,6 +239,7 @@ class TcpSocket(StreamDevice):
         self._begin_attempt(name)
         bound, known = self._bound, self._options
         link: NativeLink | None = None
+        is_adopted = False
         self._attempt = attempt = Attempt()
 
         def prepare(sock: trio.socket.SocketType, peer: Sockaddr) -> None:
@@ -269,6 +270,7 @@ class TcpSocket(StreamDevice):
                 if attempt.resets:  # what was queued is in good hands now
                     reset_on_close(link.native(), reset=False)
                 self._adopt(link, Input.ESTABLISHED)
+                is_adopted = True
                 return
         except (OSError, UnicodeError, AttemptsFailed) as exc:
             if self._attempt is attempt:
@@ -282,7 +284,7 @@ class TcpSocket(StreamDevice):
         finally:
             if link is None and bound is not None:
                 bound.sock.close()
-            elif link is not None and self._link is not link:
+            elif link is not None and not is_adopted:
                 link.close(reset=attempt.resets)
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
