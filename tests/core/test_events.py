@@ -23,15 +23,19 @@ from trioqt.core.events import (
     ErrorOccurred,
     Event,
     HostFound,
+    ModeChanged,
     NewConnection,
     Nudge,
     ReadChannelFinished,
     ReadyRead,
+    SslErrors,
     StateChanged,
 )
 from trioqt.core.socket_state import SocketState
+from trioqt.core.tls import SslError, SslErrorKind, SslMode
 
 PEER = HostAddress("192.0.2.1")
+MISNAMED = SslError(SslErrorKind.HOST_NAME_MISMATCH, "another name")
 
 # One of each, twice: made apart, and equal.
 EXAMPLES: list[tuple[Event, Event]] = [
@@ -39,6 +43,8 @@ EXAMPLES: list[tuple[Event, Event]] = [
     (HostFound(), HostFound()),
     (Connected(), Connected()),
     (Encrypted(), Encrypted()),
+    (ModeChanged(SslMode.CLIENT), ModeChanged(mode=SslMode.CLIENT)),
+    (SslErrors((MISNAMED,)), SslErrors(errors=(MISNAMED,))),
     (ReadChannelFinished(), ReadChannelFinished()),
     (Disconnected(), Disconnected()),
     (ErrorOccurred(ErrorKind.NETWORK, "no route"), ErrorOccurred(kind=ErrorKind.NETWORK, message="no route")),
@@ -61,6 +67,8 @@ def test_these_are_facts_and_these_are_nudges() -> None:
         HostFound,
         Connected,
         Encrypted,
+        ModeChanged,
+        SslErrors,
         ReadChannelFinished,
         Disconnected,
         ErrorOccurred,
@@ -81,6 +89,8 @@ def test_events_have_these_fields_in_this_order() -> None:
         "HostFound": (),
         "Connected": (),
         "Encrypted": (),
+        "ModeChanged": ("mode",),
+        "SslErrors": ("errors",),
         "ReadChannelFinished": (),
         "Disconnected": (),
         "ErrorOccurred": ("kind", "message"),
