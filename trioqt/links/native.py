@@ -116,7 +116,7 @@ def _native(sock: NativeSocket | trio.socket.SocketType) -> Iterator[NativeSocke
     if hasattr(sock, "try_recv"):
         yield cast("NativeSocket", sock)
     else:
-        with KernelSocket.adopt(cast("trio.socket.SocketType", sock).dup()) as again:
+        with KernelSocket.adopt(sock.dup()) as again:
             yield again
 
 
