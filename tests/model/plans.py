@@ -51,7 +51,7 @@ NOW = st.one_of(
 WAITING = st.one_of(
     _some("receive_some", "wait_for_ready_read", "receive_line 64", "receive_line 65536", "receive_until"),
     _with("receive_some", SMALL),
-    _with("receive_exactly", st.sampled_from([1, 10, 100, 5000])),
+    _with("receive_exactly", st.sampled_from([0, 1, 10, 100, 5000])),
     _with("send_all", SIZES),
     _some("send_eof", "wait_for_bytes_written", "wait_send_all_might_not_block"),
     _some("wait_for_connected", "wait_for_disconnected"),

@@ -135,6 +135,17 @@ async def test_receive_until_finds_a_delimiter_across_any_cut(network: Network, 
             assert (got, await pair.sock.receive_exactly(4)) == ([message[:until]], b"rest")
 
 
+async def test_receive_exactly_of_no_bytes_needs_a_connection_as_any_other(network: Network) -> None:
+    """None has been made, or this task has ended it."""
+    async with TcpSocket() as sock, connection(network) as pair:
+        refusals = [await refusal(lambda: sock.receive_exactly(0))]
+        assert await pair.sock.receive_exactly(0) == b""
+        await pair.sock.disconnect_from_host()
+        refusals.append(await refusal(lambda: pair.sock.receive_exactly(0)))
+
+    assert [kind for kind, _ in refusals] == [ErrorKind.OPERATION, ErrorKind.OPERATION]
+
+
 async def test_receive_exactly_waits_for_all_of_it(network: Network) -> None:
     """Not a byte less, and what comes behind stays; more than the read-ahead bound is no trouble."""
     data = bytes(range(256)) * 2000

@@ -17,7 +17,7 @@ from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_char, check_size
-from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, Connection
+from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, Connection
 
 __all__ = ["StreamReader"]
 
@@ -372,13 +372,16 @@ class StreamReader(Connection):
                 if self._peer_finished:
                     self._refuse_rest(f"the peer finished after {len(self._read_buffer)} of {count} bytes")
                 await self._fill_up_to(count, generation)
-            if self._closed or generation.dropped:  # of no bytes there are always enough
+            if self._closed or generation.dropped or (count == 0 and self._has_no_more()):  # no bytes are always there
                 self._refuse("receive")
             return self._take(count)
         finally:
             self._end_receiving()
             if owed:
                 await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _has_no_more(self) -> bool:
+        return not (self._read_buffer or self._peer_finished or self._machine.state is CONNECTED)
 
     def lines(self, max_bytes: int = 65536) -> AsyncIterator[bytes]:
         """``receive_line`` again and again, until the peer has finished.
