@@ -757,7 +757,9 @@ async def run_blocks(page: str, network: Loopback) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize(("page", "count"), [("scopes.md", 6), ("events.md", 3), ("errors.md", 2), ("states.md", 1)])
+@pytest.mark.parametrize(
+    ("page", "count"), [("scopes.md", 6), ("events.md", 3), ("errors.md", 2), ("states.md", 1), ("speed.md", 1)]
+)
 async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
     """Every block of Python runs to its end, its assertions included."""
     assert await run_blocks(page, network) == count
@@ -781,7 +783,15 @@ def test_all_pages_with_code_are_run() -> None:
     """A page that gets its first block of Python has to be added above."""
     with_code = {page.name for page in PAGES if code_blocks(page.read_text())}
 
-    assert with_code == {"cancellation.md", "errors.md", "events.md", "scopes.md", "states.md", *TESTS_ON_PAGES}
+    assert with_code == {
+        "cancellation.md",
+        "errors.md",
+        "events.md",
+        "scopes.md",
+        "speed.md",
+        "states.md",
+        *TESTS_ON_PAGES,
+    }
 
 
 # Pages whose blocks together are a file of tests, and how many tests there are.
