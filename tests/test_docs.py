@@ -835,6 +835,7 @@ async def run_blocks(page: str, network: Loopback) -> int:
         ("states.md", 1),
         ("options.md", 2),
         ("datagrams.md", 2),
+        ("speed.md", 1),
     ],
 )
 async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
@@ -867,6 +868,7 @@ def test_all_pages_with_code_are_run() -> None:
         "options.md",
         "datagrams.md",
         "scopes.md",
+        "speed.md",
         "states.md",
         *TESTS_ON_PAGES,
     }

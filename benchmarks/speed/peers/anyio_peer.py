@@ -18,17 +18,12 @@ async def echo(stream: ByteStream) -> None:
 
 
 async def lines(stream: ByteStream) -> None:
-    # By hand, as for raw trio; BufferedByteReceiveStream.receive_until does the same with a call more for each line.
-    buffer = bytearray()
-    searched = 0
+    # By hand, as for raw trio; BufferedByteReceiveStream.receive_until is a coroutine more for each line.
+    rest = b""
     async for data in stream:
-        buffer += data
-        while (end := buffer.find(b"\n", searched)) >= 0:
-            line = bytes(buffer[: end + 1])
-            del buffer[: end + 1]
-            searched = 0
-            await stream.send(line)
-        searched = len(buffer)
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            await stream.send(line + b"\n")
 
 
 async def send(stream: ByteStream) -> None:

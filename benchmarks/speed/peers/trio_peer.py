@@ -16,16 +16,11 @@ async def echo(stream: trio.abc.Stream) -> None:
 
 
 async def lines(stream: trio.abc.Stream) -> None:
-    buffer = bytearray()
-    searched = 0
+    rest = b""
     while data := await stream.receive_some(CHUNK):
-        buffer += data
-        while (end := buffer.find(b"\n", searched)) >= 0:
-            line = bytes(buffer[: end + 1])
-            del buffer[: end + 1]
-            searched = 0
-            await stream.send_all(line)
-        searched = len(buffer)
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            await stream.send_all(line + b"\n")
 
 
 async def send(stream: trio.abc.Stream) -> None:
