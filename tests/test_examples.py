@@ -21,7 +21,17 @@ import trio.testing
 
 from tests.networks import Loopback, Network
 from tests.peers import peer_command
-from trioqt import ErrorKind, HostAddress, SocketError, TcpServer, TcpSocket, UdpSocket
+from trioqt import (
+    ErrorKind,
+    HostAddress,
+    InterfaceFlag,
+    SocketError,
+    TcpServer,
+    TcpSocket,
+    UdpSocket,
+    local_host_name,
+    network_interfaces,
+)
 from trioqt.testing import VirtualNetwork
 
 ROOT = Path(__file__).parents[1]
@@ -460,6 +470,22 @@ async def test_curl_is_answered_by_http_with_h11(
     port = await stage.serve(stage.load("http_with_h11"))
 
     assert await curl(port, *arguments) == answer
+
+
+async def test_this_machine_says_where_it_can_be_reached(
+    stage: Stage, network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name, a line for each address of an interface that is up, and the addresses of localhost."""
+    await stage.run(stage.load("this_machine"))
+
+    first, *middle, last = capsys.readouterr().out.splitlines()
+    up = [interface for interface in network_interfaces() if InterfaceFlag.IS_UP in interface.flags]
+    assert first == f"this is {local_host_name()}"
+    assert [line.partition(",")[0] for line in middle] == [
+        f"{interface.name} has {each.address}" for interface in up for each in interface.addresses
+    ]
+    assert "lo has 127.0.0.1, of a network with 8 bits in common" in middle
+    assert re.fullmatch(r"localhost is .*\b127\.0\.0\.1", last)
 
 
 async def test_http_with_h11_answers_many_requests_on_one_connection(stage: Stage, network: Network) -> None:

@@ -39,21 +39,21 @@ async def test_an_option_of_a_datagram_socket(
 ) -> None:
     """Read back as the system has it, on both families."""
     with trio.socket.socket(family, socket.SOCK_DGRAM) as sock:
-        set_option(sock, UDP, option, value, None)
+        set_option(sock, option, value, None, UDP)
 
-        assert read_option(sock, UDP, option, None) == reported
+        assert read_option(sock, option, None, UDP) == reported
 
 
 @pytest.mark.parametrize("family", HOSTS)
 async def test_a_ttl_beyond_a_byte_is_the_systems_to_refuse(network: Network, family: socket.AddressFamily) -> None:
     """As in Qt (U-043) the old one stays; here it is said."""
     with trio.socket.socket(family, socket.SOCK_DGRAM) as sock:
-        set_option(sock, UDP, SocketOption.MULTICAST_TTL, 255, None)
+        set_option(sock, SocketOption.MULTICAST_TTL, 255, None, UDP)
         with pytest.raises(SocketError, match="cannot set MULTICAST_TTL to 1024: Invalid argument") as caught:
-            set_option(sock, UDP, SocketOption.MULTICAST_TTL, 1024, None)
+            set_option(sock, SocketOption.MULTICAST_TTL, 1024, None, UDP)
 
         assert caught.value.kind is ErrorKind.UNSUPPORTED_SOCKET_OPERATION
-        assert read_option(sock, UDP, SocketOption.MULTICAST_TTL, None) == 255
+        assert read_option(sock, SocketOption.MULTICAST_TTL, None, UDP) == 255
 
 
 @pytest.mark.parametrize("family", HOSTS)
@@ -72,9 +72,9 @@ async def test_a_datagram_socket_has_no_connection_to_tune(
     """UNSUPPORTED, and not whatever is under TCP's number on this system."""
     with trio.socket.socket(family, socket.SOCK_DGRAM) as sock:
         with pytest.raises(SocketError, match=f"{option.name} cannot be set or read") as written:
-            set_option(sock, UDP, option, 1, None)
+            set_option(sock, option, 1, None, UDP)
         with pytest.raises(SocketError, match=f"{option.name} cannot be set or read") as read:
-            read_option(sock, UDP, option, None)
+            read_option(sock, option, None, UDP)
 
     assert [caught.value.kind for caught in (written, read)] == [ErrorKind.UNSUPPORTED_SOCKET_OPERATION] * 2
 
@@ -86,7 +86,7 @@ async def test_the_path_mtu_wants_a_peer(network: Network, family: socket.Addres
     type_ = socket.SOCK_DGRAM if kind is UDP else socket.SOCK_STREAM
     with trio.socket.socket(family, type_) as sock:
         with pytest.raises(SocketError, match="cannot read PATH_MTU") as caught:
-            read_option(sock, kind, SocketOption.PATH_MTU, None)
+            read_option(sock, SocketOption.PATH_MTU, None, kind)
 
     assert (caught.value.kind, caught.value.errno) == (ErrorKind.OPERATION, errno.ENOTCONN)
 
@@ -98,7 +98,7 @@ async def test_a_connected_datagram_socket_knows_its_path_mtu(network: Network, 
         await sock.connect((HOSTS[family], 9))
         peer = sock.getpeername()
 
-        assert read_option(sock, UDP, SocketOption.PATH_MTU, peer) == (65536 if family == socket.AF_INET6 else 65535)
+        assert read_option(sock, SocketOption.PATH_MTU, peer, UDP) == (65536 if family == socket.AF_INET6 else 65535)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ async def test_a_socket_of_both_families_has_an_option_of_both(
     """Its datagrams may go either way; on Linux each family has a setting of its own on the one socket."""
     with trio.socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        set_option(sock, UDP, option, 32, None)
+        set_option(sock, option, 32, None, UDP)
 
         there = [sock.getsockopt(socket.IPPROTO_IPV6, getattr(socket, names[0]))]
         there += [sock.getsockopt(socket.IPPROTO_IP, getattr(socket, names[1]))]
@@ -127,7 +127,7 @@ async def test_a_socket_of_a_local_family_has_none_of_these(network: Network) ->
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         native = native_socket(sock)
         with pytest.raises(SocketError) as caught:
-            read_option(native, SocketType.TCP, SocketOption.LOW_DELAY, None)
+            read_option(native, SocketOption.LOW_DELAY, None)
         native.close()
 
     assert caught.value.kind is ErrorKind.UNSUPPORTED_SOCKET_OPERATION

@@ -427,7 +427,7 @@ class AbstractSocket(EventSource, Resettable):
         if spec is None or spec.read_only:
             raise unsupported(option)
         if native is not None:
-            set_option(native, kind, option, number, self._peer())
+            set_option(native, option, number, self._peer(), kind)
         elif self._machine.state is CONNECTED or not can_be_remembered(option, kind):
             raise unsupported(option)
         self._options = {**(self._options or {}), option: number}
@@ -445,7 +445,7 @@ class AbstractSocket(EventSource, Resettable):
         self._check_call()
         native = self._native()
         if native is not None:
-            return read_option(native, self._kind(), option, self._peer())
+            return read_option(native, option, self._peer(), self._kind())
         if self._machine.state is CONNECTED or option_for(option, socket.AF_INET, self._kind()) is None:
             raise unsupported(option)
         try:
@@ -457,7 +457,7 @@ class AbstractSocket(EventSource, Resettable):
         """Set on a new socket, for ``peer``, what was asked for before there was one."""
         kind = self._kind()
         for option, value in {**first_options(kind), **(self._options or {})}.items():
-            set_option(sock, kind, option, value, peer)
+            set_option(sock, option, value, peer, kind)
 
     # -- stopping to ask --------------------------------------------------------------------
 

@@ -227,7 +227,7 @@ class Connection(AbstractSocket):
         native = link.native()
         if self._options and native is not None:
             for option, value in self._options.items():
-                set_option(native, self._kind(), option, value, link.peer_address())
+                set_option(native, option, value, link.peer_address(), self._kind())
         self._pending = True
         self._adopt(link, Input.ADOPTED)
         self._missed = ()

@@ -18,13 +18,15 @@ __all__ = ["fit_user_timeout", "read_option", "set_option", "unsupported"]
 System = NativeSocket | trio.socket.SocketType
 
 
-def set_option(sock: System, kind: SocketType, option: SocketOption, value: int, peer: Sockaddr | None) -> None:
+def set_option(
+    sock: System, option: SocketOption, value: int, peer: Sockaddr | None, kind: SocketType = SocketType.TCP
+) -> None:
     """Set ``option`` on ``sock``, which is connected to ``peer``, or will be.  Raises: SocketError.
 
     An IPv6 socket without a peer may carry IPv4 too: there IPv4's option of the same name is set as well, where the
     system lets both be set on one socket (Linux; macOS does not).
     """
-    spec = _spec(sock, kind, option, peer)
+    spec = _spec(sock, option, peer, kind)
     number = spec.to_system(value)
     try:
         sock.setsockopt(spec.level, spec.number, number)
@@ -36,9 +38,9 @@ def set_option(sock: System, kind: SocketType, option: SocketOption, value: int,
             set_where_possible(sock, [(twin.level, twin.number, number)])
 
 
-def read_option(sock: System, kind: SocketType, option: SocketOption, peer: Sockaddr | None) -> int:
+def read_option(sock: System, option: SocketOption, peer: Sockaddr | None, kind: SocketType = SocketType.TCP) -> int:
     """The value that ``option`` has.  Raises: SocketError; OPERATION for what only a connected socket has."""
-    spec = _spec(sock, kind, option, peer)
+    spec = _spec(sock, option, peer, kind)
     try:
         return spec.from_system(sock.getsockopt(spec.level, spec.number))
     except OSError as exc:
@@ -55,7 +57,7 @@ def fit_user_timeout(sock: NativeSocket) -> None:
     """
     number = getattr(socket, "TCP_USER_TIMEOUT", None)
     if number is not None and sock.getsockopt(socket.IPPROTO_TCP, number):
-        idle, interval, count = (read_option(sock, SocketType.TCP, option, None) for option in KEEP_ALIVE_FIGURES)
+        idle, interval, count = (read_option(sock, option, None) for option in KEEP_ALIVE_FIGURES)
         sock.setsockopt(socket.IPPROTO_TCP, number, (idle + interval * count) * 1000)
 
 
@@ -65,7 +67,7 @@ def unsupported(option: SocketOption) -> SocketError:
     return SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
 
 
-def _spec(sock: System, kind: SocketType, option: SocketOption, peer: Sockaddr | None) -> OptionSpec:
+def _spec(sock: System, option: SocketOption, peer: Sockaddr | None, kind: SocketType) -> OptionSpec:
     mapped = peer is not None and str(peer[0]).startswith("::ffff:") and "." in peer[0]
     spec = option_for(option, socket.AF_INET if mapped else sock.family, kind)
     if spec is None:
