@@ -50,6 +50,7 @@ OTHERS = (
     "epoll",
 )
 TLS = (*OTHERS, "trioqt-ssl_stream")
+TLS_EXCHANGE = (*TLS, "trioqt-write", "trioqt-send_all")
 EXCHANGE = (*OTHERS, "trioqt-write", "trioqt-send_all", "trioqt-qt")
 
 # A busy connection beside a crowd is compared with the same server without one.
@@ -127,22 +128,24 @@ MODES: dict[str, Mode] = {
         "datagrams",
         "trips",
         "echo of datagrams of {size} bytes, {sockets}, {number} in flight on each",
-        tuple(name for name in OTHERS if not name.endswith("-streams")),
+        (*(name for name in OTHERS if not name.endswith("-streams")), "trioqt"),
         number=1,
         size=64,
     ),
-    "tls-echo": Mode("echo", "tls-echo", "trips", "TLS: echo of {size} bytes, {many}", TLS, size=64, tls=True),
+    "tls-echo": Mode("echo", "tls-echo", "trips", "TLS: echo of {size} bytes, {many}", TLS_EXCHANGE, size=64, tls=True),
     "tls-accept": Mode(
         "accept",
         "tls-accept",
         "lives",
         "TLS: accept + handshake + echo + close, {count} at once",
-        TLS,
+        (*TLS, "trioqt"),
         size=64,
         tls=True,
     ),
-    "tls-send": Mode("send", "tls-send", "bytes", "TLS: send a stream, {many}", TLS, tls=True),
-    "tls-receive": Mode("receive", "tls-receive", "bytes", "TLS: receive a stream, {many}", TLS, tls=True),
+    "tls-send": Mode("send", "tls-send", "bytes", "TLS: send a stream, {many}", TLS_EXCHANGE, tls=True),
+    "tls-receive": Mode(
+        "receive", "tls-receive", "bytes", "TLS: receive a stream, {many}", (*TLS, "trioqt-receive_some"), tls=True
+    ),
 }
 
 
@@ -197,6 +200,10 @@ GOALS: dict[str, dict[str, float]] = {
     "receive:1": {"trioqt-receive_some": 2.0},
     "idle:2000": {"trioqt": 0.6},
     "busy:5000": {"trioqt-write": 0.9},
+    "udp:10x16": {"trioqt": 4.0},
+    "tls-echo:10": {"trioqt-write": 2.5},
+    "tls-send:1": {"trioqt-write": 1.5},
+    "tls-receive:1": {"trioqt-receive_some": 2.0},
 }
 
 QUICK = (

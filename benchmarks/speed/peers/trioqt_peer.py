@@ -9,7 +9,7 @@ import trio
 
 from benchmarks.speed.peers import trio_peer
 from benchmarks.speed.peers.common import BACKLOG, BLOCK, REQUEST, Counted, Held, Task, check_answer, ready
-from trioqt import TcpServer, TcpSocket
+from trioqt import SslServer, TcpServer, TcpSocket, UdpSocket
 
 
 async def put(sock: TcpSocket, data: bytes) -> None:
@@ -125,6 +125,16 @@ def serve(handler: Callable[[TcpSocket], Awaitable[None]], task: Task) -> None:
     trio.run(main)
 
 
+def serve_tls(handler: Callable[[TcpSocket], Awaitable[None]], task: Task) -> None:
+    async def main() -> None:
+        async with SslServer(task.tls(), max_handshakes=None) as server:
+            await server.listen("127.0.0.1", backlog=BACKLOG)
+            ready(server.server_port())
+            await server.serve(handler)
+
+    trio.run(main)
+
+
 def serve_ssl_stream(handler: Callable[[trio.abc.Stream], Awaitable[None]], task: Task) -> None:
     """A socket is a trio stream, and trio's TLS goes over any."""
     context = task.tls()
@@ -138,6 +148,17 @@ def serve_ssl_stream(handler: Callable[[trio.abc.Stream], Awaitable[None]], task
             pass
 
     serve(talk, task)
+
+
+def datagrams(task: Task) -> None:
+    async def main() -> None:
+        async with UdpSocket() as sock:
+            await sock.bind("127.0.0.1")
+            ready(sock.local_port())
+            async for datagram in sock:
+                sock.write_datagram(datagram.make_reply(datagram.data))
+
+    trio.run(main)
 
 
 def ask(task: Task) -> None:
@@ -162,18 +183,27 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "accept": partial(serve, echo_write),
         "client": ask,
         "idle": partial(serve, idle),
+        "datagrams": datagrams,
+        "tls-accept": partial(serve_tls, echo_write),
     },
     "trioqt-write": {
         "echo": partial(serve, echo_write),
         "lines": partial(serve, lines_write),
         "send": partial(serve, send_write),
+        "tls-echo": partial(serve_tls, echo_write),
+        "tls-send": partial(serve_tls, send_write),
     },
     "trioqt-send_all": {
         "echo": partial(serve, echo_send_all),
         "lines": partial(serve, lines_send_all),
         "send": partial(serve, send_send_all),
+        "tls-echo": partial(serve_tls, echo_send_all),
+        "tls-send": partial(serve_tls, send_send_all),
     },
-    "trioqt-receive_some": {"receive": partial(serve, receive_some)},
+    "trioqt-receive_some": {
+        "receive": partial(serve, receive_some),
+        "tls-receive": partial(serve_tls, receive_some),
+    },
     "trioqt-qt": {
         "echo": partial(serve, echo_qt),
         "lines": partial(serve, lines_qt),
