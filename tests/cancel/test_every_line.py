@@ -25,8 +25,17 @@ import trioqt.links.interrupts
 import trioqt.sockets
 from tests.cancel.kit import GOOD, Case, OneHost, adopt, connect_now
 from tests.cancel.scenarios import CASES
+from tests.sockets.arrivals import open_descriptors
 from tests.sockets.every_call import SERVER_CALLS, SOCKET_CALLS
-from trioqt import SocketError, SocketState, StateChanged, TcpServer, TcpSocket
+from trioqt import (
+    SocketError,
+    SocketState,
+    StateChanged,
+    TcpServer,
+    TcpSocket,
+    local_host_name,
+    network_interfaces,
+)
 from trioqt.testing import Probe, interrupt_everywhere
 
 SOAK = bool(os.environ.get("TRIOQT_SOAK"))
@@ -251,6 +260,31 @@ async def listen_and_call(name: str, probe: Probe) -> None:
 @pytest.mark.parametrize("name", sorted(SERVER_SYNC))
 def test_nor_is_that_of_a_server(name: str) -> None:
     report = interrupt_everywhere(functools.partial(listen_and_call, name), code=CODE)
+
+    report.raise_if_failed()
+    assert report.complete
+    assert report.places == report.finished > 0
+
+
+async def ask_the_machine(ask: Callable[[], object], simulated: bool, probe: Probe) -> None:
+    """What it answers is whole, and no descriptor stays open."""
+
+    async def call() -> object:
+        return ask()
+
+    async with OneHost(0) if simulated else contextlib.nullcontext():
+        expected, before = ask(), open_descriptors()
+        answer = await probe.subject(call)
+        probe.expect(not probe.cancelled, "it is not torn")
+        probe.expect(answer == expected, "it is whole")
+        probe.expect(open_descriptors() == before, "no descriptor stays open")
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+@pytest.mark.parametrize("ask", [network_interfaces, local_host_name])
+def test_nor_is_what_the_machine_is_asked(ask: Callable[[], object], simulated: bool) -> None:
+    """At each line, also between the kernel's answers."""
+    report = interrupt_everywhere(functools.partial(ask_the_machine, ask, simulated), code=CODE)
 
     report.raise_if_failed()
     assert report.complete

@@ -387,6 +387,22 @@ async def test_a_simulated_host_has_its_own_name_and_interfaces() -> None:
     )
 
 
+async def test_a_simulated_host_may_have_one_family_only() -> None:
+    """Its interface has the addresses that it was given, in their order, and a hardware address of its own."""
+    async with VirtualNetwork() as net:
+        with net.host("six", addresses=["2001:db8::1", "fd00::2"]):
+            six = network_interfaces()[1]
+        with net.host("four", addresses=["192.0.2.130"]):
+            four = network_interfaces()[1]
+
+    assert [(each.address.text, each.prefix_length, each.broadcast) for each in six.addresses] == [
+        ("2001:db8::1", 64, HostAddress.NULL),
+        ("fd00::2", 64, HostAddress.NULL),
+    ]
+    assert [each.broadcast.text for each in four.addresses] == ["192.0.2.255"]
+    assert six.hardware_address != four.hardware_address
+
+
 async def test_a_task_stays_on_its_host_and_a_thread_is_on_the_real_machine() -> None:
     """The host goes with the context; a worker thread is in no run, as for sockets."""
     seen: list[str] = []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -191,26 +192,23 @@ async def test_what_the_system_refuses_is_named(
     assert (states, server.server_error()) == ((SocketState.UNCONNECTED, False), kind)
 
 
-async def test_a_process_without_the_right_is_told_so(network: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def without_rights() -> Iterator[None]:
+    """As a user who may do nothing special."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    yield
+    if is_root:
+        os.seteuid(0)
+
+
+async def test_a_process_without_the_right_is_told_so(network: Loopback, without_rights: None) -> None:
     """SO_MARK needs CAP_NET_ADMIN: SOCKET_ACCESS."""
-    real = trio.socket.socket
-
-    def without_rights(*args: Any) -> trio.socket.SocketType:
-        sock = real(*args)
-        take = sock.setsockopt
-
-        def setsockopt(level: int, number: int, value: Any) -> None:
-            if (level, number) == (SOL, socket.SO_MARK):
-                raise PermissionError(errno.EPERM, "Operation not permitted")
-            take(level, number, value)
-
-        sock.setsockopt = setsockopt  # type: ignore[method-assign,assignment]
-        return sock
-
-    monkeypatch.setattr(trio.socket, "socket", without_rights)
-    async with TcpSocket() as sock:
-        with pytest.raises(SocketError) as caught:
-            await sock.connect_to_host("127.0.0.1", 9, options=[(SOL, socket.SO_MARK, 7)])
+    with await network.raw_listener() as listener:
+        async with TcpSocket() as sock:
+            with pytest.raises(SocketError) as caught:
+                await sock.connect_to_host(network.host, listener.port, options=[(SOL, socket.SO_MARK, 7)])
 
     assert (caught.value.kind, caught.value.errno) == (ErrorKind.SOCKET_ACCESS, errno.EPERM)
     assert "cannot set SO_MARK to 7: Operation not permitted" in caught.value.message

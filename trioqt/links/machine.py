@@ -12,6 +12,7 @@ from typing import Protocol
 import trio
 
 from trioqt.core.interfaces import NetworkInterface
+from trioqt.links.interrupts import protected
 from trioqt.links.netlink import kernel_interfaces
 
 __all__ = ["Machine", "set_machine", "this_machine"]
@@ -27,6 +28,7 @@ class Machine(Protocol):
         """Its interfaces.  Raises: OSError."""
 
 
+@protected
 class _Kernel:
     """The one that Python runs on."""
 
