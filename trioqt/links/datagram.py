@@ -14,6 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Awaitable
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any, Final, cast
 
 import trio
@@ -70,14 +71,14 @@ _WANTED: Final = (
     (IP6, "IPV6_MULTICAST_ALL", 0, "6"),
     (socket.SOL_SOCKET, "SO_BROADCAST", 1, "6"),
 )
-_OPTIONS: Final[dict[int, tuple[tuple[int, int, int], ...]]] = {
-    family: tuple(
-        (level, number, value)
-        for level, name, value, versions in _WANTED
-        if version in versions and (number := _number(name)) is not None
-    )
-    for family, version in ((socket.AF_INET, "4"), (socket.AF_INET6, "6"))
-}
+
+
+def _wanted_by(version: str) -> tuple[tuple[int, int, int], ...]:
+    wanted = ((level, _number(name), value) for level, name, value, versions in _WANTED if version in versions)
+    return tuple((level, number, value) for level, number, value in wanted if number is not None)
+
+
+_OPTIONS: Final = {int(socket.AF_INET): _wanted_by("4"), int(socket.AF_INET6): _wanted_by("6")}
 
 PKTINFO: Final = struct.Struct("=I4s4s")  # | interface | local address | address in the header |
 PKTINFO6: Final = struct.Struct("=16sI")  # | address | interface |
@@ -94,13 +95,13 @@ NOT_OURS: Final = (errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH)
 class NativeDatagramLink(DatagramLink):
     """A native datagram socket, which this sets up."""
 
-    __slots__ = ("_closed", "_drained", "_family", "_only_ipv6", "_peer", "_port", "_sock")
+    __slots__ = ("_closed", "_drained", "_family", "_only_ipv6", "_own", "_peer", "_port", "_sock")
 
     def __init__(self, sock: DatagramSocket, peer: Sockaddr | None = None) -> None:
         self._sock = sock
         self._family = int(sock.family)
         self._peer = peer
-        self._port = 0
+        self._own, self._port = "", 0
         self._closed = False
         self._drained = True
         set_where_possible(sock, _OPTIONS[self._family])
@@ -113,7 +114,7 @@ class NativeDatagramLink(DatagramLink):
         receive, append, peer = self._sock.try_receive_message, arrived.append, self._peer
         self._drained = False
         try:
-            port = self._port or self._own_port()
+            port = self._port or self._look_at_own_address()
             for _ in range(most):
                 data, ancillary, _, source = receive(MAX_DATAGRAM, MAX_ANCILLARY)
                 if peer is None or source[:2] == peer[:2]:  # others may have sent before there was one
@@ -132,28 +133,27 @@ class NativeDatagramLink(DatagramLink):
     def try_send(
         self, data: Bytes, address: str, port: int, source: str = "", interface: int = 0, hop_limit: int = -1
     ) -> None:
-        target = self._target(address, port) if address else None
-        if not source and not interface and hop_limit < 0:
+        if not address and not source and not interface and hop_limit < 0:
+            self._sock.try_send(data)
+            return
+        if not self._port:
+            self._look_at_own_address()
+        # The interface of a name may have another number tomorrow, so addresses with a name are not remembered.
+        route = _route if "%" not in address else _route.__wrapped__
+        target, ancillary = route(self._family, self._own, address, port, source, interface, hop_limit, self._peer)
+        if not ancillary:
             if target is None:
                 self._sock.try_send(data)
             else:
                 self._sock.try_send_to(data, target)
             return
-        version = _version((target or self._peer or ("",))[0])
-        ancillary = _ancillary(version, source, interface, hop_limit)
         try:
             self._sock.try_send_message([data], ancillary, 0, target)
         except OSError as exc:
             if exc.errno not in NOT_OURS or not source:
                 raise
             # It may be no address of this host: that of a subnet's broadcast for one, which looks like any other.
-            ancillary = _ancillary(version, "", interface, hop_limit)
-            self._sock.try_send_message([data], ancillary, 0, target)
-
-    def _target(self, address: str, port: int) -> Sockaddr:
-        if "%" in address:  # the interface of a name may have another number tomorrow
-            return _target.__wrapped__(address, port, self._family)
-        return _target(address, port, self._family)
+            self.try_send(data, address, port, "", interface, hop_limit)
 
     async def wait_sendable(self) -> None:
         self._check_open()
@@ -222,8 +222,11 @@ class NativeDatagramLink(DatagramLink):
             self._closed = True
             self._sock.close()
 
-    def _own_port(self) -> int:
-        self._port = int(self._sock.getsockname()[1])
+    def _look_at_own_address(self) -> int:
+        """Kept from the first time on, because both are asked for with every datagram."""
+        address, port, *_ = self._sock.getsockname()
+        self._own = "" if address in ("0.0.0.0", "::") else str(address)
+        self._port = int(port)
         return self._port
 
     def protocol(self) -> NetworkLayerProtocol:
@@ -276,8 +279,40 @@ def _header(source: Sockaddr, ancillary: tuple[Ancillary, ...], port: int) -> di
 
 
 @lru_cache(1024)
+def _route(
+    family: int,
+    own: str,
+    address: str,
+    port: int,
+    source: str,
+    interface: int,
+    hop_limit: int,
+    peer: Sockaddr | None,
+) -> tuple[Sockaddr | None, tuple[Ancillary, ...]]:
+    """How a socket of ``family``, bound to ``own``, is told where to send, and what goes beside it.
+
+    Args:
+      own: Empty if it is bound to every address.
+
+    Raises: OSError if it cannot get there.
+    """
+    target = _target(address, port, family) if address else None
+    there = str((target or peer or ("",))[0])
+    if source and source == own:
+        # The answer of a socket with one address: what it is from is so, and by which interface follows from the route,
+        # unless the same address may be behind several.  An ordinary send is 0.7 us faster.
+        source = ""
+        if not _is_local_to_a_link(there):
+            interface = 0
+    return target, _ancillary(4 if "." in there else 6, source, interface, hop_limit)
+
+
+def _is_local_to_a_link(address: str) -> bool:
+    ip = ip_address(address.partition("%")[0].removeprefix(MAPPED))
+    return ip.is_link_local or ip.is_multicast
+
+
 def _target(address: str, port: int, family: int) -> Sockaddr:
-    """How a socket of ``family`` is told where to send.  Raises: OSError if it cannot get there."""
     if family == socket.AF_INET6:
         if ":" not in address and address != HostAddress.ANY.text:
             return f"{MAPPED}{address}", port, 0, 0
@@ -290,15 +325,10 @@ def _target(address: str, port: int, family: int) -> Sockaddr:
     return plain, port
 
 
-def _version(address: str) -> int:
-    return 4 if "." in address else 6
-
-
-@lru_cache(1024)
 def _ancillary(version: int, source: str, interface: int, hop_limit: int) -> tuple[Ancillary, ...]:
     """What is told beside a datagram that goes out by that version of IP."""
     plain = source.partition("%")[0].removeprefix(MAPPED)
-    if plain and _version(plain) != version:
+    if plain and (4 if "." in plain else 6) != version:
         plain = ""
     wanted: list[Ancillary] = []
     if version == 4:

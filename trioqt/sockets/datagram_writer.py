@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from _thread import get_ident
+from functools import lru_cache
 from typing import NoReturn
 
 import trio
@@ -52,11 +53,15 @@ class DatagramWriter(Datagrams):
           TypeError, ValueError: The host is no address; ``send_datagram`` takes names.
         Qt: writeDatagram().
         """
-        self._check_thread()
+        if get_ident() != self._thread:
+            self._check_run()
+        if self._parent is not None:
+            self._in_scope()
         if isinstance(data, NetworkDatagram):
-            _check_alone(host, port)
+            if host is not HostAddress.NULL or port:
+                _check_alone(host, port)
             return self._write(data)
-        return self._send(as_bytes(data), host_address(host).text, check_port(port))
+        return self._send(as_bytes(data), _address(host), check_port(port))
 
     async def send_datagram(
         self,
@@ -74,12 +79,13 @@ class DatagramWriter(Datagrams):
             self._check_run()
         if self._parent is not None:
             self._in_scope()
-        address = ""
-        name = None
+        name, address = None, ""
         if isinstance(data, NetworkDatagram):
-            _check_alone(host, port)
+            if host is not HostAddress.NULL or port:
+                _check_alone(host, port)
         else:
-            data, port, where = as_bytes(data), check_port(port), check_host(host)
+            data, port = as_bytes(data), check_port(port)
+            where = _known_host(host) if type(host) is str else check_host(host)
             if isinstance(where, HostAddress):
                 address = where.text
             else:
@@ -229,6 +235,17 @@ class DatagramWriter(Datagrams):
         finally:
             self._sender_waits = False
             self._changed()
+
+
+@lru_cache(1024)
+def _known_host(host: str) -> HostAddress | str:
+    return check_host(host)
+
+
+def _address(host: AddressLike) -> str:
+    """Raises: TypeError, ValueError: It is none."""
+    where = _known_host(host) if type(host) is str else host
+    return host_address(where).text
 
 
 def _check_alone(host: object, port: int) -> None:

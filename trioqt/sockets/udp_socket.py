@@ -39,8 +39,8 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
     told as ``ErrorOccurred``, and does not end it.
 
     Datagrams may be lost, doubled, or overtake each other on the way, and an empty one is one like any other.  What the
-    socket has not taken waits in the system's receive buffer, and what does not fit there is dropped: see
-    ``dropped_datagrams``.
+    socket has not taken waits in the system's receive buffer; what does not fit there is dropped, and
+    ``dropped_datagrams`` says how many were.
 
     Args:
       parent: As for ``AbstractSocket``.

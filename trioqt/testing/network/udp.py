@@ -61,9 +61,9 @@ class UdpEnd:
         self.error: int = 0
         self.receiving_ended = False
         self.sending_ended = False
-        self.dropped = 0
+        self.dropped: int = 0
         """How many came when the buffer was full."""
-        self.multicast_interface = 0
+        self.multicast_interface: int = 0
         self._arrived: deque[Arrival] = deque()
         self._size = 0
         self._memberships: dict[tuple[str, int], set[str] | None] = {}
