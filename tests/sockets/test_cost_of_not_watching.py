@@ -11,6 +11,7 @@ import trio.testing
 from tests.networks import Network
 from trioqt import Event, TcpServer, TcpSocket
 from trioqt.core import events as events_module
+from trioqt.links.poller import POLLER_TASK
 
 OPERATIONS = 100_000
 
@@ -29,13 +30,14 @@ def all_tasks() -> Counter[str]:
 
 
 class Spawned(trio.abc.Instrument):
-    """Counts the tasks that begin."""
+    """Counts the tasks that begin; but the poller's is nobody's, it is there while sockets are busy together."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        self.names.append(task.name)
+        if task.name != POLLER_TASK:
+            self.names.append(task.name)
 
 
 @pytest.fixture
