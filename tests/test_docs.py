@@ -45,6 +45,7 @@ from trioqt import (
 )
 from trioqt.core import options
 from trioqt.links import connect, datagram as links_datagram, native
+from trioqt.links.native import NativeLink
 from trioqt.sockets import (
     abstract_socket,
     answers,
@@ -130,7 +131,7 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
     """``Connection._fill`` and its like are still called so."""
     modules = [abstract_socket, connection, serving, stream_device, stream_reader, stream_writer, subscription]
     modules += [tcp_server, tcp_socket, connect, datagrams, datagram_reader, datagram_writer, links_datagram]
-    others = ["links.native", "links.poller", "links.stream", "core.states", "core.buffers"]
+    others = ["links.native", "links.poller", "links.stream", "sockets.corks", "core.states", "core.buffers"]
     others += [f"testing.network.{name}" for name in ("virtual_network", "socket", "tcp", "fabric")]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
     text = (ROOT / "docs" / "architecture.md").read_text()
@@ -999,6 +1000,27 @@ async def test_the_tutorials_careful_store_says_bye_to_the_silent(
         mock_clock.jump(60)
 
         assert await peer.receive_to_end() == b"BYE\n"
+
+
+async def test_the_tutorials_quick_store_answers_a_block_with_one_send(
+    tutorial: Callable[[str], Any], network: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 4, for clients that do not wait; and one that does not read is waited for."""
+    sends, try_send = [], NativeLink.try_send
+
+    def counted(link: NativeLink, data: Any) -> int:
+        sends.append(len(data))
+        return try_send(link, data)
+
+    monkeypatch.setattr(NativeLink, "try_send", counted)
+    async with conversation(tutorial("quick_store").talk, network) as peer:
+        await peer.send(b"GET x\n" * 60)
+        assert await peer.receive(300) == b"NONE\n" * 60
+        assert sends == [300]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.send, b"GET x\n" * 500_000)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert len(await peer.receive(2_500_000)) == 2_500_000
 
 
 async def test_the_tutorials_client_asks_the_store(

@@ -131,8 +131,8 @@ def accepting(
                 try:
                     async with sock:
                         served.append(await sock.receive_exactly(1))
+                        served[-1] += sock.read_all()  # a peer that has reset is found by the send at the latest
                         await sock.send_all(b"welcome")
-                        served[-1] += sock.read_all()
                 except SocketError as error:
                     trial.equal("kind", (manner, error.kind.name), ("resets", "REMOTE_HOST_CLOSED"))
                 trial.equal("slots taken", server.connection_count(), len(server._pending))

@@ -11,7 +11,7 @@ import trio.testing
 from tests.networks import Network
 from trioqt import Event, TcpServer, TcpSocket
 from trioqt.core import events as events_module
-from trioqt.links.poller import TASK_NAME
+from trioqt.links.poller import POLLER_TASK
 
 OPERATIONS = 100_000
 
@@ -30,13 +30,14 @@ def all_tasks() -> Counter[str]:
 
 
 class Spawned(trio.abc.Instrument):
-    """Counts the tasks that begin."""
+    """Counts the tasks that begin; but the poller's is nobody's, it is there while sockets are busy together."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        self.names.append(task.name)
+        if task.name != POLLER_TASK:
+            self.names.append(task.name)
 
 
 @pytest.fixture
@@ -175,9 +176,7 @@ async def test_operations_that_nobody_watches_build_no_event_and_start_no_task(
         trio.lowlevel.remove_instrument(spawned)
 
     assert built == {}
-    # The run's poller is nobody's own, and is tried less and less often where it does not pay.
-    assert [name for name in spawned.names if name != TASK_NAME] == []
-    assert len(spawned.names) <= 10
+    assert spawned.names == []
 
 
 async def test_a_listener_that_has_left_costs_nothing_any_more(

@@ -282,7 +282,8 @@ class NativeLink(Watched, Link):
         return self.drained
 
     def look_again(self) -> None:
-        self.drained = False
+        if self.descriptor == -1:  # else an edge says so, and only if there is something
+            self.drained = False
 
     def try_receive(self, max_bytes: int) -> bytes | None:
         try:

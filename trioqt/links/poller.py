@@ -28,9 +28,9 @@ import trio
 
 from trioqt.links.interrupts import protected
 
-__all__ = ["TASK_NAME", "Poller", "Watched", "poller_of_this_run"]
+__all__ = ["POLLER_TASK", "Poller", "Watched", "poller_of_this_run"]
 
-TASK_NAME: Final = "trioqt's poller"
+POLLER_TASK: Final = "trioqt's poller"
 
 # What one step takes at most; more than so many sockets come with the next, after who was woken has had its turn.
 AT_ONCE: Final = 1024
@@ -50,6 +50,7 @@ if sys.platform == "linux":
     EDGES: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 
 
+@protected
 class Woken:
     """What a task wakes with, as an outcome.  Trio would make a new one for each, for 0.5 us."""
 
@@ -160,7 +161,7 @@ class Poller:
         try:
             if self._epoll is None:
                 self._epoll = select.epoll()
-                trio.lowlevel.spawn_system_task(self._run, self._epoll, name=TASK_NAME)
+                trio.lowlevel.spawn_system_task(self._run, self._epoll, name=POLLER_TASK)
             # If something is there already, that is an edge.
             self._epoll.register(descriptor, EDGES)
         except (OSError, ValueError):  # the system has no more room for it

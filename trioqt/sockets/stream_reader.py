@@ -5,6 +5,7 @@ Both with lines and transactions.  What they do to bytes is here; how bytes get 
 
 from __future__ import annotations
 
+import sys
 from _thread import get_ident
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, NoReturn, Self
@@ -48,7 +49,8 @@ class StreamReader(Connection):
 
     def can_read_line(self) -> bool:
         """Is a whole line there?  Qt: canReadLine()."""
-        self._check_thread()
+        if get_ident() != self._thread or self._parent is not None:
+            self._check_thread()
         return self._line_size() > 0
 
     def _line_size(self) -> int:
@@ -79,7 +81,7 @@ class StreamReader(Connection):
         """
         self._check_call()
         for _ in range(2):  # bytes, and what is behind them
-            self._pull_some()
+            self._pull(len(self._read_buffer) + BLOCK_SIZE * BLOCKS_AT_ONCE, end=True)
         return self._peer_finished or (self._generation.failure is not None and self._generation.connected)
 
     def peek(self, max_bytes: int) -> bytes:
@@ -107,7 +109,9 @@ class StreamReader(Connection):
 
     def read_all(self) -> bytes:
         """Take what has arrived, as ``bytes_available`` counts it.  Qt: readAll()."""
-        return self.read(BLOCK_SIZE * BLOCKS_AT_ONCE + len(self._read_buffer))
+        most = BLOCK_SIZE * BLOCKS_AT_ONCE + len(self._read_buffer)
+        self._arrived(most)
+        return self._take(most)
 
     def read_line(self, max_bytes: int | None = None) -> bytes:
         """Take a line with its newline; without a newline yet, what there is.
@@ -119,7 +123,12 @@ class StreamReader(Connection):
         """
         if max_bytes is not None:
             max_bytes = check_size(max_bytes, "max_bytes", least=1)
-        self._check_thread()
+        if max_bytes is None and get_ident() == self._thread and self._parent is None and not self._read_buffer.ahead:
+            # A shortcut for a line that is there, and of which nothing was read ahead: no need to measure it first.
+            line = self._read_buffer.take_through(b"\n", sys.maxsize)
+            if line is not None:
+                self._took()
+                return line
         self._arrived(1)
         size = self._line_size() or len(self._read_buffer)
         return self._take(size if max_bytes is None else min(size, max_bytes))
@@ -247,7 +256,9 @@ class StreamReader(Connection):
 
     def _took(self) -> None:
         """Bytes were taken out of the buffer: there is room for the watcher."""
-        self._saw()
+        self._unseen = False
+        if self._read_buffer.ahead:
+            self._saw()
         if self._lot is not None:
             self._lot.unpark_all()
 
@@ -309,7 +320,7 @@ class StreamReader(Connection):
                         return data
                     if data is not None:
                         self._came(link, generation, data)
-            else:
+            elif self._direct is None or self._read_buffer:  # else the wait for bytes is turn enough
                 owed = await self._turn()
             self._check_same(generation, "receive")
             while not self._read_buffer:
@@ -366,8 +377,9 @@ class StreamReader(Connection):
         self._begin_receiving()
         generation, owed = self._generation, False
         try:
-            owed = await self._look()
-            self._check_same(generation, "receive")
+            if self._direct is None or len(self._read_buffer) >= count:  # else the wait for bytes is turn enough
+                owed = await self._look()
+                self._check_same(generation, "receive")
             while len(self._read_buffer) < count:
                 if self._peer_finished:
                     self._refuse_rest(f"the peer finished after {len(self._read_buffer)} of {count} bytes")
@@ -408,10 +420,12 @@ class StreamReader(Connection):
         self._begin_receiving()
         generation, owed = self._generation, False
         try:
-            owed = await self._turn() and self._attempt is None  # to wait for that is a turn
-            while self._attempt is not None and self._generation is generation:
-                await self._park()
-            self._check_same(generation, "receive")
+            # Where the answer is not there yet, and nothing but bytes can bring it, the wait for them is turn enough.
+            if self._direct is None or self._has_unseen() or self._room() <= 0:
+                owed = await self._turn() and self._attempt is None  # to wait for that is a turn
+                while self._attempt is not None and self._generation is generation:
+                    await self._park()
+                self._check_same(generation, "receive")
             while not self._has_unseen():
                 if self._peer_finished:
                     return self._tell_finish() != b""
@@ -450,7 +464,7 @@ class StreamReader(Connection):
             self._answers -= 1
             if self._answers > 0 and self._now() < self._answers_until:
                 await trio.lowlevel.checkpoint_if_cancelled()
-            else:
+            elif self._direct is None or buffer:  # else the wait for bytes is turn enough
                 owed = await self._turn()
                 self._check_same(generation, "receive")
                 self._refill_answers()

@@ -18,6 +18,7 @@ from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import check_char
 from trioqt.sockets.connection import CONNECTED, Connection
+from trioqt.sockets.corks import corks_of_this_run
 
 __all__ = ["StreamWriter"]
 
@@ -79,8 +80,10 @@ class StreamWriter(Connection):
         if queue.size:
             if not self._corked and queue.size >= self._write_buffer_size:
                 raise trio.WouldBlock
-        elif more and size < CORK_SIZE:
+        elif more and size < CORK_SIZE and not self._sending:
+            self._check_run()
             self._corked = True
+            corks_of_this_run().add(self)
         else:
             try:
                 sent = link.try_send(data)
@@ -90,13 +93,15 @@ class StreamWriter(Connection):
             if sent and self._subscriptions:
                 self._post(BytesWritten(sent))
         if sent < size:
-            if self._drain_scope is None:
+            if self._drain_scope is None and not self._corked:
                 self._check_run()  # once for all that is queued until then
             rest = data if type(data) is bytes else bytes(data)
             queue.append(memoryview(rest)[sent:] if sent else rest)
-            if self._corked and (not more or queue.size >= CORK_SIZE or queue.size >= self._write_buffer_size):
+            if self._corked:
+                if more and queue.size < CORK_SIZE and queue.size < self._write_buffer_size:
+                    return size
                 self.flush()
-            if self._drain_scope is None:
+            if queue.size and self._drain_scope is None:
                 self._start_drainer()
         return size
 

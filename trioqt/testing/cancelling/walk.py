@@ -19,7 +19,8 @@ import attrs
 import trio
 import trio.testing
 
-from trioqt.links.poller import TASK_NAME
+from trioqt.links.poller import POLLER_TASK
+from trioqt.sockets.corks import CORKS_TASK
 from trioqt.sockets.survived_bugs import SurvivedBugs
 from trioqt.testing.cancelling.leaks import LeakCheck, open_descriptors
 from trioqt.testing.cancelling.report import Failure, Problem, ProblemKind, Report, steady
@@ -323,7 +324,7 @@ class _Walk:
             if not is_closed():
                 probe._problem("leak", f"{name} left open")
         for task in walker.alive:
-            if task not in before and task.name != TASK_NAME:
+            if task not in before and task.name not in (POLLER_TASK, CORKS_TASK):
                 probe._problem("leak", f"task {_stands(task)} still alive")
 
     async def _limit_time(self, probe: Probe, stop: trio.CancelScope) -> None:
