@@ -14,6 +14,8 @@ from trioqt.core import events as events_module
 
 OPERATIONS = 100_000
 
+pytestmark = pytest.mark.unwatched("it is about nothing else")
+
 
 def all_tasks() -> Counter[str]:
     """Every task of this run, by name."""

@@ -405,6 +405,7 @@ def every_call() -> list[str]:
     return sorted(name for name in dir(TcpSocket) if not name.startswith("_") and name not in NO_CALLS)
 
 
+@pytest.mark.unwatched("its task holds the nursery")
 @pytest.mark.parametrize("line", [False, True])
 @pytest.mark.parametrize("name", every_call())
 async def test_every_call_finds_out_that_the_parent_nursery_has_ended(network: Network, name: str, line: bool) -> None:
