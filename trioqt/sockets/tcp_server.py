@@ -334,6 +334,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._check_run()
         hosts, port = check_hosts(host), check_port(port)
         backlog = min(self._backlog_size if backlog is None else check_size(backlog, "backlog"), BACKLOG)
+        if self._closed:  # a task that is cancelled with the block, and has its first turn after that, is cancelled
+            await trio.lowlevel.checkpoint_if_cancelled()
         self._check_can_listen()
         listeners: list[NativeListener] = []
         try:

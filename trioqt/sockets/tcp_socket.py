@@ -187,6 +187,7 @@ class TcpSocket(StreamDevice):
             raise TypeError(f"a protocol is a NetworkLayerProtocol, not {type(protocol).__name__}")
         if protocol is NetworkLayerProtocol.UNKNOWN:
             raise ValueError("connecting needs a protocol that is known")
+        await self._yield_to_its_end()
         self._begin_attempt(name)
         bound, options = self._bound, self._options
         link: NativeLink | None = None
