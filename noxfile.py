@@ -98,7 +98,9 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All other tests, and which of them were slowest."""
+    """All other tests, and which of them were slowest; those of sockets once more, and somebody listens to each."""
+    if not session.posargs:
+        session.run("python", "-m", "pytest", "-n", "2", "--tb=short", "tests/sockets", "--watched")
     slowest = ("--durations=10", "--durations-min=0.5")
     run_tests(session, "python", "--ignore=tests/test_examples.py", *slowest)
 

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from tests.certificates import Contexts
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What tests/sockets/conftest.py does with it."""
+    parser.addoption("--watched", action="store_true", help="tests/sockets: somebody listens to every socket")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marks of our own."""
+    config.addinivalue_line("markers", "unwatched(why): about what is so because nobody watches a socket")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes a ``Network`` runs once on each; one that takes a ``Loopback`` runs on that one only."""
     wanted = metafunc.function.__annotations__.get("network")

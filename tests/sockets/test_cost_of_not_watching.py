@@ -15,6 +15,8 @@ from trioqt.links.poller import POLLER_TASK
 
 OPERATIONS = 100_000
 
+pytestmark = pytest.mark.unwatched("it is about nothing else")
+
 
 def all_tasks() -> Counter[str]:
     """Every task of this run, by name."""

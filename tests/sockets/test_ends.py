@@ -183,6 +183,7 @@ async def test_both_ends_may_finish_in_either_order(network: Network) -> None:
 # ---- the peer resets ---------------------------------------------------------------------------
 
 
+@pytest.mark.unwatched("nobody knows of the reset before a call")
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_a_reset_in_an_idle_moment_is_raised_by_the_next_call(
     network: Network, call: Callable[..., object]
@@ -572,6 +573,7 @@ async def test_without_unread_bytes_there_is_no_lingering(
         assert await pair.peer.receive_to_end() == b""
 
 
+@pytest.mark.unwatched("a task that waits on the link takes what comes after our end")
 @pytest.mark.parametrize("waiting", [False, True])
 async def test_bytes_that_come_while_the_queue_goes_out_count_as_unread(
     network: Network, mock_clock: trio.testing.MockClock, waiting: bool

@@ -138,6 +138,7 @@ async def vanish(losses: Losses, *, partition_at: float, run_until: float, **opt
             await trio.sleep_until(run_until)
         for client in clients:
             client.close()
+        await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
 

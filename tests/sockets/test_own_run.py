@@ -304,6 +304,7 @@ async def test_a_thread_that_trio_has_started_can_ask_it_to_call(network: Networ
         assert got == b"three\n"
 
 
+@pytest.mark.unwatched("it counts who listens")
 async def test_a_listener_cannot_come_from_elsewhere_either() -> None:
     """A subscription that was made before is entered in the wrong run."""
     refused: list[str] = []

@@ -538,6 +538,7 @@ async def test_bytes_that_had_arrived_can_be_read_after_disconnecting(network: N
         assert await pair.peer.receive_to_end() == b""
 
 
+@pytest.mark.unwatched("it is about the system's buffer")
 async def test_however_much_had_arrived_it_can_be_read_after_disconnecting(network: Network) -> None:
     """Receiving fast has made the system's buffer large; what it holds when we stop is all there after our end."""
     received = bytearray()
@@ -632,6 +633,7 @@ async def test_a_closed_socket_gives_no_bytes(network: Network) -> None:
         assert (pair.sock.bytes_available(), pair.sock.can_read_line()) == (0, False)
 
 
+@pytest.mark.unwatched("its task holds the nursery")
 async def test_a_socket_whose_nursery_has_ended_gives_no_bytes(network: Network) -> None:
     """Such a socket is closed, even if nobody closed it."""
     async with trio.open_nursery() as nursery:

@@ -612,6 +612,7 @@ async def test_another_task_may_read_while_one_waits(network: Network) -> None:
         assert (lines, pair.sock.read_all()) == ([b"cd\n"], b"rest")
 
 
+@pytest.mark.unwatched("what was read ahead can be looked at")
 async def test_asking_the_system_steals_no_wake_up_from_a_waiting_task(network: Network) -> None:
     """Another task polls like mad at the very moment the bytes come; the one that waits still gets them."""
     async with connection(network) as pair:

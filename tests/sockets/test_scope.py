@@ -800,6 +800,7 @@ async def test_a_closed_socket_is_not_entered_again(how: str) -> None:
 # ---- A parent nursery --------------------------------------------------------------------------
 
 
+@pytest.mark.unwatched("its task holds the nursery")
 async def test_a_parent_nursery_is_scope_enough(network: Network) -> None:
     """It holds the socket's tasks; closing the socket is ours to do, as for any trio stream."""
     received = bytearray()
@@ -835,6 +836,7 @@ async def test_a_socket_with_a_parent_may_be_entered(network: Network) -> None:
     assert await how_it_ended(peer) == (9, "end")
 
 
+@pytest.mark.unwatched("its task holds the nursery")
 @pytest.mark.parametrize("verb", [verb for _, verb in CALLS])
 async def test_once_the_parent_has_ended_the_socket_is_closed(
     network: Network, verb: Callable[[TcpSocket], Any]
@@ -870,6 +872,7 @@ async def close(sock: TcpSocket) -> None:
     await sock.aclose()
 
 
+@pytest.mark.unwatched("its task holds the nursery")
 @pytest.mark.parametrize("act", [listen, ask, wait_for_the_end, close])
 async def test_once_the_parent_has_ended_nothing_waits(
     network: Network, act: Callable[[TcpSocket], Awaitable[None]]
@@ -885,6 +888,7 @@ async def test_once_the_parent_has_ended_nothing_waits(
     assert sock.state() is UNCONNECTED
 
 
+@pytest.mark.unwatched("its task holds the nursery")
 async def test_a_write_in_the_step_in_which_the_parent_ends(network: Network) -> None:
     """Its block is left, and it takes no more tasks, but is not gone: the socket is closed, whoever comes first."""
     peers: list[RawPeer] = []

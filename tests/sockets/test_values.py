@@ -233,6 +233,7 @@ async def test_a_stream_is_valid_from_the_beginning_to_the_end_of_its_block() ->
     assert (before, during, ended, sock.is_valid()) == (True, True, True, False)
 
 
+@pytest.mark.unwatched("its task holds the nursery")
 async def test_a_socket_whose_parent_nursery_reset_arrived_is_not_valid(network: Network) -> None:
     """It is closed by that."""
     async with trio.open_nursery() as nursery:

@@ -362,6 +362,15 @@ async def cancelled_and_busy(pair: Connection) -> AsyncIterator[object]:
     yield lines[0]
 
 
+def test_every_socket_of_these_tests_is_watched_if_that_was_asked_for(request: pytest.FixtureRequest) -> None:
+    """``--watched`` is not without effect, and without it nobody watches."""
+    ours, _ = trio.testing.memory_stream_pair()
+
+    watched = [bool(sock._subscriptions) for sock in (TcpSocket(), TcpSocket.from_stream(ours))]
+
+    assert watched == [bool(request.config.getoption("--watched"))] * 2
+
+
 # ---- how they are run --------------------------------------------------------------------------
 
 
@@ -739,6 +748,7 @@ async def test_waiting_for_the_end_of_a_bound_socket(network: Network) -> None:
         assert await until_disconnected(sock, sock.abort) is SocketState.UNCONNECTED
 
 
+@pytest.mark.unwatched("it counts tasks, or what the system holds")
 async def test_a_cancelled_wait_for_the_end_leaves_no_trace(network: Network) -> None:
     """The connection goes on, and nothing is read ahead any more."""
     async with connection(network) as pair:
@@ -773,6 +783,7 @@ async def note(counts: list[int], before: int) -> None:
     counts.append(tasks() - before)
 
 
+@pytest.mark.unwatched("it counts tasks, or what the system holds")
 async def test_a_socket_that_nobody_watches_has_no_task(network: Network) -> None:
     """Connected in a nursery, entered as a block, or accepted: idle or used, none of them costs a task."""
     async with TcpServer() as server:
@@ -796,6 +807,7 @@ async def test_a_socket_that_nobody_watches_has_no_task(network: Network) -> Non
             assert (idle - before, used - before, got) == (0, 0, [b"hello\n", b"hello\n", 0])
 
 
+@pytest.mark.unwatched("it counts tasks, or what the system holds")
 async def test_the_watching_task_lives_as_long_as_somebody_watches(network: Network) -> None:
     """One task, however many listen; none before, none after, and none after the end."""
     counts: list[int] = []
@@ -832,6 +844,7 @@ async def test_a_socket_that_ends_with_its_peer_has_one_task_until_then(network:
     assert counts == [1, 0]
 
 
+@pytest.mark.unwatched("it counts tasks, or what the system holds")
 async def test_the_sending_task_lives_as_long_as_bytes_are_queued(network: Network) -> None:
     """What the system takes at once needs none; the last queued byte ends it, and so does an abort."""
     counts: list[int] = []

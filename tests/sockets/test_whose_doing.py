@@ -405,6 +405,7 @@ def every_call() -> list[str]:
     return sorted(name for name in dir(TcpSocket) if not name.startswith("_") and name not in NO_CALLS)
 
 
+@pytest.mark.unwatched("its task holds the nursery")
 @pytest.mark.parametrize("line", [False, True])
 @pytest.mark.parametrize("name", every_call())
 async def test_every_call_finds_out_that_the_parent_nursery_has_ended(network: Network, name: str, line: bool) -> None:
@@ -426,6 +427,18 @@ async def test_every_call_finds_out_that_the_parent_nursery_has_ended(network: N
         assert outcome in ("closed", "done")
         assert await outcome_of(lambda sock: sock.read(1), sock) == "closed"
         await peer.how_it_ends()
+
+
+@pytest.mark.parametrize("verb", ["connect_to_host", "bind", "listen"])
+async def test_what_begins_cancelled_after_the_end_is_cancelled(verb: str) -> None:
+    """A task may have its first turn when the block that it was started in has been left; nobody's mistake either."""
+    async with trio.open_nursery() as nursery:
+        async with TcpServer() if verb == "listen" else TcpSocket() as endpoint:
+            await endpoint.aclose()
+        nursery.start_soon(getattr(endpoint, verb), "127.0.0.1", 1)
+        nursery.cancel_scope.cancel()
+
+    assert nursery.cancel_scope.cancelled_caught
 
 
 # ---- one's own doing ---------------------------------------------------------------------------

@@ -530,6 +530,7 @@ class AbstractSocket(EventSource, Resettable):
         mode = BindMode.DEFAULT_FOR_PLATFORM if mode is None else mode
         check_mode(mode)
         wanted, transport = check_options(options), self._kind()
+        await self._yield_to_its_end()
         self._check_can_bind()
         if self._under_way is None:
             self._under_way = UnderWay()
@@ -742,6 +743,11 @@ class AbstractSocket(EventSource, Resettable):
         self._check_can_begin(attempted)
         if not self._machine.allows(call):
             self._refuse(attempted, ended=False)
+
+    async def _yield_to_its_end(self) -> None:
+        """A task that is cancelled with the block, and has its first turn after that, has nothing to complain of."""
+        if self._retired:
+            await trio.lowlevel.checkpoint_if_cancelled()
 
     def _check_can_begin(self, attempted: str) -> None:
         """Raise if nothing may begin any more: the socket is closed, or out of its scope, or about to be closed."""

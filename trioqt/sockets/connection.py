@@ -510,6 +510,7 @@ class Connection(AbstractSocket):
 
     async def _watch(self, link: Link, scope: trio.CancelScope) -> None:
         """Read ahead, up to the buffer's bound, while no caller does."""
+        generation = self._generation
         try:
             with scope:
                 while self._link is link and self._machine.state is CONNECTED and not self._peer_finished:
@@ -523,8 +524,11 @@ class Connection(AbstractSocket):
                     finally:
                         self._watcher_waits = False
                         self._changed()  # if there is no room any more, a receiver that wants more reads on itself
-                    # The room may have changed meanwhile, so this takes what there is under the rules of any sync verb.
-                    self._pull(len(self._read_buffer) + 1, ahead=True)
+                    if self._machine.state is CONNECTED:
+                        # The room may have changed, so this takes what there is under the rules of any sync verb.
+                        self._pull(len(self._read_buffer) + 1, ahead=True)
+                    elif (data := link.try_receive(room)) is not None:
+                        self._came(link, generation, data)  # before an orderly end that was begun in this step
         except ENDS as exc:
             self._link_failed(link, exc, Input.READ_FAILED)
         except trio.Cancelled:

@@ -362,6 +362,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             set_where_possible(sock, inherited)
             set_options(sock, wanted)
 
+        if self._closed:  # a task that is cancelled with the block, and has its first turn after that, is cancelled
+            await trio.lowlevel.checkpoint_if_cancelled()
         self._check_can_listen()
         listeners: list[NativeListener] = []
         try:

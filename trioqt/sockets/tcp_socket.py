@@ -236,6 +236,7 @@ class TcpSocket(StreamDevice):
         if protocol is NetworkLayerProtocol.UNKNOWN:
             raise ValueError("connecting needs a protocol that is known")
         wanted = check_options(options)
+        await self._yield_to_its_end()
         self._begin_attempt(name)
         bound, known = self._bound, self._options
         link: NativeLink | None = None
