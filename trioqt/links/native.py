@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+from trioqt.links.handshakes import half_open, ignore_newcomers
 from trioqt.links.interrupts import protected
-from trioqt.links.newcomers import ignore_newcomers
 
 __all__ = ["KernelSocket", "NativeLink", "NativeListener", "native_socket", "reset_on_close", "set_where_possible"]
 
@@ -224,6 +224,9 @@ class NativeListener:
 
     def ignore_newcomers(self) -> bool:
         return ignore_newcomers(self._sock)
+
+    def half_open(self) -> frozenset[object]:
+        return half_open(self._sock)
 
     def close(self) -> None:
         self._closed = True
