@@ -314,6 +314,7 @@ DEFAULTS: dict[str, object] = {
     "records that a server logs of one kind of trouble": trouble_log.RECORDS,
     "kinds of trouble that are told apart in the log": trouble_log.KINDS,
     "handlers' bugs that a test keeps to tell": survived_bugs.KEPT,
+    "the wait of `drain` for handshakes that are half done, and for descriptors": tcp_server.HANDSHAKES,
     "the wait of `drain`, after its grace, for handlers that shield themselves": serving.HARD_LIMIT,
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -16,7 +17,11 @@ from tests.sockets.arrivals import accept_queue, until
 from tests.sockets.echoing import ask, echo
 from trioqt import AcceptError, Draining, DrainReport, ErrorKind, SocketError, TcpServer, TcpSocket
 from trioqt.sockets.serving import HARD_LIMIT
-from trioqt.testing import VirtualNetwork, simulate
+from trioqt.sockets.tcp_server import HANDSHAKES_PAUSE
+from trioqt.testing import DescriptorsExhausted, VirtualNetwork, simulate
+from trioqt.testing.network.fabric import Conditions
+
+Clock = trio.testing.MockClock
 
 # ---- zero lost, exactly --------------------------------------------------------------------------
 #
@@ -60,7 +65,6 @@ class Stopped:
     """How it went."""
 
     was_over: bool  # everybody had been served before it was told to stop
-    began: float
     clients: list[Client]
     started: int
     ended_before: int
@@ -120,17 +124,17 @@ async def stop_within(net: VirtualNetwork, style: str, wait: float, steps: int) 
             for _ in range(steps):
                 await trio.lowlevel.checkpoint()
             was_over = not any(task.name.endswith("come") for task in nursery.child_tasks)
-            began, ended_before = trio.current_time(), ended
+            ended_before = ended
             report = await server.drain(60)
     assert server.connection_count() == 0
-    return Stopped(was_over, began, clients, started, ended_before, report)
+    return Stopped(was_over, clients, started, ended_before, report)
 
 
-def check(stopped: Stopped, latency: float) -> int:
+def check(stopped: Stopped) -> int:
     """Nobody was lost; how many were answered."""
     answered = 0
     for client in stopped.clients:
-        if client.told is not None and client.told + latency <= stopped.began:
+        if client.told is not None:
             assert (client.lost, len(client.answer)) == ("", len(ANSWER)), client
         if client.answer:
             assert client.answer == ANSWER
@@ -146,7 +150,7 @@ def test_a_stop_at_any_pass_of_a_program_loses_no_request(style: str, seed: int)
     answered: set[int] = set()
     for steps in range(1000):
         stopped = simulate(stop_within, style, 0.0, steps, seed=seed)
-        answered.add(check(stopped, 0))
+        answered.add(check(stopped))
         told = sum(client.told is not None for client in stopped.clients)
         assert told == sum(client.answer == ANSWER for client in stopped.clients) == stopped.started
         if stopped.was_over:
@@ -158,12 +162,12 @@ def test_a_stop_at_any_pass_of_a_program_loses_no_request(style: str, seed: int)
 
 @pytest.mark.parametrize("style", ["serve", "accept"])
 def test_a_stop_at_any_time_of_a_program_far_away_loses_no_request(style: str) -> None:
-    """With a latency a client knows of its connection before the server does; from then on it counts."""
+    """With a latency a client knows of its connection before the server does; it counts from then on."""
     answered: set[int] = set()
     for moment in range(1000):
         for steps in range(3):
             stopped = simulate(stop_within, style, (moment + 1) * LATENCY / 8, steps, seed=moment, latency=LATENCY)
-            answered.add(check(stopped, LATENCY))
+            answered.add(check(stopped))
         if stopped.was_over:
             break
 
@@ -991,3 +995,163 @@ async def test_a_factory_that_ends_the_program_ends_the_drain_too(network: Netwo
             peer.close()
 
     assert said == (False, 0)
+
+
+# ---- handshakes that are half done ---------------------------------------------------------------
+#
+# The server's answer takes 0.1 s to the client, which is told that it is connected, and the client's takes as long to
+# the server, which does not know of it until then.
+
+FAR = Conditions(latency=0.1)
+
+
+async def in_time(condition: Callable[[], bool]) -> None:
+    """Until it holds, while virtual time passes."""
+    with trio.fail_after(100):
+        while not condition():  # noqa: ASYNC110  (nobody tells of it)
+            await trio.sleep(0.01)
+
+
+@attrs.define
+class Far:
+    """A server, and a client far away that is told at 0.2 that it is connected, of which the server hears at 0.3."""
+
+    net: VirtualNetwork
+    nursery: trio.Nursery
+    server: TcpServer[TcpSocket]
+    client: Client
+    reports: list[DrainReport] = attrs.Factory(list)
+    drained_at: list[float] = attrs.Factory(list)
+
+    def come(self, client: Client) -> None:
+        with self.net.host("client"):
+            self.nursery.start_soon(client.run, str(self.net.hosts["server"].addresses[0]))
+
+    async def drain(self, grace: float = 60) -> None:
+        self.reports.append(await self.server.drain(grace))
+        self.drained_at.append(round(trio.current_time(), 6))
+
+
+@asynccontextmanager
+async def far_away(serving: bool = True, **limits: Any) -> AsyncIterator[Far]:
+    """At 0.25: the client has been told, and the server has not heard of it."""
+    async with VirtualNetwork(conditions=FAR) as net, trio.open_nursery() as nursery:
+        with net.host("server") as host:
+            async with TcpServer(**limits) as server:
+                await server.listen(host, PORT)
+                if serving:
+                    await nursery.start(server.serve, answer)
+                far = Far(net, nursery, server, Client(0))
+                far.come(far.client)
+                await trio.sleep(0.25)
+                assert (far.client.told, server.connection_count()) == (0.2, 0)
+                yield far
+
+
+@pytest.mark.parametrize("style", ["serve", "accept", "paused"])
+async def test_a_handshake_that_is_half_done_is_waited_for(autojump_clock: Clock, style: str) -> None:
+    """Who has been told is answered; who asks then has no answer until it is refused; it listens no more meanwhile."""
+    late = Client(1)
+    async with far_away(style != "accept") as far:
+        if style == "accept":
+            far.nursery.start_soon(take, far.server, answer)
+        elif style == "paused":
+            far.server.pause_accepting()
+        far.come(late)
+        far.nursery.start_soon(far.drain)
+        await trio.sleep(0.04)
+        said = (far.server.is_listening(), far.server.server_port(), far.server.socket_descriptor(), repr(far.server))
+        with pytest.raises(SocketError, match="cannot listen while draining"):
+            await far.server.listen("127.0.0.1")
+        await in_time(lambda: bool(far.reports))
+
+    assert said == (False, 0, -1, "<TcpServer not listening, 0 connections>")
+    assert (far.client.answer, far.client.lost) == (ANSWER, "")
+    assert far.reports == [DrainReport(1, 0)]
+    assert late.told is None
+
+
+async def test_a_handshake_that_is_never_done_is_waited_for_a_second(autojump_clock: Clock) -> None:
+    """Its client is not reached any more; then the server closes."""
+    async with far_away() as far:
+        with far.net.partition("server", "client"):
+            await far.drain()
+
+    assert far.reports == [DrainReport(0, 0)]
+    assert 1.25 <= far.drained_at[0] <= 1.25 + HANDSHAKES_PAUSE
+
+
+@pytest.mark.parametrize("how", ["close", "aclose", "cancel", "cut", "leave"])
+async def test_an_end_that_is_made_meanwhile_ends_that_wait(autojump_clock: Clock, how: str) -> None:
+    """At once: the client that is half in is reset, and nothing is left."""
+    async with far_away() as far:
+        with trio.CancelScope() as scope:
+            far.nursery.start_soon(far.drain)
+            await trio.lowlevel.checkpoint()
+            if how == "close":
+                far.server.close()
+            elif how == "aclose":
+                await far.server.aclose()
+            elif how == "cut":
+                await far.server.drain(0)
+            elif how == "cancel":
+                scope.cancel()
+                await far.server.drain(60)
+        ended_at = trio.current_time()
+        if how != "leave":
+            await in_time(lambda: bool(far.client.lost))
+
+    assert ended_at == 0.25
+    assert "reset" in far.client.lost
+    assert far.client.answer == b""
+
+
+async def test_a_full_server_has_no_place_for_who_is_half_in(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is reset, told and logged, as those are who wait in the kernel's queue."""
+    gate = trio.Event()
+
+    async def handler(sock: TcpSocket) -> None:
+        await gate.wait()
+        await answer(sock)
+
+    async with VirtualNetwork(conditions=FAR) as net, trio.open_nursery() as nursery:
+        with net.host("server") as host:
+            async with TcpServer(max_connections=1) as server:
+                await server.listen(host, PORT)
+                await nursery.start(server.serve, handler)
+                served = Client(0)
+                far = Far(net, nursery, server, Client(1))
+                far.come(served)
+                await trio.sleep(1)
+                far.come(far.client)
+                await trio.sleep(0.25)
+                nursery.start_soon(far.drain)
+                await in_time(lambda: bool(far.client.lost))
+                gate.set()
+                await in_time(lambda: bool(far.reports))
+
+    (record,) = caplog.records
+    assert (served.answer, far.reports) == (ANSWER, [DrainReport(1, 0)])
+    assert record.getMessage().endswith(", while draining with 1 connections")
+
+
+@pytest.mark.parametrize("lasts", [0.5, 5.0])
+async def test_descriptors_that_are_free_within_a_second_are_used(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture, lasts: float
+) -> None:
+    """Who waits for one is answered; after a second it is reset, told and logged."""
+    async with far_away() as far:
+        lack = far.net.begin(DescriptorsExhausted("server"))
+        await trio.sleep(1)
+        far.nursery.start_soon(far.drain)
+        await trio.sleep(lasts)
+        lack.end()
+        await in_time(lambda: bool(far.reports))
+        await in_time(lambda: bool(far.client.answer or far.client.lost))
+
+    messages = [record.getMessage() for record in caplog.records]
+    was_reset = "cannot accept: Too many open files; while draining: whoever still waits for it is reset" in messages
+    assert (bool(far.client.answer), bool(far.client.lost), was_reset) == (lasts < 1, lasts > 1, lasts > 1)
+    assert far.reports == [DrainReport(int(lasts < 1), 0)]

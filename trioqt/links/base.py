@@ -148,6 +148,9 @@ class ListenerLink(Protocol):
     def ignore_newcomers(self) -> bool:
         """Before it is closed: answer nobody any more, but finish what is under way; False if that is not possible."""
 
+    def half_open(self) -> frozenset[object]:
+        """Whose handshake is half done; nobody if that cannot be known."""
+
     def close(self) -> None:
         """Stop listening."""
 

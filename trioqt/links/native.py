@@ -18,8 +18,8 @@ import trio
 from trioqt.core.errors import reason_of
 from trioqt.core.options import IPPROTO_SCTP, SocketType, SystemOption, name_of
 from trioqt.links.base import Ancillary, Bytes, Link, NativeSocket, Sockaddr
+from trioqt.links.handshakes import half_open, ignore_newcomers
 from trioqt.links.interrupts import protected
-from trioqt.links.newcomers import ignore_newcomers
 from trioqt.links.poller import Watched, poller_of_this_run
 
 __all__ = [
@@ -401,6 +401,9 @@ class NativeListener:
 
     def ignore_newcomers(self) -> bool:
         return ignore_newcomers(self._sock)
+
+    def half_open(self) -> frozenset[object]:
+        return half_open(self._sock)
 
     def close(self) -> None:
         self._closed = True

@@ -4,6 +4,7 @@ The kernel answers a client without us.  Between the last ``accept`` and ``close
 then resets that connection, whose client was told that it is connected.  Measured on Linux 6.18, with six processes
 that connect as fast as they can: 2 to 18 lost in 400 stops.  So Linux is asked, for the last millisecond, to drop who
 asks for a connection; these ask again after a second, and are refused then (or find whoever listens there by then).
+Who is in the middle of a handshake after that millisecond comes from farther away, see ``handshakes.py``.
 Whoever has the same socket in another process would be deaf too, so it is not for one that may be shared.
 """
 
@@ -36,7 +37,7 @@ DROP_SYN = b"".join(
     )
 )
 
-# Twenty times what a handshake on loopback takes; one that comes from farther away and is half done is lost to us.
+# Twenty times what a handshake on loopback takes.
 HANDSHAKE = 0.001
 
 

@@ -73,7 +73,7 @@ class _Drain:
 class Serving(PendingConnections[SocketT], Generic[SocketT]):
     """A server as who hands its connections to handlers sees it."""
 
-    __slots__ = ("_connections", "_drain", "_drain_lot", "_log", "_nursery", "_service", "_services")
+    __slots__ = ("_connections", "_drain", "_drain_lot", "_handshakes", "_log", "_nursery", "_service", "_services")
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,14 +83,16 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         self._log: TroubleLog | None = None  # from the block's beginning on
         self._service: Service[SocketT] | None = None  # while a serve() takes connections
         self._services: list[Service[SocketT]] = []  # and those that have not ended
+        # While it listens no more, but waits for handshakes that are half done: of the task that ends that.
+        self._handshakes: trio.CancelScope | None = None
         self._drain: _Drain | None = None  # from the beginning of a drain() until it listens again
         # Of all who wait for that.  Each handler may have a task that does, so no other news is to wake them.
         self._drain_lot = trio.lowlevel.ParkingLot()
 
     # -- what the server below must do ------------------------------------------------------
 
-    def _take_queued(self) -> None:
-        """Accept what the kernel has queued."""
+    def _stop_in_order(self) -> None:
+        """Accept what the kernel has queued, and listen no more."""
         raise NotImplementedError
 
     def _stop_listening(self, *, keep_pending: bool = False) -> None:
@@ -178,10 +180,11 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
 
         In one step it accepts what the kernel has queued (as far as ``max_connections`` and the descriptors allow; the
         others are reset, told as ``AcceptError`` and logged), stops listening, so that later clients are refused, and
-        tells the handlers: ``is_draining()``, ``wait_for_draining()`` and the event ``Draining``.  Then it waits
-        ``grace`` seconds at most for the handlers, and for connections that have been or can still be taken by
-        ``accept``.  Those left then are cut: their peers see a reset, and their handlers are cancelled.  For handlers
-        that shield themselves it waits one second more.
+        tells the handlers: ``is_draining()``, ``wait_for_draining()`` and the event ``Draining``.  Only whose handshake
+        is half done, or who waits for a descriptor, has a second more to come in, on Linux and the simulated network;
+        nobody else is answered meanwhile.  Then it waits ``grace`` seconds at most for the handlers, and for
+        connections that have been or can still be taken by ``accept``.  Those left then are cut: their peers see a
+        reset, and their handlers are cancelled.  For handlers that shield themselves it waits one second more.
 
         Args:
           grace: In seconds; 0 cuts at once.
@@ -240,8 +243,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
             await self._drain_lot.park()
 
     def _begin_drain(self) -> None:
-        self._take_queued()
-        self._stop_listening(keep_pending=True)
+        self._stop_in_order()
         self._drain_lot.unpark_all()
         if self._subscriptions:
             self._post(DRAINING)
@@ -266,7 +268,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
 
         Asked whenever one ends, so it must not look at each of the others.
         """
-        if sum(service.running for service in self._services) > len(drain.callers):
+        if self._handshakes is not None or sum(service.running for service in self._services) > len(drain.callers):
             return False
         return next(self._without_handler(), None) is None
 

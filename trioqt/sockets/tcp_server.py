@@ -83,6 +83,11 @@ ACCEPTS_AT_ONCE = 64
 # descriptors are free, long enough to cost nothing.
 ACCEPT_PAUSE = 0.1
 
+# How long a server that drains waits for handshakes that are half done, in seconds, and how often it looks.  A client
+# that hears nothing repeats itself after a second, and one that comes anew is not answered meanwhile.
+HANDSHAKES = 1.0
+HANDSHAKES_PAUSE = 0.02
+
 # What accept says of a connection that has ended already, or was refused on the way: Linux hands over the network's
 # errors of the new socket there (accept(2), "Error handling"), and BSDs and Windows have names of their own.  Such a
 # connection is nobody's business, and the next one may be fine.
@@ -453,10 +458,11 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._stop_listening()
 
     def _stop_listening(self, *, keep_pending: bool = False) -> None:
-        self._machine.feed(Input.ABORT, _tell_nobody)
-        self._under_way.call_off()
+        self._say_not_listening()
         listeners, self._listeners = self._listeners, {}
-        self._address, self._port = HostAddress.NULL, 0
+        handshakes, self._handshakes = self._handshakes, None
+        if handshakes is not None:
+            handshakes.cancel(reason="the server closes its listening sockets")
         self._service = None
         self._full = self._paused = False
         self._ends_when_taken = keep_pending
@@ -473,6 +479,50 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             for listener, scope in listeners.items():
                 scope.cancel(reason="the server stopped listening")
                 stack.callback(listener.close)
+
+    def _say_not_listening(self) -> None:
+        self._machine.feed(Input.ABORT, _tell_nobody)
+        self._under_way.call_off()
+        self._address, self._port = HostAddress.NULL, 0
+
+    def _stop_in_order(self) -> None:
+        half_open: dict[ListenerLink, frozenset[object]] = {}
+        for listener, scope in list(self._listeners.items()):
+            is_deaf = not self._is_shared and listener.ignore_newcomers()
+            peers = listener.half_open() if is_deaf else frozenset()  # first: who ends now is in the queue then
+            emptied = self._empty_queue(listener, last=not is_deaf)
+            if listener not in self._listeners:
+                continue  # the factory has closed the server
+            if is_deaf and (peers or not emptied):
+                half_open[listener] = peers
+            else:
+                del self._listeners[listener]
+                scope.cancel(reason="the server stopped listening")
+                listener.close()
+        if not half_open or self._nursery is None:
+            self._stop_listening(keep_pending=True)
+            return
+        self._say_not_listening()
+        self._handshakes = trio.CancelScope(shield=True)  # as the accept tasks are
+        self._nursery.start_soon(self._finish_handshakes, half_open, self._handshakes)
+        self._lot.unpark_all()  # those tasks accept them, paused or not
+
+    async def _finish_handshakes(
+        self, half_open: dict[ListenerLink, frozenset[object]], scope: trio.CancelScope
+    ) -> None:
+        """Close the listening sockets once nobody is half in any more, or after a time."""
+        with scope:
+            until = trio.current_time() + HANDSHAKES
+            while half_open and trio.current_time() < until:
+                await trio.sleep(HANDSHAKES_PAUSE)
+                for listener, peers in list(half_open.items()):
+                    are_done = not peers & listener.half_open()
+                    if self._empty_queue(listener, last=False) and are_done:
+                        del half_open[listener]
+        if self._handshakes is scope:  # else it was closed meanwhile, or what was left was cut
+            for listener in half_open:
+                self._empty_queue(listener, last=True)
+            self._stop_listening(keep_pending=True)
 
     # -- accepting --------------------------------------------------------------------------
 
@@ -501,7 +551,11 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                     await trio.lowlevel.checkpoint()
 
     def _has_room(self) -> bool:
-        if self._paused or self._is_at_most():
+        if self._is_at_most():
+            return False
+        if self._handshakes is not None:
+            return True
+        if self._paused:
             return False
         return self._service is not None or not (self._full or len(self._pending) >= self._max_pending)
 
@@ -509,31 +563,32 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         """Are there as many connections as there may be?"""
         return self._max_connections is not None and len(self._connections) >= self._max_connections
 
-    def _take_queued(self) -> None:
-        for listener in list(self._listeners):
-            self._empty_queue(listener)
-            if not self._is_shared and listener in self._listeners and listener.ignore_newcomers():
-                self._empty_queue(listener)  # of those whose handshake was under way
+    def _empty_queue(self, listener: ListenerLink, *, last: bool) -> bool:
+        """Accept what the kernel has queued there; whether that was all of it.
 
-    def _empty_queue(self, listener: ListenerLink) -> None:
+        Args:
+          last: Whoever is left is reset, which is told.
+        """
         # No peer can keep us here for longer than the longest queue that a kernel has.
         for _ in range(BACKLOG):
             if listener not in self._listeners:
-                return
+                break
             try:
                 link, peer = listener.try_accept()
             except BlockingIOError:
-                return
+                break
             except OSError as exc:
                 if exc.errno not in ENDED_BEFORE_ACCEPT:
-                    self._note_accept_failure(exc, "while draining: whoever still waits for it is reset")
-                    return
+                    if last:
+                        self._note_accept_failure(exc, "while draining: whoever still waits for it is reset")
+                    return False
             else:
                 if self._is_at_most():
                     link.close(reset=True)
                     self._refused(peer, f"while draining with {self._max_connections:,} connections")
                 else:
                     self._admit(link, peer)
+        return True
 
     def _admit(self, link: Link, peer: Sockaddr) -> None:
         """An accepted connection becomes a socket with an owner; if it cannot, that ends it and no more."""
@@ -565,7 +620,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                 self._peer_limit.count(sock, peer[0])
             if self._time_limits is not None:
                 self._time_limits.watch(sock, self._nursery)
-        if self._machine.state is SocketState.LISTENING:
+        if self._machine.state is SocketState.LISTENING or self._handshakes is not None:
             self._greet(sock)
         else:
             sock._close()  # the factory has closed the server
@@ -738,6 +793,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     def socket_descriptor(self) -> int:
         """The OS handle of the (first) listening socket, or -1.  Qt: socketDescriptor()."""
         self._check_run()
+        if self._machine.state is not SocketState.LISTENING:
+            return -1
         self._is_shared = True  # as far as we know
         return next((listener.native().fileno() for listener in self._listeners), -1)
 

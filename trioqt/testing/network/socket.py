@@ -317,6 +317,17 @@ class VirtualSocket(Messages):
         self._note_listener("listen")
         self._waiting.wake_reader()
 
+    def ignore_newcomers(self) -> bool:
+        """Answer nobody any more who asks for a connection, as a server asks of Linux before it closes."""
+        if not isinstance(self.end, TcpListener):
+            return False
+        self.end.is_deaf = True
+        return True
+
+    def half_open(self) -> frozenset[object]:
+        """The connections that a listener has answered, and that are not established."""
+        return self.end.asking() if isinstance(self.end, TcpListener) else frozenset()
+
     def try_accept(self) -> tuple[VirtualSocket, Any]:
         """Raises: BlockingIOError if no connection waits; OSError."""
         listener = self.end

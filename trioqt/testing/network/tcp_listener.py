@@ -21,9 +21,15 @@ class TcpListener(StreamListener[TcpEnd]):
         self.binding = binding
         self.settings = settings
         self._asking: dict[TcpEnd, None] = {}
+        self.is_deaf: bool = False
+        """Nobody is answered any more, but who has been."""
 
     def receive(self, syn: Packet) -> None:
         """A peer asks for a connection."""
+        if self.is_deaf:
+            syn.lost = True
+            syn.sender.repeat_later(syn.departed)
+            return
         # Linux keeps backlog + 1, and then ignores who asks; a real one may ask again.
         if len(self.ready) + len(self._asking) > self.backlog:
             self.host.note("backlog full", port=self.binding.port)
@@ -43,6 +49,10 @@ class TcpListener(StreamListener[TcpEnd]):
     def speaks_with(self, end: TcpEnd) -> bool:
         """Is it of the same protocol, TCP or SCTP?"""
         return self.settings.sort.startswith("sctp") == end.settings.sort.startswith("sctp")
+
+    def asking(self) -> frozenset[TcpEnd]:
+        """Who has been answered, and has not been heard of again."""
+        return frozenset(self._asking)
 
     def established(self, end: TcpEnd) -> None:
         """A connection can be accepted."""
