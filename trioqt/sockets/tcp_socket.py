@@ -11,13 +11,13 @@ import math
 import operator
 import socket
 from collections.abc import Sequence
-from typing import Self, TypedDict, Unpack
+from typing import Final, Self, TypedDict, Unpack
 
 import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, location
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
-from trioqt.core.options import KEEP_ALIVE_FIGURES, UNSENT_LIMIT, SocketType, unsent_options
+from trioqt.core.options import KEEP_ALIVE_FIGURES, QUICK_UNSENT_LIMIT, UNSENT_LIMIT, SocketType, unsent_options
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
@@ -34,6 +34,11 @@ from trioqt.sockets.native_options import fit_user_timeout
 from trioqt.sockets.stream_device import StreamDevice
 
 __all__ = ["TcpSocket"]
+
+# A peer is quick that has taken what was queued, 64 KiB and more behind as much in the kernel, in so many seconds, so
+# many times: it takes 2 MiB in less than a second.
+QUICK: Final = 0.02
+QUICK_TIMES: Final = 4
 
 
 class SocketArguments(TypedDict, total=False):
@@ -63,12 +68,13 @@ class TcpSocket(StreamDevice):
       flush_timeout: How long leaving the block goes on while the peer takes nothing, in seconds; every byte that the
         kernel takes starts it anew.  Then it aborts and raises SocketError(SOCKET_TIMEOUT).
       unsent_limit: About how many bytes the kernel takes that it cannot send yet, since the peer does not read
-        (TCP_NOTSENT_LOWAT; systems without it take what they like).  None is the system's own.
+        (TCP_NOTSENT_LOWAT; systems without it take what they like).  None is the system's own.  The default is 2 MiB
+        for as long as the peer is quick.
 
     Qt: QTcpSocket.
     """
 
-    __slots__ = ("_unsent_limit",)
+    __slots__ = ("_quick", "_unsent_limit")
 
     def __init__(
         self,
@@ -88,6 +94,7 @@ class TcpSocket(StreamDevice):
             flush_timeout=flush_timeout,
         )
         self._unsent_limit = None if unsent_limit is None else check_size(unsent_limit, "unsent_limit", least=1)
+        self._quick = 0  # how often one after the other the peer has taken a full queue in no time
 
     @classmethod
     def from_stream(
@@ -142,8 +149,28 @@ class TcpSocket(StreamDevice):
         return socket.SOCK_STREAM
 
     def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
-        set_where_possible(sock, unsent_options(self._unsent_limit))
+        self._limit_unsent(sock)
         super()._prepare(sock, peer)
+
+    def _limit_unsent(self, sock: NativeSocket | trio.socket.SocketType | socket.socket) -> None:
+        """A new socket below."""
+        self._quick = 0
+        set_where_possible(sock, unsent_options(self._unsent_limit))
+
+    def _queue_went(self, link: Link, took: float) -> None:
+        # A peer that never reads never gets here, one that reads slowly only slowly.  And a server with limits in
+        # seconds calls a peer stalled that has not taken half of the limit in time, so there it stays small.
+        if self._unsent_limit != UNSENT_LIMIT or isinstance(link, TimedLink):
+            return
+        native = link.native()
+        if native is None:
+            return
+        was_quick = self._quick >= QUICK_TIMES
+        # The kernel calls for more once it has sent half of the limit, so with the larger one that takes longer.
+        quick = took < (QUICK * QUICK_UNSENT_LIMIT / UNSENT_LIMIT if was_quick else QUICK)
+        self._quick = self._quick + 1 if quick else 0
+        if was_quick != (self._quick >= QUICK_TIMES):
+            set_where_possible(native, unsent_options(UNSENT_LIMIT if was_quick else QUICK_UNSENT_LIMIT))
 
     def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
         native = link.native()
@@ -307,7 +334,7 @@ class TcpSocket(StreamDevice):
             self._ends += 1
             self._owner = owner
         self._peer_name = ""
-        set_where_possible(sock, unsent_options(self._unsent_limit))
+        self._limit_unsent(sock)
         self._adopt(NativeLink(KernelSocket.adopt(sock), peer), Input.ADOPTED)
 
 
