@@ -281,7 +281,7 @@ async def test_a_slow_reader_lets_others_have_their_turn_each_millisecond(
 # ---- Linear --------------------------------------------------------------------------------------
 
 
-async def test_a_long_line_in_single_bytes_is_searched_once(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_line_in_single_bytes_is_searched_once() -> None:
     """Each byte is looked at once, whatever the number of pieces that it comes in."""
     looked_at = 0
 

@@ -11,9 +11,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback, Network
+from tests.networks import Loopback, Network, RawPeer
 from trioqt import TcpServer, TcpSocket
-from trioqt.core.options import UNSENT_LIMIT
+from trioqt.core.options import QUICK_UNSENT_LIMIT, UNSENT_LIMIT
 from trioqt.links.native import set_where_possible
 
 MIB = 1024 * 1024
@@ -120,6 +120,86 @@ def test_a_limit_is_at_least_one_byte(limit: Any, error: type[Exception]) -> Non
     """Before anything is touched."""
     with pytest.raises(error):
         TcpSocket(unsent_limit=limit)
+
+
+# ---- Quick peers ---------------------------------------------------------------------------------
+
+
+async def take(sock: TcpSocket, peer: RawPeer, times: int, clock: trio.testing.MockClock, seconds: float) -> None:
+    """So often the queue is filled, and the peer takes all of it after so many seconds."""
+    for _ in range(times):
+        sent = 0
+        while True:
+            try:
+                sent += sock.write(bytes(65536))
+            except trio.WouldBlock:
+                break
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(seconds)
+        assert len(await peer.receive(sent)) == sent
+        await sock.wait_for_bytes_written()
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_quick_peer_has_a_larger_one_for_as_long_as_it_is_quick(
+    network: Loopback, mock_clock: trio.testing.MockClock
+) -> None:
+    """It takes so much in no time, and where room is small we wake for each piece of it."""
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()) as peer:
+            sock = await server.accept()
+            descriptor = sock.socket_descriptor()
+            limits = []
+            for times, seconds in ((3, 0.0), (1, 0.0), (3, 0.1), (1, 1.0), (5, 0.1), (4, 0.0)):
+                await take(sock, peer, times, mock_clock, seconds)
+                limits.append(unsent_limit(network, descriptor))
+
+    large, small = QUICK_UNSENT_LIMIT, UNSENT_LIMIT
+    assert limits == [small, large, large, small, small, large]
+
+
+@pytest.mark.parametrize("limit", [50_000, None])
+async def test_a_limit_that_was_asked_for_stays(
+    network: Loopback, mock_clock: trio.testing.MockClock, limit: int | None
+) -> None:
+    """However quick the peer is."""
+    async with TcpServer(lambda: TcpSocket(unsent_limit=limit)) as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()) as peer:
+            sock = await server.accept()
+            await take(sock, peer, 6, mock_clock, 0.0)
+            assert unsent_limit(network, sock.socket_descriptor()) == (limit or 0)
+
+
+async def test_a_server_that_ends_stalled_connections_keeps_it_small(
+    network: Loopback, mock_clock: trio.testing.MockClock
+) -> None:
+    """A peer that takes less than half of it in the time counts as stalled."""
+    async with TcpServer(stall_limit=10) as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()) as peer:
+            sock = await server.accept()
+            await take(sock, peer, 6, mock_clock, 0.0)
+            assert unsent_limit(network, sock.socket_descriptor()) == UNSENT_LIMIT
+
+
+async def test_the_next_connection_of_a_socket_begins_anew(
+    network: Loopback, mock_clock: trio.testing.MockClock
+) -> None:
+    """Nobody knows that peer yet."""
+    with await network.raw_listener() as listener:
+        async with TcpSocket() as sock:
+            limits = []
+            for _ in range(2):
+                await sock.connect_to_host(network.host, listener.port)
+                with await listener.accept() as peer:
+                    limits.append(unsent_limit(network, sock.socket_descriptor()))
+                    await take(sock, peer, 4, mock_clock, 0.0)
+                    limits.append(unsent_limit(network, sock.socket_descriptor()))
+                    await sock.disconnect_from_host()
+
+    assert limits == [UNSENT_LIMIT, QUICK_UNSENT_LIMIT] * 2
 
 
 class Refusing:

@@ -282,8 +282,7 @@ class NativeLink(Watched, Link):
         return self.drained
 
     def look_again(self) -> None:
-        if self.descriptor == -1:  # else an edge says so, and only if there is something
-            self.drained = False
+        self.drained = False
 
     def try_receive(self, max_bytes: int) -> bytes | None:
         try:

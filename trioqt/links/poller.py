@@ -35,10 +35,10 @@ POLLER_TASK: Final = "trioqt's poller"
 # What one step takes at most; more than so many sockets come with the next, after who was woken has had its turn.
 AT_ONCE: Final = 1024
 
-# So many wake-ups are counted before it is judged whether they bring enough.
+# So many looks are counted before it is judged whether they bring enough.
 TRIAL: Final = 16
 
-# What a wake-up must bring on average.
+# How many tasks it must wake on average.  Who finds bytes without waiting, as after a ``send_all``, gains nothing here.
 ENOUGH: Final = 3
 
 # After so many waits that each came from another socket than the one before it is tried; and if it did not pay after
@@ -100,7 +100,7 @@ class Watched:
 class Poller:
     """The epoll of a run, and who waits for it."""
 
-    __slots__ = ("_brought", "_changes", "_epoll", "_last", "_pid", "_wait", "_wakeups", "_watched", "shares")
+    __slots__ = ("_changes", "_epoll", "_last", "_looks", "_pid", "_wait", "_watched", "_woken", "shares")
 
     def __init__(self) -> None:
         self.shares: bool = False
@@ -112,7 +112,7 @@ class Poller:
         self._last = 0  # the identity of the link that began to wait last
         self._changes = 0  # how often that was another than before
         self._wait = FEWEST_CHANGES  # how many of these there must be
-        self._wakeups = self._brought = 0  # in this trial
+        self._looks = self._woken = 0  # in this trial
 
     def wait(self, watched: Watched) -> Awaitable[None]:
         """Wait until something comes, for a link that is drained."""
@@ -124,7 +124,7 @@ class Poller:
                 self._last = id(watched)
                 self._changes += 1
                 if self._changes >= self._wait:  # see whether it pays now
-                    self._changes = self._wakeups = self._brought = 0
+                    self._changes = self._looks = self._woken = 0
                     self.shares = True
             if watched.descriptor != -1:
                 self.forget(watched)  # its edges would wake us for nothing
@@ -189,7 +189,8 @@ class Poller:
                 self._end()
 
     def _deliver(self, epoll: select.epoll) -> int:
-        """Wake who has waited for what came; how many sockets something came for."""
+        """Wake who has waited for what came; how many tasks that were."""
+        woken = 0
         events = epoll.poll(0, AT_ONCE)
         for descriptor, what in events:
             known = self._watched.get(descriptor)
@@ -204,21 +205,22 @@ class Poller:
             if task is not None:
                 watched.task = None
                 trio.lowlevel.reschedule(task, WOKEN)
+                woken += 1
         if events:
-            self._judge(len(events))
-        return len(events)
+            self._judge(woken)
+        return woken
 
-    def _judge(self, brought: int) -> None:
+    def _judge(self, woken: int) -> None:
         """Does it pay?"""
-        self._wakeups += 1
-        self._brought += brought
-        if self._wakeups >= TRIAL:
-            if self._brought >= TRIAL * ENOUGH:
+        self._looks += 1
+        self._woken += woken
+        if self._looks >= TRIAL:
+            if self._woken >= TRIAL * ENOUGH:
                 self._wait = FEWEST_CHANGES
             elif self.shares:
                 self.shares = False
                 self._wait = min(2 * self._wait, MOST_CHANGES)
-            self._wakeups = self._brought = 0
+            self._looks = self._woken = 0
 
     def _end(self) -> None:
         """Nobody is left, or the run ends, or the epoll has failed: who waits here goes on in trio's own way."""

@@ -572,6 +572,7 @@ class Connection(AbstractSocket):
         try:
             with scope:
                 self._uncork()
+                refused, began = bool(self._queue), trio.current_time()
                 while self._queue and self._link is link:
                     try:
                         sent = await self._send_block(link)
@@ -581,6 +582,8 @@ class Connection(AbstractSocket):
                     if sent and self._link is link:
                         self._queue.advance(sent)
                         self._sent(sent)
+                if refused and self._link is link:
+                    self._queue_went(link, trio.current_time() - began)
                 if self._ends_itself and self._link is link:
                     self._goodbye_at = trio.current_time()
                     self._changed()
@@ -600,6 +603,9 @@ class Connection(AbstractSocket):
         finally:
             if self._drain_scope is scope:
                 self._drain_scope = None
+
+    def _queue_went(self, link: Link, took: float) -> None:
+        """All that the kernel had not taken at once is sent, after so many seconds."""
 
     async def _send_block(self, link: Link) -> int:
         """Wait until bytes can go, hand over what can; how many went."""

@@ -10,7 +10,7 @@ import math
 import operator
 import socket
 from collections.abc import Sequence
-from typing import Self, TypedDict, Unpack
+from typing import Final, Self, TypedDict, Unpack
 
 import trio
 
@@ -18,6 +18,7 @@ from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockad
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.options import (
     KEEP_ALIVE_FIGURES,
+    QUICK_UNSENT_LIMIT,
     UNSENT_LIMIT,
     SocketType,
     SystemOption,
@@ -48,6 +49,7 @@ from trioqt.links.native import (
     set_where_possible,
 )
 from trioqt.links.stream import StreamLink
+from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import Bound, Failure
 from trioqt.sockets.arguments import (
     Host,
@@ -64,6 +66,11 @@ from trioqt.sockets.native_options import fit_user_timeout
 from trioqt.sockets.stream_device import StreamDevice
 
 __all__ = ["TcpSocket"]
+
+# A peer is quick that has taken what was queued, 64 KiB and more behind as much in the kernel, in so many seconds, so
+# many times: it takes 2 MiB in less than a second.
+QUICK: Final = 0.02
+QUICK_TIMES: Final = 4
 
 
 class SocketArguments(TypedDict, total=False):
@@ -94,14 +101,15 @@ class TcpSocket(StreamDevice):
       flush_timeout: How long leaving the block goes on while the peer takes nothing, in seconds; every byte that the
         kernel takes starts it anew.  Then it aborts and raises SocketError(SOCKET_TIMEOUT).
       unsent_limit: About how many bytes the kernel takes that it cannot send yet, since the peer does not read
-        (TCP_NOTSENT_LOWAT; systems without it take what they like).  None is the system's own.
+        (TCP_NOTSENT_LOWAT; systems without it take what they like).  None is the system's own.  The default is 2 MiB
+        for as long as the peer is quick.
       socket_type: What ``connect_to_host`` and ``bind`` open: TCP, or SCTP, whose connections are streams of bytes here
         too.  A system without SCTP refuses them, UNSUPPORTED_SOCKET_OPERATION.
 
     Qt: QTcpSocket; QSctpSocket in its TCP mode.
     """
 
-    __slots__ = ("_socket_type", "_unsent_limit")
+    __slots__ = ("_quick", "_socket_type", "_unsent_limit")
 
     def __init__(
         self,
@@ -123,6 +131,7 @@ class TcpSocket(StreamDevice):
         )
         self._unsent_limit = None if unsent_limit is None else check_size(unsent_limit, "unsent_limit", least=1)
         self._socket_type = check_stream_type(socket_type)
+        self._quick = 0  # how often one after the other the peer has taken a full queue in no time
 
     @classmethod
     def from_stream(
@@ -183,9 +192,29 @@ class TcpSocket(StreamDevice):
         return self._socket_type
 
     def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
+        self._limit_unsent(sock)
+        super()._prepare(sock, peer)
+
+    def _limit_unsent(self, sock: NativeSocket | trio.socket.SocketType | socket.socket) -> None:
+        """A new socket below."""
+        self._quick = 0
         if self._socket_type is SocketType.TCP:
             set_where_possible(sock, unsent_options(self._unsent_limit))
-        super()._prepare(sock, peer)
+
+    def _queue_went(self, link: Link, took: float) -> None:
+        # A peer that never reads never gets here, one that reads slowly only slowly.  And a server with limits in
+        # seconds calls a peer stalled that has not taken half of the limit in time, so there it stays small.
+        if self._unsent_limit != UNSENT_LIMIT or isinstance(link, TimedLink):
+            return
+        native = link.native()
+        if native is None or self._socket_type is not SocketType.TCP:
+            return
+        was_quick = self._quick >= QUICK_TIMES
+        # The kernel calls for more once it has sent half of the limit, so with the larger one that takes longer.
+        quick = took < (QUICK * QUICK_UNSENT_LIMIT / UNSENT_LIMIT if was_quick else QUICK)
+        self._quick = self._quick + 1 if quick else 0
+        if was_quick != (self._quick >= QUICK_TIMES):
+            set_where_possible(native, unsent_options(UNSENT_LIMIT if was_quick else QUICK_UNSENT_LIMIT))
 
     def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
         native = link.native()
@@ -365,8 +394,7 @@ class TcpSocket(StreamDevice):
             self._ends += 1
             self._owner = owner
         self._peer_name = ""
-        if self._socket_type is SocketType.TCP:
-            set_where_possible(sock, unsent_options(self._unsent_limit))
+        self._limit_unsent(sock)
         self._adopt(NativeLink(kernel_socket(sock), peer), Input.ADOPTED)
 
 
