@@ -670,6 +670,19 @@ async def test_a_socket_whose_descriptor_somebody_has_closed_is_lost(network: Lo
             assert (sock.state(), sock.error()) == (UNCONNECTED, ErrorKind.UNSUPPORTED_SOCKET_OPERATION)
 
 
+@pytest.mark.parametrize("end", ["disconnect_from_host", "abort", "aclose", "block"])
+async def test_so_it_ends_without_another_word(network: Loopback, end: str) -> None:
+    """Whoever closed the descriptor has done what was to be done; also for who listens."""
+    async with bound() as sock, sock.events():
+        os.close(sock.socket_descriptor())
+        if end == "abort":
+            sock.abort()
+        elif end != "block":
+            await getattr(sock, end)()
+
+    assert sock.state() is UNCONNECTED
+
+
 async def test_a_lost_socket_that_is_iterated_ends(network: Loopback) -> None:
     """The iteration is deaf to news of others, and not to this."""
     async with connected_pair() as (first, _):

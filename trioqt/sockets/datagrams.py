@@ -110,13 +110,12 @@ class Datagrams(AbstractSocket):
     def _drop_link(self) -> None:
         link, self._link = self._link, None
         self._is_any = False
-        try:
-            if link is not None:
+        if link is not None:
+            with contextlib.suppress(OSError):  # somebody has closed what is below, and that is what was wanted
                 link.close()
-        finally:
-            if self._watch_scope is not None:
-                self._watch_scope.cancel(reason="the socket has ended")
-            self._changed()
+        if self._watch_scope is not None:
+            self._watch_scope.cancel(reason="the socket has ended")
+        self._changed()
 
     # -- datagrams arrive -------------------------------------------------------------------
 
@@ -171,8 +170,7 @@ class Datagrams(AbstractSocket):
         self._set_failure(kind_of(exc), f"the socket was lost: {reason_of(exc)}", exc)
         self._machine.feed(Input.DATAGRAM_FAILED, self._tell)
         self._machine.feed(Input.ABORT, self._tell)
-        with contextlib.suppress(OSError):
-            self._drop_link()
+        self._drop_link()
 
     def _came(self) -> None:
         self._news = True
