@@ -543,6 +543,32 @@ async def test_who_listens_late_is_told_what_is_there(network: Network) -> None:
         assert events == [ReadyRead()]
 
 
+async def test_ready_read_is_told_once_until_something_is_taken(network: Network, nursery: trio.Nursery) -> None:
+    """U-023, U-024: not for what comes meanwhile, nor for a look at it; after a read it is, if more is there."""
+    async with bound_pair() as (receiver, sender):
+        told_of: list[Event] = []
+
+        async def listen(*, task_status: trio.TaskStatus[None]) -> None:
+            async with receiver.events(ReadyRead) as events:
+                task_status.started()
+                async for event in events:
+                    told_of.append(event)
+
+        await nursery.start(listen)
+        counts = []
+        for step in ("send", "send", "look", "read", "read", "send"):
+            if step == "send":
+                sender.write_datagram(b"x", HOST, receiver.local_port())
+            elif step == "look":
+                assert receiver.pending_datagram_size() == 1
+            else:
+                assert receiver.read_datagram() is not None
+            await trio.testing.wait_all_tasks_blocked()
+            counts.append(len(told_of))
+
+        assert counts == [1, 1, 1, 2, 2, 3]
+
+
 async def test_a_listener_that_takes_one_at_a_time_gets_them_all(network: Network) -> None:
     """U-025: after a read that leaves some it is told again, so nothing stalls, however many come at once."""
     async with bound_pair() as (receiver, sender):
