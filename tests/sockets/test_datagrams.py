@@ -384,6 +384,7 @@ async def test_a_connected_socket_reads_and_writes(network: Network) -> None:
         await first.wait_for_bytes_written()
 
         assert events == [BytesWritten(8)]
+        assert (first.bytes_to_write(), first.flush()) == (0, False)
         assert await second.wait_for_ready_read()
         assert second.read(2) == b"on"
         assert second.bytes_available() == 0

@@ -543,6 +543,32 @@ async def test_who_listens_late_is_told_what_is_there(network: Network) -> None:
         assert events == [ReadyRead()]
 
 
+async def test_ready_read_is_told_once_until_something_is_taken(network: Network, nursery: trio.Nursery) -> None:
+    """U-023, U-024: not for what comes meanwhile, nor for a look at it; after a read it is, if more is there."""
+    async with bound_pair() as (receiver, sender):
+        told_of: list[Event] = []
+
+        async def listen(*, task_status: trio.TaskStatus[None]) -> None:
+            async with receiver.events(ReadyRead) as events:
+                task_status.started()
+                async for event in events:
+                    told_of.append(event)
+
+        await nursery.start(listen)
+        counts = []
+        for step in ("send", "send", "look", "read", "read", "send"):
+            if step == "send":
+                sender.write_datagram(b"x", HOST, receiver.local_port())
+            elif step == "look":
+                assert receiver.pending_datagram_size() == 1
+            else:
+                assert receiver.read_datagram() is not None
+            await trio.testing.wait_all_tasks_blocked()
+            counts.append(len(told_of))
+
+        assert counts == [1, 1, 1, 2, 2, 3]
+
+
 async def test_a_listener_that_takes_one_at_a_time_gets_them_all(network: Network) -> None:
     """U-025: after a read that leaves some it is told again, so nothing stalls, however many come at once."""
     async with bound_pair() as (receiver, sender):
@@ -668,6 +694,19 @@ async def test_a_socket_whose_descriptor_somebody_has_closed_is_lost(network: Lo
 
             assert caught.value.kind is ErrorKind.UNSUPPORTED_SOCKET_OPERATION
             assert (sock.state(), sock.error()) == (UNCONNECTED, ErrorKind.UNSUPPORTED_SOCKET_OPERATION)
+
+
+@pytest.mark.parametrize("end", ["disconnect_from_host", "abort", "aclose", "block"])
+async def test_so_it_ends_without_another_word(network: Loopback, end: str) -> None:
+    """Whoever closed the descriptor has done what was to be done; also for who listens."""
+    async with bound() as sock, sock.events():
+        os.close(sock.socket_descriptor())
+        if end == "abort":
+            sock.abort()
+        elif end != "block":
+            await getattr(sock, end)()
+
+    assert sock.state() is UNCONNECTED
 
 
 async def test_a_lost_socket_that_is_iterated_ends(network: Loopback) -> None:

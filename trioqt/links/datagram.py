@@ -189,7 +189,13 @@ class NativeDatagramLink(DatagramLink):
 
     def leave(self, group: HostAddress, interface: int, source: HostAddress | None) -> None:
         names = "IP_DROP_MEMBERSHIP", "IPV6_LEAVE_GROUP", "MCAST_LEAVE_SOURCE_GROUP"
-        self._membership(group, interface, source, *names)
+        try:
+            self._membership(group, interface, source, *names)
+        except OSError as exc:
+            if source is None or exc.errno != errno.EINVAL:
+                raise
+            # Linux has two words for "it was not joined"; who gives no source gets this one.
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL)) from exc
 
     def _membership(self, group: HostAddress, interface: int, source: HostAddress | None, *names: str) -> None:
         is_ipv6 = group.protocol() is NetworkLayerProtocol.IPV6

@@ -120,6 +120,16 @@ class DatagramWriter(Datagrams):
             self._refuse("write")
         return self._send(data, "", 0)
 
+    def bytes_to_write(self) -> int:
+        """Always 0: what was written is with the system.  Qt: bytesToWrite()."""
+        self._check_call()
+        return 0
+
+    def flush(self) -> bool:
+        """Always False: there is nothing left to send.  Qt: flush()."""
+        self._check_call()
+        return False
+
     async def wait_for_bytes_written(self) -> None:
         """Return at once: what was written is with the system.
 

@@ -65,6 +65,7 @@ class Datagrams(AbstractSocket):
         "_orphaned",
         "_parked",
         "_read_buffer_size",
+        "_ready_told",
         "_receiving",
         "_sender_waits",
         "_trouble",
@@ -79,6 +80,7 @@ class Datagrams(AbstractSocket):
         self._attempt: trio.CancelScope | None = None  # of the connect_to_host that runs
         self._arrived: deque[NetworkDatagram] = deque()
         self._trouble: Failure | None = None  # what the network said of a datagram, until a receiver has heard of it
+        self._ready_told = False  # ReadyRead was told, and nothing was taken since: as in Qt it is not told again
         self._news = False  # something came, or was taken, since wait_for_ready_read returned
         self._receiving = False  # a task is in receive_datagram, in a step of the iteration or in wait_for_ready_read
         self._parked = False  # and waits for what the watcher brings, not on the link
@@ -104,18 +106,17 @@ class Datagrams(AbstractSocket):
     def _forget_arrived(self) -> None:
         self._arrived.clear()
         self._trouble = None
-        self._news = False
+        self._ready_told = self._news = False
 
     def _drop_link(self) -> None:
         link, self._link = self._link, None
         self._is_any = False
-        try:
-            if link is not None:
+        if link is not None:
+            with contextlib.suppress(OSError):  # somebody has closed what is below, and that is what was wanted
                 link.close()
-        finally:
-            if self._watch_scope is not None:
-                self._watch_scope.cancel(reason="the socket has ended")
-            self._changed()
+        if self._watch_scope is not None:
+            self._watch_scope.cancel(reason="the socket has ended")
+        self._changed()
 
     # -- datagrams arrive -------------------------------------------------------------------
 
@@ -131,9 +132,10 @@ class Datagrams(AbstractSocket):
 
     def _take(self, limit: int | None) -> NetworkDatagram:
         datagram = self._arrived.popleft()
-        self._news = True  # as in Qt, where readyRead comes again after a read, if there are more
-        if self._subscriptions and self._arrived:
-            self._post(READY_READ)
+        self._news = True
+        self._ready_told = False
+        if self._arrived:
+            self._tell_ready()  # as in Qt, where readyRead comes again after a read, if there are more
         if self._lot is not None:
             self._lot.unpark_all()  # there is room for the watcher
         if limit is not None and len(datagram.data) > limit:
@@ -170,14 +172,17 @@ class Datagrams(AbstractSocket):
         self._set_failure(kind_of(exc), f"the socket was lost: {reason_of(exc)}", exc)
         self._machine.feed(Input.DATAGRAM_FAILED, self._tell)
         self._machine.feed(Input.ABORT, self._tell)
-        with contextlib.suppress(OSError):
-            self._drop_link()
+        self._drop_link()
 
     def _came(self) -> None:
         self._news = True
-        if self._subscriptions:
-            self._post(READY_READ)
+        self._tell_ready()
         self._changed()
+
+    def _tell_ready(self) -> None:
+        if self._subscriptions and not self._ready_told:
+            self._ready_told = True
+            self._post(READY_READ)
 
     # -- waiting for them -------------------------------------------------------------------
 

@@ -119,7 +119,7 @@ class Multicast(Datagrams):
             except OSError as exc:
                 message = f"there is no interface {spelled(interface)}"
                 raise SocketError(ErrorKind.SOCKET_ADDRESS_NOT_AVAILABLE, message, errno=exc.errno) from exc
-        return check_size(int(interface), "interface")
+        return check_size(int(interface) if isinstance(interface, str) else interface, "interface")
 
 
 def _refused(attempted: str, exc: OSError) -> SocketError:

@@ -300,17 +300,22 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
             if self._attempt is not None:
                 self._drop_attempt(Input.DISCONNECT)
             elif self._link is not None:
-                self._take_rest(self._link)
-                generation.ended_by = trio.lowlevel.current_task()
-                self._machine.feed(Input.DISCONNECT, self._tell)
-                self._machine.feed(Input.FLUSHED, self._tell)
-                self._drop_link()
+                link = self._link
+                self._take_rest(link)
+                if self._link is link:  # else that has found the socket lost
+                    generation.ended_by = trio.lowlevel.current_task()
+                    self._machine.feed(Input.DISCONNECT, self._tell)
+                    self._machine.feed(Input.FLUSHED, self._tell)
+                    self._drop_link()
         return there_was
 
     def _take_rest(self, link: DatagramLink) -> None:
         """What the system holds can still be read after the end; its own buffer bounds how much that is."""
-        room = link.native().getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        while room > 0:
+        try:
+            room = link.native().getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        except OSError:
+            return  # there is no socket below any more
+        while room > 0 and self._link is link:
             before = len(self._arrived)
             self._pull(before + BATCH)
             if len(self._arrived) < before + BATCH:

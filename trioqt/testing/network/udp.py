@@ -130,8 +130,8 @@ class UdpEnd:
         if port == 0:
             fail(errno.EINVAL)
         host, beside = self.host, beside or Beside()
-        if beside.source and not host.owns(beside.source):
-            fail(errno.EINVAL)
+        if beside.source and (not host.owns(beside.source) or host.is_broadcast(beside.source)):
+            fail(errno.ENETUNREACH)  # Linux 6; before, EINVAL
         to_group = is_multicast(address)
         interface = beside.interface or (to_group and self.multicast_interface) or 0
         source = self._source_for(address, interface if to_group else 0)
@@ -142,7 +142,8 @@ class UdpEnd:
                 fail(errno.EACCES)
             self._send_to_many(packet, interface or (LOOPBACK if address.startswith("127.") else ETHERNET))
         elif to_group:
-            self._send_to_many(packet, interface or ETHERNET, loop=self._loops(address))
+            interface = interface or ETHERNET  # what goes out by the loopback interface comes in by it, loop or not
+            self._send_to_many(packet, interface, loop=interface == LOOPBACK or self._loops(address))
         else:
             path = host.path_to(address)
             if path is not None:  # else it is lost, as on a real network

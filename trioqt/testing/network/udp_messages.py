@@ -47,12 +47,12 @@ def _known(arrival: Arrival, family: int, options: Options) -> list[Ancillary]:
     if not is_ipv6 and _asked(options, IP, "IP_PKTINFO"):
         address = socket.inet_pton(socket.AF_INET, arrival.target)
         found.append((IP, number("IP_PKTINFO") or 0, PKTINFO.pack(arrival.interface, address, address)))
-    if not is_ipv6 and _asked(options, IP, "IP_RECVTTL"):
-        found.append((IP, socket.IP_TTL, INT.pack(arrival.hops)))
     if family == socket.AF_INET6 and _asked(options, IP6, "IPV6_RECVPKTINFO"):
         text = arrival.target if is_ipv6 else f"::ffff:{arrival.target}"
         address = socket.inet_pton(socket.AF_INET6, text)
         found.append((IP6, socket.IPV6_PKTINFO, PKTINFO6.pack(address, arrival.interface)))
+    if not is_ipv6 and _asked(options, IP, "IP_RECVTTL"):
+        found.append((IP, socket.IP_TTL, INT.pack(arrival.hops)))
     if is_ipv6 and _asked(options, IP6, "IPV6_RECVHOPLIMIT"):
         found.append((IP6, socket.IPV6_HOPLIMIT, INT.pack(arrival.hops)))
     return found
