@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -25,7 +25,6 @@ __all__ = [
     "NativeLink",
     "NativeListener",
     "SctpSocket",
-    "kernel_socket",
     "kind_of_socket",
     "native_socket",
     "reset_on_close",
@@ -59,13 +58,14 @@ class KernelSocket(socket.socket):
         try_send = socket.socket.send
 
     @classmethod
-    def adopt(cls, sock: socket.socket | trio.socket.SocketType) -> Self:
-        """Take over the descriptor of ``sock``, which is detached from it."""
-        adopted = cls(sock.family, sock.type, sock.proto, fileno=sock.detach())
+    def adopt(cls, sock: socket.socket | trio.socket.SocketType) -> KernelSocket:
+        """Take over the descriptor of ``sock``, which is detached from it; one of SCTP becomes an ``SctpSocket``."""
+        made = SctpSocket if sock.proto == IPPROTO_SCTP else cls
+        adopted = made(sock.family, sock.type, sock.proto, fileno=sock.detach())
         adopted.setblocking(False)
         return adopted
 
-    def try_accept(self) -> tuple[Self, Sockaddr]:
+    def try_accept(self) -> tuple[KernelSocket, Sockaddr]:
         sock, address = self.accept()
         return self.adopt(sock), address
 
@@ -157,11 +157,6 @@ class SctpSocket(KernelSocket):
             raise failure
 
 
-def kernel_socket(sock: socket.socket | trio.socket.SocketType) -> KernelSocket:
-    """``sock``, which is the kernel's, as a link needs it; its descriptor is taken over."""
-    return (SctpSocket if sock.proto == IPPROTO_SCTP else KernelSocket).adopt(sock)
-
-
 def kind_of_socket(sock: NativeSocket | socket.socket) -> SocketType:
     """TCP, or SCTP, of a socket that is a stream."""
     return SocketType.SCTP if getattr(sock, "proto", 0) == IPPROTO_SCTP else SocketType.TCP
@@ -179,7 +174,7 @@ def native_socket(sock: trio.socket.SocketType) -> NativeSocket:
     """What trio's socket is below: a simulated one as it is, a kernel one without trio's wrapper."""
     if hasattr(sock, "try_recv"):
         return cast("NativeSocket", sock)
-    return kernel_socket(sock)
+    return KernelSocket.adopt(sock)
 
 
 def set_where_possible(

@@ -31,8 +31,8 @@ from trioqt.links.base import Link, NativeSocket, Sockaddr
 from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, connect_again, link_over, look_up, race
 from trioqt.links.interrupts import protected
 from trioqt.links.native import (
+    KernelSocket,
     NativeLink,
-    kernel_socket,
     kind_of_socket,
     reset_on_close,
     set_options,
@@ -356,7 +356,7 @@ class TcpSocket(StreamDevice):
         self._peer_name = ""
         if self._socket_type is SocketType.TCP:
             set_where_possible(sock, unsent_options(self._unsent_limit))
-        self._adopt(NativeLink(kernel_socket(sock), peer), Input.ADOPTED)
+        self._adopt(NativeLink(KernelSocket.adopt(sock), peer), Input.ADOPTED)
 
 
 async def _connect_bound(bound: Bound, targets: list[Target], prepare: Prepare) -> NativeLink:
