@@ -212,7 +212,8 @@ def message_pair() -> Iterator[tuple[SctpSocket, socket.socket]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     theirs.setblocking(False)
     with theirs:
-        adopted = SctpSocket.adopt(ours)
+        adopted = SctpSocket(fileno=ours.detach())
+        adopted.setblocking(False)
         yield adopted, theirs
         adopted.close()
 

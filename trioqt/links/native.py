@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -28,7 +28,6 @@ __all__ = [
     "NativeListener",
     "SctpSocket",
     "drop_unread",
-    "kernel_socket",
     "kind_of_socket",
     "native_socket",
     "reset_on_close",
@@ -95,13 +94,14 @@ class KernelSocket(socket.socket):
                 return self.send(data) if address is None else self.sendto(data, address)
 
     @classmethod
-    def adopt(cls, sock: socket.socket | trio.socket.SocketType) -> Self:
-        """Take over the descriptor of ``sock``, which is detached from it."""
-        adopted = cls(sock.family, sock.type, sock.proto, fileno=sock.detach())
+    def adopt(cls, sock: socket.socket | trio.socket.SocketType) -> KernelSocket:
+        """Take over the descriptor of ``sock``, which is detached from it; one of SCTP becomes an ``SctpSocket``."""
+        made = SctpSocket if sock.proto == IPPROTO_SCTP else cls
+        adopted = made(sock.family, sock.type, sock.proto, fileno=sock.detach())
         adopted.setblocking(False)
         return adopted
 
-    def try_accept(self) -> tuple[Self, Sockaddr]:
+    def try_accept(self) -> tuple[KernelSocket, Sockaddr]:
         sock, address = self.accept()
         return self.adopt(sock), address
 
@@ -193,11 +193,6 @@ class SctpSocket(KernelSocket):
             raise failure
 
 
-def kernel_socket(sock: socket.socket | trio.socket.SocketType) -> KernelSocket:
-    """``sock``, which is the kernel's, as a link needs it; its descriptor is taken over."""
-    return (SctpSocket if sock.proto == IPPROTO_SCTP else KernelSocket).adopt(sock)
-
-
 def kind_of_socket(sock: NativeSocket | socket.socket) -> SocketType:
     """TCP, or SCTP, of a socket that is a stream."""
     return SocketType.SCTP if getattr(sock, "proto", 0) == IPPROTO_SCTP else SocketType.TCP
@@ -226,7 +221,7 @@ def _native(sock: NativeSocket | trio.socket.SocketType) -> Iterator[NativeSocke
     if hasattr(sock, "try_recv"):
         yield cast("NativeSocket", sock)
     else:
-        with kernel_socket(sock.dup()) as again:
+        with KernelSocket.adopt(sock.dup()) as again:
             yield again
 
 
@@ -234,7 +229,7 @@ def native_socket(sock: trio.socket.SocketType) -> NativeSocket:
     """What trio's socket is below: a simulated one as it is, a kernel one without trio's wrapper."""
     if hasattr(sock, "try_recv"):
         return cast("NativeSocket", sock)
-    return kernel_socket(sock)
+    return KernelSocket.adopt(sock)
 
 
 def set_where_possible(

@@ -11,7 +11,7 @@ from trioqt.core.errors import ErrorKind, SocketError, reason_of
 from trioqt.core.options import inherited_options
 from trioqt.core.socket_state import SocketState
 from trioqt.links.base import Sockaddr
-from trioqt.links.native import KernelSocket, kernel_socket, kind_of_socket, set_where_possible
+from trioqt.links.native import KernelSocket, kind_of_socket, set_where_possible
 
 __all__ = ["open_connection", "open_datagram_socket", "open_listener"]
 
@@ -124,4 +124,4 @@ def open_listener(descriptor: int, *, keep_alive: bool = False) -> KernelSocket:
     except OSError as exc:
         sock.detach()
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    return kernel_socket(sock)
+    return KernelSocket.adopt(sock)

@@ -41,8 +41,8 @@ from trioqt.links.connect import (
 )
 from trioqt.links.interrupts import protected
 from trioqt.links.native import (
+    KernelSocket,
     NativeLink,
-    kernel_socket,
     kind_of_socket,
     reset_on_close,
     set_options,
@@ -395,7 +395,7 @@ class TcpSocket(StreamDevice):
             self._owner = owner
         self._peer_name = ""
         self._limit_unsent(sock)
-        self._adopt(NativeLink(kernel_socket(sock), peer), Input.ADOPTED)
+        self._adopt(NativeLink(KernelSocket.adopt(sock), peer), Input.ADOPTED)
 
 
 async def _connect_bound(bound: Bound, targets: list[Target], prepare: Prepare) -> NativeLink:
