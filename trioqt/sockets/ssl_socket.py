@@ -20,7 +20,7 @@ from trioqt.core.addresses import NetworkLayerProtocol
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import Encrypted, ModeChanged, SslErrors
 from trioqt.core.states import Input, Told
-from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode, ssl_error_of
+from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode, ssl_error_of, verification_error
 from trioqt.links.base import Link
 from trioqt.links.chain import BEHIND, can_judge, find_errors
 from trioqt.links.interrupts import protected
@@ -396,7 +396,7 @@ class SslSocket(TcpSocket):
         found = Input.WRITE_FAILED if is_misfit or self._machine.state is not CONNECTED else Input.READ_FAILED
         self._set_failure(kind, f"the TLS handshake failed: {reason}", exc)
         with contextlib.suppress(OSError):  # of closing what is lost
-            self._empty(channel)
+            channel.drop_unread()
             self._end_link(found)
 
     async def _judge(self, context: ssl.SSLContext, hostname: str | None, chain: tuple[bytes, ...]) -> None:
@@ -415,9 +415,7 @@ class SslSocket(TcpSocket):
                 await self._wait_changed()
         first = next((error for error in errors if not self._ignores(error)), None)
         if first is not None:
-            refusal = ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, f"certificate verify failed: {first.message}")
-            refusal.verify_message = first.message
-            raise refusal
+            raise verification_error(first)
 
     def _ignores(self, error: SslError) -> bool:
         return any(
