@@ -301,10 +301,17 @@ class TlsPeer(RawPeer):
 
     @classmethod
     async def over(
-        cls, peer: RawPeer, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
+        cls,
+        peer: RawPeer,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        arrived: bytes = b"",
     ) -> TlsPeer:
-        """TLS over ``peer``, after the handshake."""
+        """TLS over ``peer``, after the handshake; ``arrived`` has been read already."""
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        incoming.write(arrived)
         tls = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
         peer = cls(peer.sock, tls, incoming, outgoing)
         while True:

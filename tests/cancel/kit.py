@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,11 +15,14 @@ from typing import Any, ClassVar, Literal, TypeVar, TypeVarTuple
 import attrs
 import trio
 import trio.testing
+import trustme
 
 from tests.cancel.pipes import PipeEnd, pipe_pair
+from tests.certificates import Contexts, contexts
 from trioqt import SocketState, TcpServer, TcpSocket, UdpSocket
 from trioqt.core.states import Input, Told
 from trioqt.links.native import NativeLink
+from trioqt.links.tls import Terms, TlsLink
 from trioqt.sockets.abstract_socket import Bound
 from trioqt.testing import Probe, VirtualNetwork
 from trioqt.testing.network.socket import VirtualSocket
@@ -32,6 +36,7 @@ __all__ = [
     "Peer",
     "PipePeer",
     "Play",
+    "SecurePeer",
     "Seen",
     "Situation",
     "SocketPeer",
@@ -42,14 +47,16 @@ __all__ = [
     "hand_over",
     "listen_now",
     "read_to_end",
+    "recording",
+    "secrets",
     "turn",
 ]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-Medium = Literal["memory", "loopback", "virtual", "distant"]
-"""Distant: simulated, and what is sent arrives later, so there are places in between."""
+Medium = Literal["memory", "loopback", "virtual", "distant", "tls"]
+"""Distant: simulated, and what is sent arrives later, so there are places in between.  TLS: over a simulated one."""
 
 NETWORKS: tuple[Medium, ...] = ("loopback", "virtual", "distant")
 """Those that have sockets."""
@@ -154,6 +161,54 @@ class PipePeer:
         self.stream.close()
 
 
+@attrs.frozen
+class SecurePeer(SocketPeer):
+    """The other end of TLS, by the standard library, after the handshake."""
+
+    tls: ssl.SSLObject
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+    lost: list[OSError] = attrs.field(factory=list)
+
+    def send_now(self, data: bytes) -> None:
+        self.tls.write(data)
+        super().send_now(self.outgoing.read())
+
+    async def send(self, data: bytes) -> None:
+        self.tls.write(data)
+        await super().send(self.outgoing.read())
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        while True:
+            try:
+                return self.tls.read(max_bytes)
+            except ssl.SSLWantReadError:
+                data = await super().receive()
+                if not data and self.lost:
+                    raise self.lost[0] from None
+                self.incoming.write(data) if data else self.incoming.write_eof()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+
+    def finish(self) -> None:
+        self._say_close()
+        super().finish()
+
+    def close(self) -> None:
+        self._say_close()
+        super().close()
+
+    def _say_close(self) -> None:
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.unwrap()
+        try:
+            super().send_now(self.outgoing.read())
+        except BlockingIOError:
+            pass  # it is no more than a goodbye
+        except OSError as exc:
+            self.lost.append(exc)  # the system tells it once
+
+
 Peer = SocketPeer | PipePeer
 
 
@@ -169,8 +224,9 @@ class Seen:
 class OneHost(VirtualNetwork):
     """A network of one host, which reaches itself after ``latency``."""
 
-    def __init__(self, latency: float) -> None:
+    def __init__(self, latency: float, *, is_encrypted: bool = False) -> None:
         super().__init__()
+        self.is_encrypted = is_encrypted
         self.latency = latency
         self._set_latency(latency)
 
@@ -354,8 +410,12 @@ def adopt(sock: TcpSocket) -> SocketPeer:
     net = VirtualNetwork.current()
     if isinstance(net, OneHost):
         with _listen_virtually(GOOD, 0, 1, SMALLEST_BUFFER) as listener:
-            hand_over(sock, _connect_virtually(net, *listener.getsockname(), buffer=SMALLEST_BUFFER))
-            return SocketPeer(listener.try_accept()[0])
+            connected = _connect_virtually(net, *listener.getsockname(), buffer=SMALLEST_BUFFER)
+            accepted = listener.try_accept()[0]
+            if net.is_encrypted:
+                return _encrypt(sock, connected, accepted)
+            hand_over(sock, connected)
+            return SocketPeer(accepted)
     with socket.socket() as listener, socket.socket() as ours:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         listener.bind((GOOD, 0))
@@ -366,6 +426,28 @@ def adopt(sock: TcpSocket) -> SocketPeer:
         theirs, _ = listener.accept()
         sock.set_socket_descriptor(ours.detach())
     return SocketPeer(trio.socket.from_stdlib_socket(theirs))
+
+
+@functools.cache
+def secrets() -> Contexts:
+    """What both ends of TLS know.  Of RSA, because the length of an ECDSA signature is by lot."""
+    return contexts("peer.example", key_type=trustme.KeyType.RSA)
+
+
+def _encrypt(sock: TcpSocket, ours: VirtualSocket, theirs: VirtualSocket) -> SecurePeer:
+    """As ``hand_over``, with TLS over it; the handshake takes place in memory, so it takes no step."""
+    link = TlsLink(NativeLink(ours, ours.getpeername()), Terms(secrets().client, False, "peer.example"))
+    client = link._tls = link._make_object()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    peer = SecurePeer(theirs, secrets().server.wrap_bio(incoming, outgoing, server_side=True), incoming, outgoing)
+    for channel in (client, peer.tls, client, peer.tls):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            channel.do_handshake()
+        incoming.write(link._outgoing.read())
+        link._incoming.write(outgoing.read())
+    link._open, link._drained = True, False
+    sock._adopt(link, Input.ADOPTED)
+    return peer
 
 
 def hand_over(sock: TcpSocket, connected: trio.socket.SocketType) -> None:
@@ -466,6 +548,8 @@ class Case:
     def _network(self) -> AbstractAsyncContextManager[VirtualNetwork | None]:
         if self.medium == "virtual":
             return OneHost(0)
+        if self.medium == "tls":
+            return OneHost(0, is_encrypted=True)
         return OneHost(LATENCY) if self.medium == "distant" else contextlib.nullcontext()
 
 

@@ -9,7 +9,18 @@ import inspect
 import typing
 
 import trioqt
-from tests.cancel import connecting, datagrams, ending, looking_up, receiving, sending, serving, stopping, watching
+from tests.cancel import (
+    connecting,
+    datagrams,
+    encrypting,
+    ending,
+    looking_up,
+    receiving,
+    sending,
+    serving,
+    stopping,
+    watching,
+)
 from tests.cancel.kit import Case, Situation
 
 __all__ = ["CASES", "EXCUSED", "SENDS", "SITUATIONS", "find_case", "public_coroutines"]
@@ -18,6 +29,7 @@ EVERYTHING: tuple[Case, ...] = (
     *receiving.CASES,
     *sending.CASES,
     *connecting.CASES,
+    *encrypting.CASES,
     *ending.CASES,
     *watching.CASES,
     *serving.CASES,
@@ -54,6 +66,8 @@ SENDS = frozenset(f"TcpSocket.{name}" for name in sending.VERBS)
 
 WAITING: tuple[Situation, ...] = ("has to wait", "peer finishes", "peer resets", "second task")
 
+HANDSHAKES = ["connect_to_host_encrypted", "start_client_encryption", "start_server_encryption", "wait_for_encrypted"]
+
 # fmt: off
 EXCUSED: dict[str, dict[Situation, str]] = {
     "TcpSocket.__aenter__":  dict.fromkeys(WAITING, "it opens a nursery, and never waits"),
@@ -65,6 +79,8 @@ EXCUSED: dict[str, dict[Situation, str]] = {
     "TcpServer.wait_for_draining": dict.fromkeys(("peer finishes", "peer resets"), "there is no peer"),
     "TcpServer.__aexit__":   {"has to wait": "it waits for nobody"},
     **datagrams.EXCUSED,
+    "SslServer.serve":       {"second task": "as TcpServer.serve"},
+    **{f"SslSocket.{verb}": {"answered at once": "a handshake takes two"} for verb in HANDSHAKES},
 }
 # fmt: on
 
@@ -80,9 +96,16 @@ def public_coroutines() -> set[str]:
         if inspect.iscoroutinefunction(thing):
             found.add(name)
         if inspect.isclass(thing):
-            owner = "TcpSocket" if thing is trioqt.AbstractSocket else name  # which is abstract
-            found |= {f"{owner}.{method}" for method in dir(thing) if _waits(thing, method)}
+            found |= {f"{_owner(thing, method)}.{method}" for method in dir(thing) if _waits(thing, method)}
     return found
+
+
+def _owner(thing: type, method: str) -> str:
+    """The class of which it is walked: AbstractSocket is abstract, and those of TLS inherit most of what they have."""
+    for base in (trioqt.TcpSocket, trioqt.TcpServer):
+        if issubclass(thing, base) and getattr(thing, method) == getattr(base, method, None):
+            return base.__name__
+    return "TcpSocket" if thing is trioqt.AbstractSocket else thing.__name__
 
 
 def _waits(owner: type, name: str) -> bool:

@@ -15,7 +15,13 @@ from tests.cancel.scenarios import CASES, EXCUSED, SENDS, SITUATIONS, public_cor
 from trioqt.testing import cancel_everywhere
 
 # Two schedules where they cost least.  What the kernel does in the second one, the simulated network does too.
-SEEDS: dict[Medium, tuple[int, ...]] = {"memory": (0, 1), "virtual": (0, 1), "loopback": (0,), "distant": (0,)}
+SEEDS: dict[Medium, tuple[int, ...]] = {
+    "memory": (0, 1),
+    "virtual": (0, 1),
+    "loopback": (0,),
+    "distant": (0,),
+    "tls": (0,),
+}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -7,7 +7,7 @@ import ssl
 
 import attrs
 
-__all__ = ["PauseMode", "SslError", "SslErrorKind", "SslMode", "ssl_error_of", "ssl_error_kind"]
+__all__ = ["PauseMode", "SslError", "SslErrorKind", "SslMode", "ssl_error_kind", "ssl_error_of", "verification_error"]
 
 
 class SslMode(enum.Enum):
@@ -125,6 +125,15 @@ KINDS: dict[int, SslErrorKind] = {
 def ssl_error_kind(code: int) -> SslErrorKind:
     """The kind of what OpenSSL's verification calls ``code``."""
     return KINDS.get(code, SslErrorKind.UNSPECIFIED_ERROR)
+
+
+def verification_error(error: SslError) -> ssl.SSLCertVerificationError:
+    """The same as OpenSSL would have raised it in a handshake."""
+    exc = ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, f"certificate verify failed: {error.message}")
+    exc.library, exc.reason = "SSL", "CERTIFICATE_VERIFY_FAILED"
+    exc.verify_code = next((code for code, kind in KINDS.items() if kind is error.kind), 1)  # X509_V_ERR_UNSPECIFIED
+    exc.verify_message = error.message
+    return exc
 
 
 def ssl_error_of(exc: BaseException, certificate: bytes | None) -> SslError | None:

@@ -235,7 +235,7 @@ class TlsLink(Link):
                 self._incoming.write(data)
                 return
             if data is not None:
-                raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended the connection during the TLS handshake")
+                raise _ended_early("the peer ended the connection during the TLS handshake")
 
     def _check_open(self) -> None:
         if self._closed:
@@ -291,7 +291,10 @@ class TlsLink(Link):
                 if data is not None:
                     return data
             if self._truncated:
-                raise self._tell_truncation()
+                if self._may_be_truncated():
+                    self._ended = True
+                    return b""
+                raise _ended_early("the peer ended without a close_notify: the stream may be cut short")
             cipher = below.try_receive(min(max(max_bytes, RECORD_ROOM), RECEIVE_SIZE))
             if cipher is None:
                 self._drained = True
@@ -299,7 +302,7 @@ class TlsLink(Link):
             if cipher:
                 incoming.write(cipher)
             else:
-                self._truncated = True
+                self._truncated, self._drained = True, False
 
     def _decrypt(self, max_bytes: int) -> bytes | None:
         """Bytes that are here; ``b""`` for a close_notify, None if there are none.  Raises: OSError."""
@@ -331,6 +334,8 @@ class TlsLink(Link):
             self._fail(exc)
         if self._outgoing.pending:
             self._answer()
+        if self._ended or self._failed is not None:
+            self._drained = False  # there is that to tell, whatever comes from below
         if pieces:
             pieces.append(data)
             data = b"".join(pieces)
@@ -348,10 +353,9 @@ class TlsLink(Link):
         self._failed = SocketError(kind, message_of(exc))
         self._failed.__cause__ = exc.with_traceback(None)
 
-    def _tell_truncation(self) -> ssl.SSLError:
-        if self._terms.context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0):
-            self._ended = True
-        return ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended without a close_notify: the stream may be cut short")
+    def _may_be_truncated(self) -> bool:
+        """Is that an end like another, says the context?"""
+        return bool(self._terms.context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
 
     def _answer(self) -> None:
         """Reading has made OpenSSL say something: new keys of ours, or that there is no renegotiation, or an alert."""
@@ -399,21 +403,36 @@ class TlsLink(Link):
         if not self._open or not self._below.can_be_asked():
             return 0
         owed = self._owed
-        if self._unsent:
-            self._push()
+        try:
             if self._unsent:
-                return owed - self._owed
-        self._owed = 0
-        sent, size = owed, len(data)
-        for _ in range(SENDS_AT_ONCE):
-            if sent >= size:
-                break
-            count = self._encrypt(data, sent)
-            self._push()
-            sent += count - self._owed
-            if self._unsent:
-                break
+                self._push()
+                if self._unsent:
+                    return owed - self._owed
+            self._owed = 0
+            sent, size = owed, len(data)
+            for _ in range(SENDS_AT_ONCE):
+                if sent >= size:
+                    break
+                count = self._encrypt(data, sent)
+                self._push()
+                sent += count - self._owed
+                if self._unsent:
+                    break
+        except OSError:
+            self._hear_out()
+            raise
         return sent
+
+    def _hear_out(self) -> None:
+        """What is below takes no more.  If the peer has said why, by an alert, raise that."""
+        with contextlib.suppress(OSError):
+            while self._failed is None and not self._ended and (cipher := self._below.try_receive(RECEIVE_SIZE)):
+                self._incoming.write(cipher)
+                while self._incoming.pending and not self._ended:
+                    self._plain += self._decrypt(RECEIVE_SIZE) or b""
+        self._drained = False
+        if self._failed is not None:
+            raise self._failed
 
     def _encrypt(self, data: Bytes, start: int) -> int:
         """Encrypt some of ``data``, from ``start`` on; how much.  It is owed."""
@@ -593,6 +612,13 @@ def message_of(exc: ssl.SSLError) -> str:
         return known
     text = (exc.reason or exc.strerror or str(exc)).replace("_", " ").lower()
     return f"TLS failed: {text}"
+
+
+def _ended_early(message: str) -> ssl.SSLEOFError:
+    """As OpenSSL says it, in plainer words."""
+    exc = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, message)
+    exc.library, exc.reason = "SSL", "UNEXPECTED_EOF_WHILE_READING"
+    return exc
 
 
 def _chain_of(tls: ssl.SSLObject) -> tuple[bytes, ...]:

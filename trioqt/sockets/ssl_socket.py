@@ -20,7 +20,7 @@ from trioqt.core.addresses import NetworkLayerProtocol
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import Encrypted, ModeChanged, SslErrors
 from trioqt.core.states import Input, Told
-from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode, ssl_error_of
+from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode, ssl_error_of, verification_error
 from trioqt.links.base import ENDS, Link
 from trioqt.links.chain import BEHIND, can_judge, find_errors
 from trioqt.links.interrupts import protected
@@ -198,7 +198,7 @@ class SslSocket(TcpSocket):
           trio.BusyResourceError: Another task is in a ``receive_...``, or sends.
           trio.ClosedResourceError: Another task ended the connection, or sending is finished.
           TypeError, ValueError: There is no name, and the context checks it; or it is none.
-        Cancelled: the connection is aborted, once what was queued is sent; until then nothing has happened.
+        Cancelled: the connection is aborted.
         Qt: startClientEncryption + waitForEncrypted.  There, unread bytes are fed to TLS.
         """
         self._check_run()
@@ -293,14 +293,29 @@ class SslSocket(TcpSocket):
     async def _start_encryption(self, terms: Terms) -> None:
         self._check_can_encrypt(terms)
         generation = self._generation
-        await trio.lowlevel.checkpoint()
-        self._uncork()
-        while True:
-            self._check_same(generation, "begin TLS")
-            self._check_can_encrypt(terms, began=generation)
-            if not self._queue:
-                break
-            await self._wait_changed()
+        try:
+            await trio.lowlevel.checkpoint()
+            self._uncork()
+            while True:
+                self._check_same(generation, "begin TLS")
+                self._check_can_encrypt(terms, began=generation)
+                if not self._queue:
+                    break
+                await self._wait_changed()
+            channel = await self._lay_tls_over(terms)
+        except Exception:
+            raise  # it is refused, and nothing has happened
+        except BaseException:
+            # Whether the peer has begun is not known, so there is no way back to plain bytes.
+            if self._generation is generation:
+                self.abort()
+            raise
+        if self._link is not channel:
+            self._refuse("encrypt", began=generation)
+        await self._shake_hands()
+
+    async def _lay_tls_over(self, terms: Terms) -> TlsLink:
+        """TLS takes the place of the link; whoever waits on that lets go of it."""
         below, watcher, buffer = self._link, self._watch_scope, self._read_buffer
         assert below is not None
         self._handshake_errors, self._negotiated = (), None
@@ -308,14 +323,9 @@ class SslSocket(TcpSocket):
         buffer.ahead, self._unseen = 0, False
         self._lay_over(channel)
         self._set_mode(channel)
-        try:
-            while watcher is not None and self._watch_scope is watcher and self._link is channel:
-                await self._wait_changed()  # until it has let go of what is below
-        except BaseException:
-            if self._link is channel:
-                self.abort()
-            raise
-        await self._shake_hands()
+        while watcher is not None and self._watch_scope is watcher and self._link is channel:
+            await self._wait_changed()
+        return channel
 
     def _check_can_encrypt(self, terms: Terms, *, began: Generation | None = None) -> None:
         """Raise if TLS cannot begin in this step."""
@@ -415,9 +425,7 @@ class SslSocket(TcpSocket):
                 await self._wait_changed()
         first = next((error for error in errors if not self._ignores(error)), None)
         if first is not None:
-            refusal = ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, f"certificate verify failed: {first.message}")
-            refusal.verify_message = first.message
-            raise refusal
+            raise verification_error(first)
 
     def _ignores(self, error: SslError) -> bool:
         return any(

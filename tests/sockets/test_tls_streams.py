@@ -1,0 +1,187 @@
+"""TLS is a link over any link: trio's checks of a stream over it, over streams, over itself, and over a bad network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+import trustme
+
+from tests.certificates import Contexts, contexts
+from tests.networks import Network
+from tests.sockets.arrivals import fill
+from trioqt import ConnectionFinished, ErrorKind, SocketError, SslServer, SslSocket
+from trioqt.testing import VirtualNetwork, simulate
+
+NAME = "peer.example"
+# Of RSA: the length of an ECDSA signature is by lot, and with it how long a packet takes.
+RSA = contexts(NAME, key_type=trustme.KeyType.RSA)
+
+Pair = tuple[SslSocket, SslSocket]
+
+
+async def encrypt(left: SslSocket, right: SslSocket) -> Pair:
+    """Both ends at once."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(right.start_server_encryption)
+        await left.start_client_encryption(server_hostname=NAME)
+    return left, right
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_encrypted_sockets_are_trio_streams(network: Network, tls: Contexts, watched: bool) -> None:
+    """trio finds nothing wrong, half-close included."""
+    async with SslServer(tls.server) as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+
+        async def make() -> Pair:
+            ours = SslSocket(nursery, context=tls.client)
+            await ours.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+            pair = ours, await server.accept()
+            if watched:
+                for sock in pair:
+                    await nursery.start(listen_to, sock)
+            return pair
+
+        async def make_clogged() -> Pair:
+            pair = await make()
+            for sock in pair:
+                await fill(sock)
+            return pair
+
+        await trio.testing.check_half_closeable_stream(make, make_clogged)
+        nursery.cancel_scope.cancel()
+
+
+async def listen_to(sock: SslSocket, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async with sock.events() as events:
+        task_status.started()
+        async for _ in events:
+            pass
+
+
+async def test_tls_over_memory_streams_is_a_trio_stream(tls: Contexts) -> None:
+    """A stream that cannot be asked without waiting does below TLS too."""
+    async with trio.open_nursery() as nursery:
+
+        async def make() -> Pair:
+            left, right = trio.testing.memory_stream_pair()
+            return await encrypt(
+                SslSocket.from_stream(left, nursery, context=tls.client),
+                SslSocket.from_stream(right, nursery, context=tls.server),
+            )
+
+        await trio.testing.check_half_closeable_stream(make, None)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def tls_in_tls(tls: Contexts) -> AsyncIterator[Pair]:
+    async with trio.open_nursery() as nursery:
+        left, right = trio.testing.memory_stream_pair()
+        below = await encrypt(
+            SslSocket.from_stream(left, nursery, context=tls.client),
+            SslSocket.from_stream(right, nursery, context=tls.server),
+        )
+        yield await encrypt(
+            SslSocket.from_stream(below[0], nursery, context=tls.client),
+            SslSocket.from_stream(below[1], nursery, context=tls.server),
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def test_tls_goes_over_tls(tls: Contexts) -> None:
+    """Bytes both ways, and the ends of both layers in order."""
+    async with tls_in_tls(tls) as (left, right), trio.open_nursery() as nursery:
+        data = bytes(range(256)) * 2000
+        nursery.start_soon(left.send_all, data)
+        assert await right.receive_exactly(len(data)) == data
+        await right.send_all(b"answer")
+        assert await left.receive_exactly(6) == b"answer"
+        nursery.start_soon(left.aclose)
+        assert await right.receive_some() == b""
+        await right.aclose()
+
+
+# ---- over a simulated network --------------------------------------------------------------------
+
+
+async def echo(sock: SslSocket) -> None:
+    async for chunk in sock:
+        await sock.send_all(chunk)
+
+
+async def exchange(net: VirtualNetwork) -> tuple[bytes, float]:
+    """A client on one host, an echo server on another; what came back, and when."""
+    data = bytes(range(256)) * 400
+    async with trio.open_nursery() as nursery:
+        with net.host("server"):
+            server = await nursery.start(serve_echo)
+        with net.host("client"):
+            async with SslSocket(context=RSA.client) as sock:
+                await sock.connect_to_host_encrypted("server", server.server_port(), server_hostname=NAME)
+                nursery.start_soon(sock.send_all, data)
+                got = await sock.receive_exactly(len(data))
+        nursery.cancel_scope.cancel()
+    assert got == data
+    return got, trio.current_time()
+
+
+async def serve_echo(*, task_status: trio.TaskStatus[SslServer[SslSocket]] = trio.TASK_STATUS_IGNORED) -> None:
+    async with SslServer(RSA.server) as server:
+        await server.listen("server")
+        await server.serve(echo, task_status=task_status)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+def test_tls_over_latency_and_loss_replays(loss: float) -> None:
+    """The bytes are whole, and two runs with one seed take the same time to the last digit, whatever the keys."""
+
+    async def main(net: VirtualNetwork) -> float:
+        with net.host("client"), net.host("server"):
+            net.set_link("client", "server", latency=0.05, loss=loss)
+        return (await exchange(net))[1]
+
+    first, second = (simulate(main, seed=7) for _ in range(2))
+
+    assert first == second
+    assert first >= 0.05 * 4  # TCP's handshake is one trip there and back, TLS's another
+
+
+def test_a_handshake_across_a_partition_is_ended_by_its_limit() -> None:
+    """At the server after ``handshake_timeout``; the client goes on until it is told to stop."""
+
+    async def main(net: VirtualNetwork) -> tuple[ErrorKind, float, bool]:
+        async with trio.open_nursery() as nursery:
+            with net.host("server"):
+                server = SslServer(RSA.server)
+                await nursery.start(run, server)
+            with net.host("client"):
+                async with SslSocket(context=RSA.client) as sock:
+                    await sock.connect_to_host("server", server.server_port())
+                    began = trio.current_time()
+                    with net.partition("client", "server"), trio.move_on_after(60) as scope:
+                        await sock.start_client_encryption(server_hostname=NAME)
+                    ended = errors[0]
+            nursery.cancel_scope.cancel()
+        return ended[0], ended[1] - began, scope.cancelled_caught
+
+    errors: list[tuple[ErrorKind, float]] = []
+
+    async def run(
+        server: SslServer[SslSocket], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with server, server.events(ConnectionFinished) as events, trio.open_nursery() as nursery:
+            await server.listen("server")
+            await nursery.start(server.serve, echo)
+            task_status.started()
+            async for event in events:
+                assert isinstance(event.error, SocketError)
+                errors.append((event.error.kind, trio.current_time()))
+
+    kind, after, cancelled = simulate(main, seed=1)
+
+    assert (kind, round(after, 1), cancelled) == (ErrorKind.SOCKET_TIMEOUT, 5.0, True)
