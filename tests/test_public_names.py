@@ -31,7 +31,10 @@ NAMES = [
     "HostAddress",
     "HostFound",
     "NetworkLayerProtocol",
+    "NetworkProxy",
     "NewConnection",
+    "ProxyKind",
+    "ProxyQuery",
     "ReadChannelFinished",
     "ReadyRead",
     "SocketError",
@@ -41,6 +44,7 @@ NAMES = [
     "StateChanged",
     "TcpServer",
     "TcpSocket",
+    "environment_proxies",
     "stop_on_signals",
 ]
 
@@ -111,6 +115,8 @@ ATTRIBUTES: dict[str, str] = {
         ANY ANY_IPV4 ANY_IPV6 BROADCAST LOCAL_HOST LOCAL_HOST_IPV6 NULL
         ip is_in_subnet is_loopback is_multicast protocol text
     """,
+    "NetworkProxy": "context from_url host kind looks_up_names password port user via",
+    "ProxyQuery": "host kind port protocol_tag",
     "SocketError": "kind message",
     "Event": "",
     "StateChanged": "state",
@@ -213,6 +219,7 @@ MEMBERS: dict[str, dict[str, int]] = {
         "REUSE_ADDRESS_HINT": 4,
         "REUSE_PORT": 8,
     },
+    "ProxyKind": {"DEFAULT": 0, "SOCKS5": 1, "NONE": 2, "HTTP": 3, "HTTP_CACHING": 4, "FTP_CACHING": 5},
     "NetworkLayerProtocol": {"IPV4": 0, "IPV6": 1, "ANY_IP": 2, "UNKNOWN": -1},
 }
 

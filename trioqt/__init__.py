@@ -21,7 +21,9 @@ from trioqt.core.events import (
     ReadyRead,
     StateChanged,
 )
+from trioqt.core.network_proxy import NetworkProxy, ProxyKind, ProxyQuery
 from trioqt.core.options import BindMode, SocketOption, SocketType
+from trioqt.core.proxy_environment import environment_proxies
 from trioqt.core.socket_state import SocketState
 from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.serving import DrainReport
@@ -46,7 +48,10 @@ __all__ = [
     "HostAddress",
     "HostFound",
     "NetworkLayerProtocol",
+    "NetworkProxy",
     "NewConnection",
+    "ProxyKind",
+    "ProxyQuery",
     "ReadChannelFinished",
     "ReadyRead",
     "SocketError",
@@ -56,6 +61,7 @@ __all__ = [
     "StateChanged",
     "TcpServer",
     "TcpSocket",
+    "environment_proxies",
     "stop_on_signals",
 ]
 
