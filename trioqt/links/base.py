@@ -24,6 +24,9 @@ class Link(Protocol):
 
     __slots__ = ()
 
+    def can_be_asked(self) -> bool:
+        """Do ``try_receive`` and ``try_send`` tell at once what is so?  Else only waiting can, as over a stream."""
+
     def is_drained(self) -> bool:
         """Did the last ``try_receive`` take all there was?  Then wait before the next, instead of trying in vain."""
 
@@ -55,6 +58,12 @@ class Link(Protocol):
     def try_send(self, data: Bytes) -> int:
         """Hand over as many bytes as can go at once; 0 if none can, or if it cannot be known."""
 
+    def wait_sendable(self) -> Awaitable[None]:
+        """Wait until ``try_send`` may take something; only of a link that can be asked.  A full checkpoint.
+
+        Raises: trio.ClosedResourceError if the link is closed, before or meanwhile.
+        """
+
     async def send(self, data: Bytes) -> int:
         """Wait until bytes can go, hand over what can; how many went.
 
@@ -76,12 +85,18 @@ class Link(Protocol):
           reset: The peer must not take this for a clean end: bytes for it are dropped, or something went wrong.
         """
 
+    def has_goodbye(self) -> bool:
+        """Has ``say_goodbye`` something to say?  Then an orderly end waits for it."""
+
     async def say_goodbye(self, *, linger: float = 0) -> None:
         """Say what an orderly end has to say, as TLS does; ``close`` is to follow.  Cancelled: ended all the same.
 
         Args:
           linger: Bytes are unread, so wait for the peer's end for so many seconds at most, where it can be done.
         """
+
+    def most_unread(self) -> int:
+        """How many bytes may lie below at most, for ``try_receive`` to take."""
 
     def local_address(self) -> Sockaddr | None:
         """This end's address, or None where there is none."""

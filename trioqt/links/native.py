@@ -120,6 +120,9 @@ class NativeLink(Link):
         # a BlockingIOError first (1.5 to 2.3 us, where recv with data and send together are 4.4 to 6.6).
         self._drained = True
 
+    def can_be_asked(self) -> bool:
+        return True
+
     def is_drained(self) -> bool:
         return self._drained
 
@@ -152,10 +155,13 @@ class NativeLink(Link):
         except BlockingIOError:
             return 0
 
+    def wait_sendable(self) -> Awaitable[None]:
+        self._check_open()
+        return self._sock.wait_writable()
+
     async def send(self, data: Bytes) -> int:
         while True:
-            self._check_open()
-            await self._sock.wait_writable()
+            await self.wait_sendable()
             self._check_open()  # it may have been closed after the wait had ended
             sent = self.try_send(data)
             if sent:
@@ -176,8 +182,14 @@ class NativeLink(Link):
             reset_on_close(self._sock)
         self._sock.close()
 
+    def has_goodbye(self) -> bool:
+        return False
+
     async def say_goodbye(self, *, linger: float = 0) -> None:
         """TCP has none but its close."""
+
+    def most_unread(self) -> int:
+        return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def local_address(self) -> Sockaddr | None:
         return cast("Sockaddr", self._sock.getsockname())

@@ -55,6 +55,9 @@ class StreamLink(Link):
             self._opened = trio.Event()
         self._arrived: bytes | None = None  # what a wait brought and nobody has taken; b"" is the peer's end
 
+    def can_be_asked(self) -> bool:
+        return False
+
     def is_drained(self) -> bool:
         return self._arrived is None
 
@@ -135,6 +138,9 @@ class StreamLink(Link):
     def try_send(self, data: Bytes) -> int:
         return 0
 
+    async def wait_sendable(self) -> None:
+        raise NotImplementedError("a stream cannot be asked")
+
     async def send(self, data: Bytes) -> int:
         await self._shake_hands()
         self._sending = True
@@ -179,6 +185,9 @@ class StreamLink(Link):
             pass  # that nursery has ended
         trio.lowlevel.spawn_system_task(_close_forcefully, self._stream)
 
+    def has_goodbye(self) -> bool:
+        return True
+
     async def say_goodbye(self, *, linger: float = 0) -> None:
         if not self._closed:
             stream = self._stream
@@ -197,6 +206,9 @@ class StreamLink(Link):
             self._closed = True
             with self._goodbye:
                 await stream.aclose()
+
+    def most_unread(self) -> int:
+        return BLOCK_SIZE
 
     def local_address(self) -> Sockaddr | None:
         return None

@@ -14,7 +14,6 @@ them alone would not see what another may do in between.
 from __future__ import annotations
 
 import contextlib
-import socket
 from typing import Any, Protocol
 
 import attrs
@@ -129,6 +128,7 @@ class Connection(AbstractSocket):
         "_receiving",
         "_send_finished",
         "_sending",
+        "_timed",
         "_unseen",
         "_was_entered",
         "_watch_scope",
@@ -151,6 +151,7 @@ class Connection(AbstractSocket):
         self._half_open = half_open
         self._flush_timeout = flush_timeout
         self._link: Link | None = None
+        self._timed: TimedLink | None = None  # the link, or what lies below it, if a server has limits of time
         # The link, while a receiver may take from it directly, past the buffer: see _update_direct.
         self._direct: Link | None = None
         self._offered: StreamLink | None = None  # what from_stream was given, until the block is entered
@@ -191,12 +192,29 @@ class Connection(AbstractSocket):
         if happened is Input.ADOPTED:  # else the attempt has begun with that, and what it queued is for this connection
             self._forget()
         self._link = link
+        self._timed = link if isinstance(link, TimedLink) else None
         self._generation.connected = True
         self._machine.feed(happened, self._tell)
         self._update_direct()
         self._update_watcher()
         if self._queue:
             self._start_drainer()
+        self._changed()
+
+    def _lay_over(self, over: Link) -> None:
+        """``over``, which lies over the link, takes its place.  Nothing is queued, and nobody is in a receive_....
+
+        A watcher that waits on what is below leaves it in its next turn.
+        """
+        below = self._link
+        assert below is not None
+        self._link = over
+        if self._drain_scope is not None:  # it has sent all, and would end by itself
+            self._drain_scope.cancel(reason="another link has taken the place of its own")
+            self._drain_scope = None
+        if self._watcher_waits:
+            below.wake()
+        self._update_direct()
         self._changed()
 
     def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
@@ -329,7 +347,7 @@ class Connection(AbstractSocket):
             else:
                 self._set_failure(ErrorKind.REMOTE_HOST_CLOSED, "the peer closed the connection", None)
                 self._machine.feed(Input.PEER_CLOSED, self._tell)
-                if self._queue or link.native() is None:
+                if self._queue or link.has_goodbye():
                     self._ends_itself = True
                     self._start_drainer()
                 else:
@@ -352,8 +370,8 @@ class Connection(AbstractSocket):
         link = self._link
         if link is None or self._machine.state is not CONNECTED:
             self._refuse("receive")
-        if isinstance(link, TimedLink) and self._read_buffer.held:
-            link.ask()
+        if self._timed is not None and self._read_buffer.held:
+            self._timed.ask()
         if self._watcher_waits:
             await self._park()
             self._check_same(generation, "receive")
@@ -394,8 +412,8 @@ class Connection(AbstractSocket):
             await self._wait_changed()
         finally:
             self._parked = False
-            if isinstance(self._link, TimedLink):
-                self._link.leave()
+            if self._timed is not None:
+                self._timed.leave()
 
     async def _receive(self, link: Link, max_bytes: int | None, *, ending: bool = False) -> bytes | None:
         """Wait for bytes on ``link``; ``b""`` at the peer's end, None if an end was made here meanwhile.
@@ -512,8 +530,8 @@ class Connection(AbstractSocket):
     def _start_drainer(self) -> None:
         link = self._link
         if self._drain_scope is None and link is not None:
-            if isinstance(link, TimedLink):
-                link.queue()
+            if self._timed is not None:
+                self._timed.queue()
             self._drain_scope = self._own_scope()
             self._start(self._drain, link, self._drain_scope)
 
@@ -553,13 +571,12 @@ class Connection(AbstractSocket):
 
     async def _send_block(self, link: Link) -> int:
         """Wait until bytes can go, hand over what can; how many went."""
-        native = link.native()
-        if native is None:
+        if not link.can_be_asked():
             # In pieces, so that progress is seen while a large message is under way.
             return await link.send(memoryview(self._queue.block())[:BLOCK_SIZE])
         woken = self._generation.woken
         try:
-            await native.wait_writable()
+            await link.wait_sendable()
         except trio.ClosedResourceError:
             if woken or not self._generation.woken:
                 raise
@@ -569,7 +586,7 @@ class Connection(AbstractSocket):
 
     async def _hear_out(self, link: Link) -> None:
         """A stream takes no more: take what it has brought, which only waiting can tell.  A system tells it at once."""
-        if link.native() is not None:
+        if link.can_be_asked():
             return
         before = len(self._read_buffer)
         with trio.move_on_after(LINGER):
@@ -674,7 +691,7 @@ class Connection(AbstractSocket):
 
     def _drop_link(self, link: Link, *, reset: bool = False) -> None:
         """Close ``link`` and what belongs to it: its tasks, its queue, its slot in a server."""
-        self._link = self._direct = None
+        self._link = self._direct = self._timed = None
         self._drop_queue()
         try:
             link.close(reset=reset or self._generation.unsent)
@@ -727,9 +744,9 @@ class Connection(AbstractSocket):
 
     def _empty(self, link: Link) -> None:
         """Take what the system holds unread, for which it would reset; a watcher would have taken it before."""
-        native, taken = link.native(), 0
+        taken = 0
         with contextlib.suppress(OSError):
-            most = BLOCK_SIZE if native is None else native.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            most = link.most_unread()
             while taken < most and (data := link.try_receive(BLOCK_SIZE)):
                 taken += len(data)
 

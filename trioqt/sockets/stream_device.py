@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import math
-import socket
 
 import trio
 
@@ -174,15 +173,10 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
 
     def _pull_all(self, link: Link) -> None:
         """Take what the system holds, past the buffer's bound; but a peer that sends on cannot keep us here."""
-        before, most = -1, self._system_holds(link) + len(self._read_buffer)
+        before, most = -1, link.most_unread() + len(self._read_buffer)
         while before < len(self._read_buffer) < most and self._link is link:
             before = len(self._read_buffer)
             self._pull(most, bounded=False)
-
-    def _system_holds(self, link: Link) -> int:
-        """How many bytes the system can hold at most for us to read."""
-        native = link.native()
-        return BLOCK_SIZE if native is None else native.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def _goodbye_failed(self, timeout: float) -> None:
         """The stream below took everything and then did not end: what it may hold back, as TLS does, is lost."""
@@ -197,7 +191,7 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         if self._link is not link or self._peer_finished or self._somebody_waits_on_the_link():
             return False
         try:
-            if link.native() is None:
+            if not link.can_be_asked():
                 await link.look()
             return self._link is link and bool(link.try_receive(BLOCK_SIZE))
         except ENDS:

@@ -25,7 +25,6 @@ from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, conne
 from trioqt.links.interrupts import protected
 from trioqt.links.native import KernelSocket, NativeLink, reset_on_close, set_where_possible
 from trioqt.links.stream import StreamLink
-from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import Bound, Failure
 from trioqt.sockets.arguments import Host, check_host, check_port, check_size, spelled
 from trioqt.sockets.connection import CONNECTED, Attempt, Owner
@@ -130,8 +129,8 @@ class TcpSocket(StreamDevice):
         parts.append(f"flush_timeout {self._flush_timeout:g} s")
         if self._unsent_limit is not None:
             parts.append(f"unsent_limit {self._unsent_limit:,}")
-        if isinstance(self._link, TimedLink):
-            parts.append(self._link.limits)
+        if self._timed is not None:
+            parts.append(self._timed.limits)
         return f"<{type(self).__name__} {', '.join(parts)}>"
 
     def socket_type(self) -> SocketType:

@@ -62,8 +62,8 @@ class TimeLimits:
 
     def watch(self, sock: Connection, nursery: trio.Nursery) -> None:
         """``sock`` was accepted; the task, if there must be one, runs in ``nursery``."""
-        link = sock._link
-        if not isinstance(link, TimedLink):
+        link = sock._timed
+        if link is None:
             return  # it has ended already
         self._watched[id(sock)] = link
         self._put(sock, link, link.moved_at + min(self._idle_limit, self._stall_limit))
@@ -92,7 +92,7 @@ class TimeLimits:
     def _is_watched(self, entry: Entry) -> bool:
         _, _, sock, link = entry
         # A connection that set_socket_descriptor put in the place of this one is somebody else's.
-        return self._watched.get(id(sock)) is link and sock._link is link
+        return self._watched.get(id(sock)) is link and sock._timed is link
 
     async def _run(self, scope: trio.CancelScope) -> None:
         """Look at each connection when its time comes, while there are any.
@@ -125,7 +125,7 @@ class TimeLimits:
         due, why = self._over(sock, link, now)
         if due <= now:
             self._take_unread(sock, link)
-            if sock._link is not link:
+            if sock._timed is not link:
                 return  # and that found that it had ended
             due, why = self._over(sock, link, now)
         if due <= now:
