@@ -36,8 +36,8 @@ from trioqt import (
     TcpServer,
     TcpSocket,
 )
-from trioqt.core import options
-from trioqt.links import connect
+from trioqt.core import http_connect, options
+from trioqt.links import connect, through_proxy
 from trioqt.sockets import (
     abstract_socket,
     answers,
@@ -240,6 +240,9 @@ DEFAULTS: dict[str, object] = {
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
+    "a proxy's time for each of its answers": through_proxy.ANSWER_TIME,
+    "a proxy's answer of HTTP": http_connect.HEAD_SIZE,
+    "what comes with a proxy's 407 and is passed over": http_connect.BODY_SIZE,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
     "records that a server logs of one kind of trouble": trouble_log.RECORDS,
     "kinds of trouble that are told apart in the log": trouble_log.KINDS,
@@ -757,7 +760,10 @@ async def run_blocks(page: str, network: Loopback) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize(("page", "count"), [("scopes.md", 6), ("events.md", 3), ("errors.md", 2), ("states.md", 1)])
+CODE_ON_PAGES = {"scopes.md": 6, "events.md": 3, "errors.md": 2, "states.md": 1, "proxies.md": 2}
+
+
+@pytest.mark.parametrize(("page", "count"), CODE_ON_PAGES.items())
 async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
     """Every block of Python runs to its end, its assertions included."""
     assert await run_blocks(page, network) == count
@@ -781,7 +787,7 @@ def test_all_pages_with_code_are_run() -> None:
     """A page that gets its first block of Python has to be added above."""
     with_code = {page.name for page in PAGES if code_blocks(page.read_text())}
 
-    assert with_code == {"cancellation.md", "errors.md", "events.md", "scopes.md", "states.md", *TESTS_ON_PAGES}
+    assert with_code == {"cancellation.md", *CODE_ON_PAGES, *TESTS_ON_PAGES}
 
 
 # Pages whose blocks together are a file of tests, and how many tests there are.

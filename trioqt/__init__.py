@@ -17,6 +17,7 @@ from trioqt.core.events import (
     Event,
     HostFound,
     NewConnection,
+    ProxyAuthenticationRequired,
     ReadChannelFinished,
     ReadyRead,
     StateChanged,
@@ -26,6 +27,7 @@ from trioqt.core.options import BindMode, SocketOption, SocketType
 from trioqt.core.proxy_environment import environment_proxies
 from trioqt.core.socket_state import SocketState
 from trioqt.sockets.abstract_socket import AbstractSocket
+from trioqt.sockets.proxy_choice import set_application_proxy, set_application_proxy_factory
 from trioqt.sockets.serving import DrainReport
 from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
@@ -50,6 +52,7 @@ __all__ = [
     "NetworkLayerProtocol",
     "NetworkProxy",
     "NewConnection",
+    "ProxyAuthenticationRequired",
     "ProxyKind",
     "ProxyQuery",
     "ReadChannelFinished",
@@ -62,6 +65,8 @@ __all__ = [
     "TcpServer",
     "TcpSocket",
     "environment_proxies",
+    "set_application_proxy",
+    "set_application_proxy_factory",
     "stop_on_signals",
 ]
 

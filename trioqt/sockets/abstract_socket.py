@@ -39,7 +39,7 @@ from trioqt.links.connect import AttemptsFailed, look_up
 from trioqt.links.interrupts import protected
 from trioqt.sockets.arguments import Host, check_host, check_port, spelled
 from trioqt.sockets.native_options import read_option, set_option, unsupported
-from trioqt.sockets.subscription import EventSource
+from trioqt.sockets.proxy_choice import HasProxy
 from trioqt.sockets.under_way import UnderWay
 
 __all__ = ["AbstractSocket", "Bound", "Failure", "Generation", "is_another_task", "raise_failure"]
@@ -123,7 +123,7 @@ def is_another_task(task: trio.lowlevel.Task | None) -> bool:
 
 
 @protected
-class AbstractSocket(EventSource, Resettable):
+class AbstractSocket(HasProxy, Resettable):
     """What every socket has: a scope, a state, a last error, events.  Qt: QAbstractSocket.
 
     It belongs to the ``trio.run`` in which its scope began, until it is closed.  A call from another thread or run

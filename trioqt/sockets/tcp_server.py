@@ -14,6 +14,7 @@ import contextlib
 import errno
 import logging
 import operator
+import socket
 import sys
 import weakref
 from collections.abc import Callable, Sequence
@@ -36,17 +37,20 @@ from trioqt.core.errors import (
     reason_of,
 )
 from trioqt.core.events import AcceptError, NewConnection
+from trioqt.core.network_proxy import NetworkProxy
 from trioqt.core.options import inherited_options
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
-from trioqt.links.connect import Target, look_up
+from trioqt.links.connect import Target, look_up, race
 from trioqt.links.interrupts import call_interruptible, protected
-from trioqt.links.native import NativeListener
+from trioqt.links.native import NativeListener, set_where_possible
+from trioqt.links.through_proxy import listen_through
 from trioqt.sockets.arguments import Host, check_hosts, check_limit, check_port, check_size, spelled
 from trioqt.sockets.descriptors import open_listener
 from trioqt.sockets.peer_limit import PeerLimit
+from trioqt.sockets.proxy_choice import is_loopback
 from trioqt.sockets.serving import Serving
 from trioqt.sockets.survived_bugs import tell_bug
 from trioqt.sockets.tcp_socket import TcpSocket
@@ -314,6 +318,9 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     ) -> None:
         """Begin to listen, on every interface if not told otherwise (one port for IPv4 and IPv6).
 
+        By a SOCKS5 proxy, unless ``host`` is a loopback address: the proxy listens, at ``server_address()``, for one
+        connection; another needs another ``listen``.  ``backlog`` and ``reuse_port`` are the proxy's business then.
+
         Args:
           host: An address, a name (all its addresses), ``HostAddress.ANY``, or several of these; all with one port.
           port: 0 lets the system choose; ``server_port()`` tells.
@@ -325,7 +332,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         Raises:
           SocketError: ADDRESS_IN_USE, SOCKET_ACCESS, SOCKET_ADDRESS_NOT_AVAILABLE, HOST_NOT_FOUND, ...;
             UNSUPPORTED_SOCKET_OPERATION if ``host`` is empty or null, or the system has no ``reuse_port``; OPERATION if
-            it listens already, drains, or is not entered.
+            it listens already, drains, or is not entered.  By a proxy: as ``TcpSocket.connect_to_host``.
           trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block; or ``close`` or
             ``drain`` was called meanwhile.
         Cancelled: it does not listen.
@@ -335,11 +342,19 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         hosts, port = check_hosts(host), check_port(port)
         backlog = min(self._backlog_size if backlog is None else check_size(backlog, "backlog"), BACKLOG)
         self._check_can_listen()
-        listeners: list[NativeListener] = []
+        listeners: list[ListenerLink] = []
+        proxy: NetworkProxy | None = None
         try:
             with self._under_way.call("listen"):
+                if not all(is_loopback(str(each)) for each in hosts):  # a proxy could not get there
+                    proxy = self._choose_proxy("server", "", port)
                 targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
-                listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), inherited=self._inherited)
+                if proxy is None:
+                    reuse_port = bool(reuse_port)
+                    listeners += await listen_on(targets, backlog, reuse_port=reuse_port, inherited=self._inherited)
+                else:
+                    there = HostAddress.ANY_IPV4 if hosts[0] == HostAddress.ANY else from_sockaddr(targets[0].address)
+                    listeners.append(await self._listen_through(proxy, there, port))
         except trio.ClosedResourceError:
             for listener in listeners:
                 listener.close()
@@ -349,7 +364,20 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             kind, message = kind_of(exc), f"cannot listen on {where} port {port}: {reason_of(exc)}"
             self._error, self._error_string = kind, message
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
-        self._begin(listeners, HostAddress.ANY if hosts[0] == HostAddress.ANY else None)
+        self._begin(listeners, HostAddress.ANY if hosts[0] == HostAddress.ANY and proxy is None else None)
+
+    async def _listen_through(self, proxy: NetworkProxy, host: HostAddress, port: int) -> ListenerLink:
+        """Let the proxy listen.  Raises: OSError, UnicodeError."""
+        if self._time_limits is not None and _is_encrypted(proxy):
+            raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "no limit in seconds holds over TLS to a proxy")
+
+        def prepare(sock: trio.socket.SocketType, peer: Sockaddr) -> None:
+            set_where_possible(sock, (*self._inherited, (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)))
+
+        async def reach(host: str, port: int) -> Link:
+            return await race(await look_up(host, port, NetworkLayerProtocol.ANY_IP), prepare)
+
+        return await listen_through(proxy, host, port, reach, self._authenticate)
 
     def set_socket_descriptor(self, descriptor: int) -> None:
         """Listen on an open listening socket (systemd, a parent process).  It is the server's from now on.
@@ -380,7 +408,9 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._drain is not None and not self._drain.is_over:
             raise SocketError(ErrorKind.OPERATION, "cannot listen while draining")
 
-    def _begin(self, listeners: list[NativeListener], address: HostAddress | None, *, is_shared: bool = False) -> None:
+    def _begin(
+        self, listeners: Sequence[ListenerLink], address: HostAddress | None, *, is_shared: bool = False
+    ) -> None:
         try:
             self._check_can_listen()  # another task may have been faster
         except BaseException:
@@ -697,7 +727,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         """The OS handle of the (first) listening socket, or -1.  Qt: socketDescriptor()."""
         self._check_run()
         self._is_shared = True  # as far as we know
-        return next((listener.native().fileno() for listener in self._listeners), -1)
+        natives = (listener.native() for listener in self._listeners)
+        return next((native.fileno() for native in natives if native is not None), -1)
 
 
 async def _targets(host: HostAddress | str, port: int) -> list[Target]:
@@ -707,6 +738,10 @@ async def _targets(host: HostAddress | str, port: int) -> list[Target]:
     if not host:
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is no address to listen on")
     return await look_up(host, port, NetworkLayerProtocol.ANY_IP)
+
+
+def _is_encrypted(proxy: NetworkProxy | None) -> bool:
+    return proxy is not None and (proxy.context is not None or _is_encrypted(proxy.via))
 
 
 async def _until_acceptable(listener: ListenerLink) -> None:
