@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -178,6 +179,28 @@ async def test_a_proxy_that_does_not_listen(
 
         assert (caught.value.kind, server.server_error(), server.is_listening()) == (kind, kind, False)
     nursery.cancel_scope.cancel()
+
+
+async def test_a_proxy_whose_name_is_unknown(network: Network, autojump_clock: trio.testing.MockClock) -> None:
+    """It is the proxy that is not found, and not the address to listen on."""
+    trio.socket.set_custom_hostname_resolver(NoNames())
+    async with TcpServer() as server:
+        server.set_proxy(NetworkProxy(ProxyKind.SOCKS5, "unknown.test", 1080))
+        with pytest.raises(SocketError) as caught:
+            await server.listen("0.0.0.0")
+
+        assert (caught.value.kind, server.is_listening()) == (ErrorKind.PROXY_NOT_FOUND, False)
+
+
+class NoNames(trio.abc.HostnameResolver):
+    """Knows none."""
+
+    async def getaddrinfo(self, *args: Any, **hints: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        raise socket.gaierror(socket.EAI_NONAME, "no such host")
+
+    async def getnameinfo(self, *args: Any) -> Any:
+        raise NotImplementedError
 
 
 LISTENS = b"\x05\x00" + b"\x05\x00\x00\x01\x7f\x00\x00\x01\x12\x34"

@@ -48,13 +48,17 @@ def kind(request: pytest.FixtureRequest) -> ProxyKind:
     return given
 
 
+ADDRESSES = {"far.test": ["127.0.0.1"], "two.test": ["127.0.0.2", "127.0.0.1"]}
+
+
 class Names(trio.abc.HostnameResolver):
-    """Knows one name."""
+    """Knows two names."""
 
     async def getaddrinfo(self, host: Any, port: Any, *hints: Any) -> list[Any]:
         await trio.lowlevel.checkpoint()
-        if host in (b"far.test", "far.test"):
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+        name = host.decode() if isinstance(host, bytes) else host
+        if name in ADDRESSES:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ADDRESSES[name]]
         raise socket.gaierror(socket.EAI_NONAME, "no such host")
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
@@ -572,6 +576,20 @@ async def test_what_the_proxy_finds_of_the_host_is_the_hosts_trouble(
         sock.set_proxy(proxy.network_proxy())
         await must_fail(sock, error, host, await network.unused_port())
     nursery.cancel_scope.cancel()
+
+
+async def test_a_host_of_several_addresses_is_tried_once(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, kind: ProxyKind
+) -> None:
+    """As in Qt: what the proxy says of the first address is the answer."""
+    async with echoing(nursery) as port, TcpSocket() as sock:
+        proxy = await start(nursery, kind)
+        there = proxy.network_proxy()
+        sock.set_proxy(NetworkProxy(kind, there.host, there.port, looks_up_names=False))
+        await must_fail(sock, ErrorKind.CONNECTION_REFUSED, "two.test", port)
+
+        assert [line for line in proxy.seen if "CONNECT" in line] == [f"CONNECT 127.0.0.2:{port}"]
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a\r\nX: y", "\0"])
