@@ -16,13 +16,39 @@ class Contexts:
 
     client: ssl.SSLContext
     server: ssl.SSLContext
+    authority: Authority | None = None
+
+    def new_client(self) -> ssl.SSLContext:
+        """Another client, that trusts the same."""
+        assert self.authority is not None
+        return self.authority.client()
+
+    def new_server(self) -> ssl.SSLContext:
+        """Another server, with the same certificate."""
+        assert self.authority is not None
+        return self.authority.server()
+
+
+@attrs.frozen
+class Authority:
+    """Who issued a certificate, and that."""
+
+    ca: trustme.CA
+    certificate: trustme.LeafCert
+
+    def client(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        self.ca.configure_trust(context)
+        return context
+
+    def server(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.certificate.configure_cert(context)
+        return context
 
 
 def contexts(name: str, *, key_type: trustme.KeyType = trustme.KeyType.ECDSA) -> Contexts:
     """A server with a certificate for that name, and a client that trusts who issued it."""
-    authority = trustme.CA(key_type=key_type)
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(name, key_type=key_type).configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return Contexts(client, server)
+    ca = trustme.CA(key_type=key_type)
+    authority = Authority(ca, ca.issue_cert(name, key_type=key_type))
+    return Contexts(authority.client(), authority.server(), authority)

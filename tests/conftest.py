@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import peers
-from tests.networks import Loopback, Network, Virtual
+from tests.networks import Loopback, Network, Secure, Virtual
 from tests.peers import pytest_runtest_makereport as pytest_runtest_makereport
 from trioqt.testing import VirtualNetwork
 
@@ -20,7 +20,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes a ``Network`` runs once on each; one that takes a ``Loopback`` runs on that one only."""
     wanted = metafunc.function.__annotations__.get("network")
     if "network" in metafunc.fixturenames and wanted not in ("Loopback", Loopback):
-        metafunc.parametrize("network", ["loopback", "virtual"], indirect=True)
+        names = ["loopback", "virtual"]
+        if getattr(metafunc.module, "OVER_TLS", False) and not metafunc.definition.get_closest_marker("plain"):
+            names.append("tls")
+        metafunc.parametrize("network", names, indirect=True)
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ async def network(request: pytest.FixtureRequest) -> AsyncIterator[Network]:
         yield Loopback()
         return
     async with VirtualNetwork() as net:
-        yield Virtual(net)
+        yield Secure(net, request.getfixturevalue("tls")) if request.param == "tls" else Virtual(net)
         left = [sock for host in net.hosts.values() for sock in host.sockets.values()]
         assert left == []  # as a kernel's socket tells by its ResourceWarning
 

@@ -7,25 +7,30 @@ A test whose parameter is a ``Loopback``, and not a ``Network``, is about what o
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import socket
+import ssl
 import struct
 import termios
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from trioqt import TcpSocket
+from trioqt import SslSocket, TcpSocket
 from trioqt.testing import VirtualNetwork
 from trioqt.testing.network.socket import VirtualSocket
 
-__all__ = ["Loopback", "Network", "RawListener", "RawPeer", "Virtual", "this_network"]
+if TYPE_CHECKING:
+    from tests.certificates import Contexts
+
+__all__ = ["Loopback", "Network", "RawListener", "RawPeer", "Secure", "TlsPeer", "Virtual", "this_network"]
 
 # tcp(7), TCP_INFO: of a listening socket, how many connections wait at offset 24, and how many may at 28.
 TCP_INFO_SIZE = 104
@@ -283,6 +288,139 @@ class Virtual(Network):
             if isinstance(sock, VirtualSocket):
                 return sock
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+@attrs.frozen
+class TlsPeer(RawPeer):
+    """The other end of TLS, by the standard library alone."""
+
+    tls: ssl.SSLObject
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+    unsent: bytearray = attrs.field(factory=bytearray)
+
+    @classmethod
+    async def over(
+        cls,
+        peer: RawPeer,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        arrived: bytes = b"",
+    ) -> TlsPeer:
+        """TLS over ``peer``, after the handshake; ``arrived`` has been read already."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        incoming.write(arrived)
+        tls = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
+        peer = cls(peer.sock, tls, incoming, outgoing)
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await peer._flush()
+                await peer._feed()
+            else:
+                await peer._flush()
+                return peer
+
+    async def _flush(self) -> None:
+        self.unsent.extend(self.outgoing.read())
+        while self.unsent:
+            del self.unsent[: await self.sock.send(self.unsent)]
+
+    async def _feed(self) -> None:
+        data = await self.sock.recv(65536)
+        self.incoming.write(data) if data else self.incoming.write_eof()
+
+    async def send(self, data: bytes) -> None:
+        for start in range(0, len(data), 16384):
+            self.tls.write(data[start : start + 16384])
+            await self._flush()
+
+    async def receive(self, count: int) -> bytes:
+        got = b""
+        while len(got) < count:
+            try:
+                piece = self.tls.read(count - len(got))
+            except ssl.SSLWantReadError:
+                await self._flush()  # new keys may have been asked for
+                await self._feed()
+                continue
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                break
+            if not piece:
+                break
+            got += piece
+        return got
+
+    async def receive_to_end(self) -> bytes:
+        """Everything up to a close_notify, or to a clean end of what is below."""
+        got = bytearray()
+        while piece := await self.receive(65536):
+            got += piece
+        return bytes(got)
+
+    def send_now(self, data: bytes) -> int:
+        """As below, in whole messages: what is taken in part goes out with the next."""
+        if self.unsent:
+            del self.unsent[: RawPeer.send_now(self, bytes(self.unsent))]
+            if self.unsent:
+                raise BlockingIOError
+        count = self.tls.write(data[:16384])
+        self.unsent.extend(self.outgoing.read())
+        del self.unsent[: RawPeer.send_now(self, bytes(self.unsent))]
+        return count
+
+    def receive_now(self, count: int) -> bytes:
+        got = b""
+        while len(got) < count:
+            try:
+                got += self.tls.read(count - len(got))
+            except ssl.SSLWantReadError:
+                data = RawPeer.receive_now(self, 65536)
+                if not data:
+                    break
+                self.incoming.write(data)
+        return got
+
+    def _say_close(self) -> None:
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.unwrap()
+        self.unsent.extend(self.outgoing.read())
+        with contextlib.suppress(OSError):
+            del self.unsent[: RawPeer.send_now(self, bytes(self.unsent))]
+
+    def finish(self) -> None:
+        """A close_notify, and then as below."""
+        self._say_close()
+        with contextlib.suppress(OSError):  # the other end may be gone, and have answered that with a reset
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        if self.sock.fileno() != -1:
+            self._say_close()
+        self.sock.close()
+
+
+@attrs.frozen
+class Secure(Virtual):
+    """TLS over a simulated network: both ends of ``connected`` speak it, and what is below is TCP."""
+
+    tls: Contexts
+
+    async def connected(self, parent: trio.Nursery, **options: Any) -> tuple[TcpSocket, RawPeer]:
+        sock = SslSocket(parent, context=self.tls.client, **options)
+        peers: list[RawPeer] = []
+        with await self.raw_listener() as listener:
+
+            async def accept() -> None:
+                peers.append(await TlsPeer.over(await listener.accept(), self.tls.server, server_side=True))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(accept)
+                await sock.connect_to_host_encrypted(self.host, listener.port, server_hostname="peer.example")
+        return sock, peers[0]
 
 
 def this_network() -> Network:

@@ -32,6 +32,8 @@ from trioqt import (
     SocketError,
     SocketOption,
     SocketState,
+    SslServer,
+    SslSocket,
     StateChanged,
     TcpServer,
     TcpSocket,
@@ -182,7 +184,7 @@ acceptError newConnection pendingConnectionAvailable
 
 
 def from_qt_rows() -> list[list[str]]:
-    return [row for number in range(5) for row in table(FROM_QT, "Qt", number=number)]
+    return [row for number in range(6) for row in table(FROM_QT, "Qt", number=number)]
 
 
 def test_every_qt_member_has_a_row() -> None:
@@ -198,7 +200,7 @@ def test_every_counterpart_exists_and_waits_as_the_row_says() -> None:
     for _, ours, _ in from_qt_rows():
         for cell in quoted(ours):
             waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
-            found = [getattr(owner, name) for owner in (TcpSocket, TcpServer, trioqt) if hasattr(owner, name)]
+            found = [getattr(owner, name) for owner in (SslSocket, SslServer, trioqt) if hasattr(owner, name)]
             if not found or (waits and not inspect.iscoroutinefunction(inspect.unwrap(found[0]))):
                 wrong.append(cell)
             if not waits and "(" not in cell and any(inspect.iscoroutinefunction(inspect.unwrap(one)) for one in found):

@@ -30,9 +30,11 @@ NAMES = [
     "Event",
     "HostAddress",
     "HostFound",
+    "ModeChanged",
     "NetworkLayerProtocol",
     "NetworkProxy",
     "NewConnection",
+    "PauseMode",
     "ProxyAuthenticationRequired",
     "ProxyKind",
     "ProxyQuery",
@@ -42,6 +44,13 @@ NAMES = [
     "SocketOption",
     "SocketState",
     "SocketType",
+    "SslError",
+    "SslErrorKind",
+    "SslErrors",
+    "SslMode",
+    "SslServer",
+    "SslSession",
+    "SslSocket",
     "StateChanged",
     "TcpServer",
     "TcpSocket",
@@ -92,15 +101,14 @@ PROXY = "protocol_tag proxy set_protocol_tag set_proxy set_proxy_authenticator"
 ABSTRACT_SOCKET = f"""
     {PROXY}
     abort bind error error_string events is_valid local_address local_port peer_address peer_name peer_port
+    pause_mode resume set_pause_mode
     set_socket_descriptor set_socket_option socket_descriptor socket_option socket_type state wait_for_connected
     wait_for_disconnected
 """
 FAULT = "begin change change_host end hosts lasts"
 ON_LINK = f"{FAULT} a b change_direction one_way"
 ON_HOST = f"{FAULT} change_this_host host"
-ATTRIBUTES: dict[str, str] = {
-    "AbstractSocket": ABSTRACT_SOCKET,
-    "TcpSocket": f"""
+TCP_SOCKET = f"""
         {ABSTRACT_SOCKET}
         aclose connect_to_host disconnect_from_host from_stream
         at_end bytes_available can_read_line commit_transaction get_char is_transaction_started peek peer_has_finished
@@ -109,14 +117,28 @@ ATTRIBUTES: dict[str, str] = {
         rollback_transaction set_read_buffer_size skip start_transaction unget_char
         lines receive_exactly receive_line receive_some receive_until wait_for_ready_read
         bytes_to_write flush put_char send_all send_eof wait_for_bytes_written wait_send_all_might_not_block write
-    """,
-    "TcpServer": f"""
-        {PROXY}
+"""
+TCP_SERVER = f"""
+    {PROXY}
         accept aclose add_pending_connection close connection_count drain error_string events has_pending_connections
         is_draining is_listening listen listen_backlog_size max_pending_connections next_pending_connection
         pause_accepting resume_accepting serve server_address server_error server_port set_listen_backlog_size
         set_max_pending_connections set_socket_descriptor socket_descriptor wait_for_draining wait_for_new_connection
+"""
+ATTRIBUTES: dict[str, str] = {
+    "AbstractSocket": ABSTRACT_SOCKET,
+    "TcpSocket": TCP_SOCKET,
+    "TcpServer": TCP_SERVER,
+    "SslSocket": f"""
+        {TCP_SOCKET}
+        connect_to_host_encrypted start_client_encryption start_server_encryption wait_for_encrypted
+        ignore_ssl_errors ssl_handshake_errors
+        channel_binding is_encrypted is_session_reused mode peer_certificate peer_certificate_chain
+        selected_alpn_protocol session session_cipher session_protocol set_session
     """,
+    "SslServer": f"{TCP_SERVER} set_context",
+    "SslSession": "context server_hostname session",
+    "SslError": "certificate kind message",
     "DrainReport": "cancelled finished",
     "HostAddress": """
         ANY ANY_IPV4 ANY_IPV6 BROADCAST LOCAL_HOST LOCAL_HOST_IPV6 NULL
@@ -130,6 +152,8 @@ ATTRIBUTES: dict[str, str] = {
     "HostFound": "",
     "Connected": "",
     "Encrypted": "",
+    "ModeChanged": "mode",
+    "SslErrors": "errors",
     "ReadChannelFinished": "",
     "Disconnected": "",
     "ErrorOccurred": "kind message",
@@ -207,6 +231,33 @@ MEMBERS: dict[str, dict[str, int]] = {
         "UNKNOWN": -1,
         "LIMIT_EXCEEDED": 100,
     },
+    "SslMode": {"UNENCRYPTED": 0, "CLIENT": 1, "SERVER": 2},
+    "PauseMode": {"NEVER": 0, "ON_SSL_ERRORS": 1},
+    "SslErrorKind": {
+        "UNABLE_TO_GET_ISSUER_CERTIFICATE": 1,
+        "UNABLE_TO_DECRYPT_CERTIFICATE_SIGNATURE": 2,
+        "UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY": 3,
+        "CERTIFICATE_SIGNATURE_FAILED": 4,
+        "CERTIFICATE_NOT_YET_VALID": 5,
+        "CERTIFICATE_EXPIRED": 6,
+        "INVALID_NOT_BEFORE_FIELD": 7,
+        "INVALID_NOT_AFTER_FIELD": 8,
+        "SELF_SIGNED_CERTIFICATE": 9,
+        "SELF_SIGNED_CERTIFICATE_IN_CHAIN": 10,
+        "UNABLE_TO_GET_LOCAL_ISSUER_CERTIFICATE": 11,
+        "UNABLE_TO_VERIFY_FIRST_CERTIFICATE": 12,
+        "CERTIFICATE_REVOKED": 13,
+        "INVALID_CA_CERTIFICATE": 14,
+        "PATH_LENGTH_EXCEEDED": 15,
+        "INVALID_PURPOSE": 16,
+        "CERTIFICATE_UNTRUSTED": 17,
+        "CERTIFICATE_REJECTED": 18,
+        "SUBJECT_ISSUER_MISMATCH": 19,
+        "AUTHORITY_ISSUER_SERIAL_NUMBER_MISMATCH": 20,
+        "NO_PEER_CERTIFICATE": 21,
+        "HOST_NAME_MISMATCH": 22,
+        "UNSPECIFIED_ERROR": -1,
+    },
     "SocketType": {"TCP": 0, "UDP": 1, "SCTP": 2, "UNKNOWN": -1},
     "SocketOption": {
         "LOW_DELAY": 0,
@@ -252,6 +303,14 @@ class Connected:
     def __init__(self): ...
 class Encrypted:
     def __init__(self): ...
+class ModeChanged:
+    def __init__(self, mode): ...
+class SslErrors:
+    def __init__(self, errors): ...
+class SslError:
+    def __init__(self, kind, message, certificate=None): ...
+class SslSession:
+    def __init__(self, server_hostname, context, session): ...
 class ReadChannelFinished:
     def __init__(self): ...
 class Disconnected:
@@ -303,6 +362,9 @@ class AbstractSocket:
     def set_socket_option(self, option, value): ...
     def socket_option(self, option): ...
     async def bind(self, host=HostAddress.ANY, port=0, mode=None): ...
+    def pause_mode(self): ...
+    def set_pause_mode(self, mode): ...
+    def resume(self): ...
     def abort(self, *, reset=False): ...
     async def wait_for_connected(self): ...
     async def wait_for_disconnected(self): ...
@@ -358,6 +420,33 @@ class TcpSocket(AbstractSocket):
     async def wait_for_bytes_written(self): ...
     async def send_eof(self): ...
 
+class SslSocket(TcpSocket):
+    def __init__(self, parent=None, *, context=None, **tcp): ...
+    @classmethod
+    def from_stream(cls, stream, parent=None, *, context=None, **arguments): ...
+    async def connect_to_host_encrypted(
+        self, host, port, *, server_hostname=None, protocol=NetworkLayerProtocol.ANY_IP,
+        task_status=trio.TASK_STATUS_IGNORED
+    ): ...
+    async def start_client_encryption(self, *, server_hostname=None): ...
+    async def start_server_encryption(self): ...
+    async def wait_for_encrypted(self): ...
+    def is_encrypted(self): ...
+    def mode(self): ...
+    def ignore_ssl_errors(self, errors): ...
+    def ssl_handshake_errors(self): ...
+    def set_pause_mode(self, mode): ...
+    def resume(self): ...
+    def peer_certificate(self): ...
+    def peer_certificate_chain(self): ...
+    def session_protocol(self): ...
+    def session_cipher(self): ...
+    def selected_alpn_protocol(self): ...
+    def session(self): ...
+    def set_session(self, session): ...
+    def is_session_reused(self): ...
+    def channel_binding(self, kind='tls-unique'): ...
+
 class TcpServer:
     def __init__(
         self, socket_factory=None, *, max_connections=None, max_connections_per_peer=None, idle_limit=None,
@@ -398,6 +487,13 @@ class TcpServer:
     async def wait_for_new_connection(self): ...
     async def accept(self): ...
     async def aclose(self): ...
+
+class SslServer(TcpServer):
+    def __init__(
+        self, context, socket_factory=None, *, handshake_timeout=5.0, max_handshakes=1000, **server
+    ): ...
+    async def serve(self, handler, *, isolate=True, task_status=trio.TASK_STATUS_IGNORED): ...
+    def set_context(self, context): ...
 """
 
 
@@ -555,9 +651,14 @@ def test_the_contract_is_kept() -> None:
 def test_the_contract_promises_each_public_method() -> None:
     """And nothing public is there that nobody promised: of a base class, what its base promises; merging is ours."""
     classes = {node.name: node for node in ast.parse(CONTRACT).body if isinstance(node, ast.ClassDef)}
+
+    def with_bases(promised: ast.ClassDef) -> Iterator[ast.stmt]:
+        yield from promised.body
+        for base in promised.bases:
+            yield from with_bases(classes[ast.unparse(base)])
+
     for name, promised in classes.items():
-        of_base = [node for base in promised.bases for node in classes[ast.unparse(base)].body]
-        functions = [n for n in [*of_base, *promised.body] if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+        functions = [n for n in with_bases(promised) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
 
         methods = {method for method, _ in public_methods(CLASSES[name])} - {"merge"}
 

@@ -16,19 +16,24 @@ from trioqt.core.events import (
     ErrorOccurred,
     Event,
     HostFound,
+    ModeChanged,
     NewConnection,
     ProxyAuthenticationRequired,
     ReadChannelFinished,
     ReadyRead,
+    SslErrors,
     StateChanged,
 )
 from trioqt.core.network_proxy import NetworkProxy, ProxyKind, ProxyQuery
 from trioqt.core.options import BindMode, SocketOption, SocketType
 from trioqt.core.proxy_environment import environment_proxies
 from trioqt.core.socket_state import SocketState
+from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode
 from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.proxy_choice import set_application_proxy, set_application_proxy_factory
 from trioqt.sockets.serving import DrainReport
+from trioqt.sockets.ssl_server import SslServer
+from trioqt.sockets.ssl_socket import SslSession, SslSocket
 from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
@@ -49,9 +54,11 @@ __all__ = [
     "Event",
     "HostAddress",
     "HostFound",
+    "ModeChanged",
     "NetworkLayerProtocol",
     "NetworkProxy",
     "NewConnection",
+    "PauseMode",
     "ProxyAuthenticationRequired",
     "ProxyKind",
     "ProxyQuery",
@@ -61,6 +68,13 @@ __all__ = [
     "SocketOption",
     "SocketState",
     "SocketType",
+    "SslError",
+    "SslErrorKind",
+    "SslErrors",
+    "SslMode",
+    "SslServer",
+    "SslSession",
+    "SslSocket",
     "StateChanged",
     "TcpServer",
     "TcpSocket",

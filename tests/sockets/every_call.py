@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from trioqt import HostAddress, NetworkProxy, ProxyKind, SocketOption, TcpServer, TcpSocket
+from trioqt import HostAddress, NetworkProxy, PauseMode, ProxyKind, SocketOption, TcpServer, TcpSocket
 
 __all__ = ["SERVER_CALLS", "SOCKET_CALLS", "public_methods"]
 
@@ -53,6 +53,7 @@ _SOCKET: dict[str, tuple[Any, ...]] = {
     "receive_until": (b"\n",),
     "send_all": (b"x",),
     **_PROXY,
+    "set_pause_mode": (PauseMode.NEVER,),
     "set_read_buffer_size": (1,),
     "set_socket_descriptor": (10**6,),
     "set_socket_option": (SocketOption.KEEP_ALIVE, 1),

@@ -33,6 +33,9 @@ from trioqt import (
 CLOSING, UNCONNECTED = StateChanged(SocketState.CLOSING), StateChanged(SocketState.UNCONNECTED)
 
 
+OVER_TLS = True
+
+
 async def all_of(events: AsyncIterator[Event], sock: TcpSocket) -> list[Event]:
     """Everything that was told, without the nudges; closes the socket, which ends the iteration."""
     await sock.aclose()

@@ -17,6 +17,9 @@ from trioqt import ErrorKind, SocketError, SocketOption, SocketState, TcpSocket
 # ---- what has arrived is seen without waiting --------------------------------------------------
 
 
+OVER_TLS = True
+
+
 async def test_read_takes_what_the_kernel_holds(network: Network) -> None:
     """Nobody has waited for the bytes; they are there, so ``read`` has them."""
     async with connection(network) as pair:
@@ -351,6 +354,7 @@ async def test_transactions_do_not_nest(network: Network) -> None:
 # ---- the bound ---------------------------------------------------------------------------------
 
 
+@pytest.mark.plain
 async def test_nothing_is_read_beyond_the_bound(network: Network) -> None:
     """The buffer takes what it may, the kernel keeps the rest, and every read makes room for as much more."""
     data = bytes(range(100))
@@ -369,6 +373,7 @@ async def test_nothing_is_read_beyond_the_bound(network: Network) -> None:
         assert (got, data[: len(got)]) == (data[:18], data[:18])
 
 
+@pytest.mark.plain
 async def test_the_bound_is_exact_when_watching_and_asking_take_turns(network: Network) -> None:
     """A subscription reads ahead, then ends, then calls ask the kernel: never is more held than the bound."""
     data = bytes(range(256)) * 4
@@ -398,6 +403,7 @@ async def test_the_bound_is_exact_when_watching_and_asking_take_turns(network: N
         assert got == data[: len(got)]
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("watched", [False, True])
 async def test_raising_the_bound_of_a_full_buffer_lets_more_in(network: Network, watched: bool) -> None:
     """Whoever reads ahead goes on at once; lowering it below what is held drops nothing and lets nothing in."""
@@ -435,6 +441,7 @@ async def maybe_watched(sock: TcpSocket, watched: bool) -> AsyncIterator[None]:
         yield
 
 
+@pytest.mark.plain
 async def test_lowering_the_bound_under_a_waiting_reader_holds_at_once(network: Network) -> None:
     """``wait_for_ready_read`` began with much room; what comes after the room has shrunk obeys the new bound."""
     async with connection(network) as pair:
@@ -447,6 +454,7 @@ async def test_lowering_the_bound_under_a_waiting_reader_holds_at_once(network: 
         assert (pair.sock.bytes_available(), unread_bytes(pair.sock.socket_descriptor())) == (10, 40)
 
 
+@pytest.mark.plain
 async def test_a_waiting_verb_may_read_on_up_to_its_own_limit(network: Network) -> None:
     """The bound is for reading ahead: who asks for more than that gets it, and no more than asked is taken in."""
     data = bytes(range(100))

@@ -17,6 +17,8 @@ from tests.sockets.pairs import connection
 from tests.sockets.turns import counted_steps
 from trioqt import ErrorKind, SocketError, SocketState, TcpSocket
 
+OVER_TLS = True
+
 Call = Callable[[TcpSocket], Awaitable[object]]
 
 # One of each verb that waits for bytes, asking for more than "abc".
@@ -326,6 +328,7 @@ async def test_the_limit_of_lines_and_until_holds_too(network: Network) -> None:
         assert await pair.sock.receive_until(b"--", 9) == b"0123456--"
 
 
+@pytest.mark.plain
 async def test_a_waiting_line_reads_no_further_than_its_limit(network: Network) -> None:
     """The read-ahead bound is small, so the limit bounds what is taken in; the rest slows the peer."""
     async with connection(network, read_buffer_size=10) as pair:

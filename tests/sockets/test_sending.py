@@ -18,6 +18,8 @@ from tests.sockets.pairs import Connection, connection
 from tests.streams import OnlyStream
 from trioqt import BytesWritten, ErrorKind, SocketError, SocketState, TcpSocket
 
+OVER_TLS = True
+
 Call = Callable[[TcpSocket], Awaitable[object]]
 
 # The verbs of which one task at a time may be in one.

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import ssl
 import traceback
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
+from tests.certificates import Contexts
 from tests.networks import Network, RawListener
 from trioqt import (
     Connected,
@@ -27,6 +30,8 @@ from trioqt import (
     ProxyQuery,
     SocketError,
     SocketState,
+    SslServer,
+    SslSocket,
     StateChanged,
     TcpServer,
     TcpSocket,
@@ -48,11 +53,11 @@ def kind(request: pytest.FixtureRequest) -> ProxyKind:
     return given
 
 
-ADDRESSES = {"far.test": ["127.0.0.1"], "two.test": ["127.0.0.2", "127.0.0.1"]}
+ADDRESSES = {"far.test": ["127.0.0.1"], "peer.example": ["127.0.0.1"], "two.test": ["127.0.0.2", "127.0.0.1"]}
 
 
 class Names(trio.abc.HostnameResolver):
-    """Knows two names."""
+    """Knows a few names."""
 
     async def getaddrinfo(self, host: Any, port: Any, *hints: Any) -> list[Any]:
         await trio.lowlevel.checkpoint()
@@ -770,6 +775,126 @@ def test_the_applications_proxy_is_that_of_one_run() -> None:
     assert trio.run(find) is None
     with pytest.raises(RuntimeError):
         set_application_proxy(NONE)
+
+
+# ---- TLS -----------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def echoing_by_tls(nursery: trio.Nursery, tls: Contexts) -> AsyncIterator[int]:
+    """The same as ``echoing``, encrypted; its port."""
+
+    async def echo(sock: SslSocket) -> None:
+        async for chunk in sock:
+            await sock.send_all(chunk)
+
+    know_names()
+    async with SslServer(tls.server) as server:
+        await server.listen("127.0.0.1")
+        nursery.start_soon(server.serve, echo)
+        yield server.server_port()
+
+
+def with_tls(proxy: NetworkProxy, context: ssl.SSLContext, host: str = "peer.example") -> NetworkProxy:
+    return attrs.evolve(proxy, host=host, context=context)
+
+
+@pytest.mark.parametrize("to_proxy", [False, True])
+async def test_tls_goes_through_a_proxy_and_to_one(
+    network: Network,
+    autojump_clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+    kind: ProxyKind,
+    tls: Contexts,
+    to_proxy: bool,
+) -> None:
+    """Inside of each other, with a certificate for the host, and one for the proxy."""
+    async with echoing_by_tls(nursery, tls) as port, SslSocket(context=tls.client) as sock:
+        proxy = await start(nursery, kind, context=tls.server if to_proxy else None, user="user", password="secret")
+        there = proxy.network_proxy("", "")
+        sock.set_proxy(with_tls(there, tls.client) if to_proxy else there)
+        sock.set_proxy_authenticator(knows("user", "secret"))
+        await sock.connect_to_host_encrypted("peer.example", port)
+        await sock.send_all(b"ping")
+
+        assert await sock.receive_exactly(4) == b"ping"
+        assert (sock.is_encrypted(), sock.peer_name(), sock.peer_port()) == (True, "peer.example", port)
+        await sock.send_eof()
+        assert await sock.receive_some() == b""
+        await sock.disconnect_from_host()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_plain_connection_by_tls_to_the_proxy_is_not_encrypted_to_its_end(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, kind: ProxyKind, tls: Contexts
+) -> None:
+    """is_encrypted() is about the host."""
+    async with echoing(nursery) as port, SslSocket() as sock:
+        proxy = await start(nursery, kind, context=tls.server, early=b"early ")
+        sock.set_proxy(with_tls(proxy.network_proxy(), tls.client))
+        await sock.connect_to_host("far.test", port)
+        await sock.send_all(b"ping")
+
+        assert await sock.receive_exactly(10) == b"early ping"
+        assert not sock.is_encrypted()
+        await sock.disconnect_from_host()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_chain_with_tls_to_each(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, kind: ProxyKind, tls: Contexts
+) -> None:
+    """TLS over TLS over TLS."""
+    async with echoing_by_tls(nursery, tls) as port, SslSocket(context=tls.client) as sock:
+        first = await start(nursery, ProxyKind.HTTP, context=tls.server)
+        second = await start(nursery, kind, context=tls.server)
+        way = with_tls(first.network_proxy(), tls.client)
+        sock.set_proxy(attrs.evolve(with_tls(second.network_proxy(), tls.client), via=way))
+        await sock.connect_to_host_encrypted("peer.example", port)
+        await sock.send_all(b"ping")
+
+        assert await sock.receive_exactly(4) == b"ping"
+        assert first.seen == [f"CONNECT peer.example:{second.network_proxy().port}"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_proxy_whose_certificate_is_not_trusted_is_told_nothing(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, kind: ProxyKind, tls: Contexts
+) -> None:
+    """Or is for another name: the password does not go there."""
+    async with TcpSocket() as sock:
+        proxy = await start(nursery, kind, context=tls.server, user="user", password="secret")
+        for context, host in ((ssl.create_default_context(), "peer.example"), (tls.client, "far.test")):
+            sock.set_proxy(with_tls(proxy.network_proxy(), context, host))
+            error = await must_fail(sock, ErrorKind.SSL_HANDSHAKE_FAILED)
+            assert f"no TLS with the {kind.name} proxy {host}" in str(error)
+
+    assert proxy.seen == []
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("says", "error"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ErrorKind.SSL_HANDSHAKE_FAILED),
+        (b"", ErrorKind.PROXY_CONNECTION_CLOSED),
+        (None, ErrorKind.PROXY_CONNECTION_TIMEOUT),
+    ],
+)
+async def test_a_proxy_that_speaks_no_tls(
+    network: Network,
+    autojump_clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+    kind: ProxyKind,
+    tls: Contexts,
+    says: bytes | None,
+    error: ErrorKind,
+) -> None:
+    async with TcpSocket() as sock:
+        proxy = await start(nursery, kind, says=[says])
+        sock.set_proxy(with_tls(proxy.network_proxy(), tls.client))
+        await must_fail(sock, error)
+    nursery.cancel_scope.cancel()
 
 
 # ---- chains --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from trioqt.core.addresses import HostAddress
 from trioqt.core.errors import ErrorKind
 from trioqt.core.network_proxy import NetworkProxy
 from trioqt.core.socket_state import SocketState
+from trioqt.core.tls import SslError, SslMode
 
 __all__ = [
     "AcceptError",
@@ -24,11 +25,13 @@ __all__ = [
     "ErrorOccurred",
     "Event",
     "HostFound",
+    "ModeChanged",
     "NewConnection",
     "Nudge",
     "ProxyAuthenticationRequired",
     "ReadChannelFinished",
     "ReadyRead",
+    "SslErrors",
     "StateChanged",
 ]
 
@@ -69,7 +72,24 @@ class Connected(Event):
 
 @attrs.frozen
 class Encrypted(Event):
-    """The TLS handshake is done.  Fact.  Qt: QSslSocket::encrypted.  No socket sends it yet."""
+    """The TLS handshake is done.  Fact.  Qt: QSslSocket::encrypted."""
+
+
+@attrs.frozen
+class ModeChanged(Event):
+    """The socket has become one end of TLS, or speaks none any more.  Fact.  Qt: QSslSocket::modeChanged."""
+
+    mode: SslMode
+
+
+@attrs.frozen
+class SslErrors(Event):
+    """The peer's certificate was found wrong.  Fact.  Qt: QSslSocket::sslErrors.
+
+    What follows depends on which errors are ignored by then, see ``SslSocket.ignore_ssl_errors``, and on ``PauseMode``.
+    """
+
+    errors: tuple[SslError, ...]
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@ It may lie over a proxy itself, so proxies form chains.  Nothing that comes behi
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from trioqt.core.proxies import Again, Ask, Prologue, Receive, Reported, Send, T
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
 from trioqt.links.connect import AttemptsFailed, look_up
 from trioqt.links.interrupts import protected
+from trioqt.links.tls import Terms, TlsLink, message_of
 
 __all__ = ["ANSWER_TIME", "Answer", "ProxiedLink", "ProxiedListener", "Reach", "connect_through", "listen_through"]
 
@@ -109,13 +111,28 @@ async def _link_to(proxy: NetworkProxy, reach: Reach, answer: Answer) -> Link:
         kind, number = kind_of(last), last.errno if isinstance(last, OSError) else None
         message = f"cannot reach the {proxy}: {reason_of(last)}"
         raise SocketError(UNREACHABLE.get(kind, kind), message, errno=number) from exc
-    return link if proxy.context is None else await _encrypted(link, proxy)
+    return link if proxy.context is None else await _encrypted(link, proxy, proxy.context)
 
 
-async def _encrypted(link: Link, proxy: NetworkProxy) -> Link:
-    """TLS to the proxy, over ``link``."""
-    link.close()
-    raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"TLS to a proxy is not there yet: {proxy}")
+async def _encrypted(link: Link, proxy: NetworkProxy, context: ssl.SSLContext) -> Link:
+    """TLS to the proxy, over ``link``, which is closed if that fails.  Raises: SocketError.  Cancelled: closed."""
+    tls = TlsLink(link, Terms(context, server_side=False, server_hostname=proxy.host))
+    scope = trio.CancelScope(deadline=trio.current_time() + ANSWER_TIME)
+    try:
+        with scope:
+            await tls.shake_hands()
+    except (*ENDS, ValueError) as exc:  # ValueError: no certificate can be for such a host
+        tls.close()
+        kind = ErrorKind.SSL_HANDSHAKE_FAILED if isinstance(exc, ValueError) else kind_of(exc)
+        why = message_of(exc) if isinstance(exc, ssl.SSLError) else reason_of(exc)
+        raise SocketError(UNREACHABLE.get(kind, kind), f"no TLS with the {proxy}: {why}") from exc
+    except BaseException:
+        tls.close()
+        raise
+    if scope.cancelled_caught:
+        tls.close()
+        raise _no_answer(proxy)
+    return tls
 
 
 @attrs.define(eq=False)
@@ -195,7 +212,12 @@ async def _follow(
 async def _in_time(proxy: NetworkProxy, wire: _Wire, step: Awaitable[T]) -> T:
     with trio.CancelScope(deadline=wire.deadline):
         return await step
-    raise SocketError(ErrorKind.PROXY_CONNECTION_TIMEOUT, f"the {proxy} has not answered within {ANSWER_TIME:g} s")
+    raise _no_answer(proxy)
+
+
+def _no_answer(proxy: NetworkProxy) -> SocketError:
+    message = f"the {proxy} has not answered within {ANSWER_TIME:g} s"
+    return SocketError(ErrorKind.PROXY_CONNECTION_TIMEOUT, message)
 
 
 # ---- what comes of it ----------------------------------------------------------------------

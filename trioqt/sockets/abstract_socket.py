@@ -33,6 +33,7 @@ from trioqt.core.events import (
 from trioqt.core.options import BindMode, OptionSpec, SocketOption, SocketType, bind_options, option_for
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
+from trioqt.core.tls import PauseMode
 from trioqt.links.base import NativeSocket, Resettable, Sockaddr
 from trioqt.links.bind import any_target, bind_socket
 from trioqt.links.connect import AttemptsFailed, look_up
@@ -149,6 +150,7 @@ class AbstractSocket(HasProxy, Resettable):
         "_open",
         "_options",
         "_parent",
+        "_pause_mode",
         "_peer_name",
         "_retired",
         "_under_way",
@@ -177,6 +179,7 @@ class AbstractSocket(HasProxy, Resettable):
         self._bound: Bound | None = None
         self._options: dict[SocketOption, int] | None = None
         self._peer_name = ""
+        self._pause_mode = PauseMode.NEVER
 
     # -- the scope --------------------------------------------------------------------------
 
@@ -434,6 +437,40 @@ class AbstractSocket(HasProxy, Resettable):
         """Set on a new socket, for ``peer``, what was asked for before there was one."""
         for option, value in {SocketOption.LOW_DELAY: 1, **(self._options or {})}.items():
             set_option(sock, option, value, peer)
+
+    # -- stopping to ask --------------------------------------------------------------------
+
+    def pause_mode(self) -> PauseMode:
+        """When it stops and asks; NEVER unless changed.  Qt: pauseMode()."""
+        self._check_call()
+        return self._pause_mode
+
+    def set_pause_mode(self, mode: PauseMode) -> None:
+        """Change it, for the connections to come.  Only an ``SslSocket`` has something to ask.
+
+        ON_SSL_ERRORS: after ``SslErrors`` nothing goes on until ``resume``.
+
+        Raises:
+          SocketError: OPERATION if it is connected; UNSUPPORTED_SOCKET_OPERATION for ON_SSL_ERRORS of an ``SslSocket``
+            if pyOpenSSL is not there (``pip install trioqt[tls]``).
+          TypeError: It is no PauseMode.
+        Qt: setPauseMode().
+        """
+        if not isinstance(mode, PauseMode):
+            raise TypeError(f"a mode is a PauseMode, not {type(mode).__name__}")
+        self._check_call()
+        if self._machine.state is CONNECTED:
+            self._refuse("change when it pauses", ended=False)
+        self._pause_mode = mode
+
+    def resume(self) -> None:
+        """Go on after a pause: if all errors are ignored by now, it gets encrypted; else the handshake has failed.
+
+        Raises: SocketError: OPERATION if it is not paused.
+        Qt: resume().
+        """
+        self._check_call()
+        self._refuse("resume, for nothing is paused,", ended=False)
 
     # -- a local address --------------------------------------------------------------------
 

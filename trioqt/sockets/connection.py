@@ -191,8 +191,8 @@ class Connection(AbstractSocket):
         """Take ``link`` as the connection."""
         if happened is Input.ADOPTED:  # else the attempt has begun with that, and what it queued is for this connection
             self._forget()
-        self._link = link
         self._timed = link if isinstance(link, TimedLink) else None
+        self._link = self._cover(link)
         self._generation.connected = True
         self._machine.feed(happened, self._tell)
         self._update_direct()
@@ -200,6 +200,10 @@ class Connection(AbstractSocket):
         if self._queue:
             self._start_drainer()
         self._changed()
+
+    def _cover(self, link: Link) -> Link:
+        """What is to carry the connection that has come about over ``link``."""
+        return link
 
     def _lay_over(self, over: Link) -> None:
         """``over``, which lies over the link, takes its place.  Nothing is queued, and nobody is in a receive_....

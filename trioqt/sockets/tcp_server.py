@@ -561,7 +561,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             if self._time_limits is not None:
                 self._time_limits.watch(sock, self._nursery)
         if self._machine.state is SocketState.LISTENING:
-            self._give(sock)
+            self._greet(sock)
         else:
             sock._close()  # the factory has closed the server
 
@@ -584,6 +584,10 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         else:
             self._log.tell(("factory", type(exc)), logging.ERROR, message, exc=exc)
             tell_bug(exc)
+
+    def _greet(self, sock: SocketT) -> None:
+        """What a connection gets that was accepted just now."""
+        self._give(sock)
 
     def _give(self, sock: SocketT) -> None:
         """To a handler if there are any, else to the pending queue."""

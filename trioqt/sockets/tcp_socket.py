@@ -200,6 +200,7 @@ class TcpSocket(StreamDevice):
         spare = bound  # as long as nothing has been connected with it
         link: Link | None = None
         native: NativeSocket | None = None
+        is_adopted = False
         self._attempt = attempt = Attempt()
 
         def prepare(sock: trio.socket.SocketType, peer: Sockaddr) -> None:
@@ -243,6 +244,7 @@ class TcpSocket(StreamDevice):
                 if attempt.resets and native is not None:  # what was queued is in good hands now
                     reset_on_close(native, reset=False)
                 self._adopt(link, Input.ESTABLISHED)
+                is_adopted = True
                 return
         except (OSError, UnicodeError, AttemptsFailed) as exc:
             if self._attempt is attempt:
@@ -256,7 +258,7 @@ class TcpSocket(StreamDevice):
         finally:
             if link is None and bound is not None:
                 bound.sock.close()
-            elif link is not None and self._link is not link:
+            elif link is not None and not is_adopted:
                 link.close(reset=attempt.resets)
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, ip_address
-from typing import Self
+from typing import Any, Self
 
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.network_proxy import NetworkProxy, ProxyKind
+from trioqt.sockets.ssl_server import SslServer
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
 
@@ -39,6 +41,7 @@ class ScriptedProxy:
       piece: Everything before the connection is the client's is said in pieces of so many bytes.
       early: Said in one piece with the last answer, as if the host had been quick.
       host: Where it listens.
+      context: It speaks TLS first, with the certificate in this.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class ScriptedProxy:
         piece: int | None = None,
         early: bytes = b"",
         host: str = "127.0.0.1",
+        context: ssl.SSLContext | None = None,
     ) -> None:
         if kind not in (ProxyKind.SOCKS5, ProxyKind.HTTP):
             raise ValueError(f"there is no script for {kind}")
@@ -60,7 +64,7 @@ class ScriptedProxy:
         self._piece = piece
         self._early = early
         self._host = host
-        self._server = TcpServer()
+        self._server: TcpServer[Any] = TcpServer() if context is None else SslServer(context)
         self._server.set_proxy(NONE)
         self._carrying: set[trio.CancelScope] = set()
         self.seen: list[str] = []

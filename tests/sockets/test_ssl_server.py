@@ -1,0 +1,375 @@
+"""A server whose handlers get encrypted sockets, and clients that behave badly: nobody else is held up."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from tests.certificates import Contexts, contexts
+from tests.networks import Network, RawPeer, TlsPeer
+from tests.sockets.arrivals import accept_queue, until
+from trioqt import (
+    ConnectionFinished,
+    ErrorKind,
+    NewConnection,
+    SocketError,
+    SslErrorKind,
+    SslMode,
+    SslServer,
+    SslSocket,
+    TcpSocket,
+)
+
+NAME = "peer.example"
+
+
+async def echo(sock: SslSocket) -> None:
+    """Say back whatever comes."""
+    async for chunk in sock:
+        await sock.send_all(chunk)
+
+
+@asynccontextmanager
+async def echoing(network: Network, server: SslServer[SslSocket]) -> AsyncIterator[SslServer[SslSocket]]:
+    """That server at work."""
+    async with server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        await nursery.start(server.serve, echo)
+        yield server
+        nursery.cancel_scope.cancel()
+
+
+async def connect(network: Network, server: SslServer[SslSocket], client: ssl.SSLContext) -> TlsPeer:
+    raw = await network.raw_connect(server.server_port())
+    try:
+        return await TlsPeer.over(raw, client, server_side=False, server_hostname=NAME)
+    except ssl.SSLError:
+        raw.close()
+        raise
+
+
+async def answers(network: Network, server: SslServer[SslSocket], client: ssl.SSLContext) -> bool:
+    """Does a client that behaves get its line back?"""
+    with await connect(network, server, client) as peer:
+        await peer.send(b"hello")
+        answered = await peer.receive(5) == b"hello"
+        peer.close()
+        return answered
+
+
+# ---- serving -----------------------------------------------------------------------------------
+
+
+async def test_a_handler_gets_an_encrypted_socket(network: Network, tls: Contexts) -> None:
+    """The handshake is done when it is called."""
+    found: list[object] = []
+
+    async def handler(sock: SslSocket) -> None:
+        found.extend((type(sock), sock.is_encrypted(), sock.mode(), sock.session_protocol(), sock.peer_certificate()))
+
+    async with SslServer(tls.server) as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        await nursery.start(server.serve, handler)
+        with await connect(network, server, tls.client) as peer:
+            assert await peer.receive_to_end() == b""
+        nursery.cancel_scope.cancel()
+
+    assert found == [SslSocket, True, SslMode.SERVER, "TLSv1.3", None]
+
+
+async def test_a_connection_is_pending_once_it_is_encrypted(network: Network, tls: Contexts) -> None:
+    """Without ``serve``: a silent client is never handed out, and holds up nobody."""
+    async with SslServer(tls.server) as server, server.events(NewConnection) as events:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()):
+            await until(lambda: server.connection_count() == 1)
+            await trio.testing.wait_all_tasks_blocked()
+            before = server.has_pending_connections()
+            with await connect(network, server, tls.client) as peer:
+                await anext(events)
+                sock = await server.accept()
+                sock.write(b"welcome")
+
+                assert (before, sock.is_encrypted()) == (False, True)
+                assert await peer.receive(7) == b"welcome"
+
+
+async def test_closing_the_server_ends_the_handshakes_of_pending_connections(network: Network, tls: Contexts) -> None:
+    """As it ends pending connections."""
+    async with SslServer(tls.server) as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()) as silent:
+            await until(lambda: server.connection_count() == 1)
+            await trio.testing.wait_all_tasks_blocked()
+            server.close()
+
+            assert await silent.receive_to_end() == b""
+            assert server.connection_count() == 0
+
+
+async def test_a_renewed_certificate_needs_no_restart(network: Network, tls: Contexts) -> None:
+    """For connections from then on; those that are there go on."""
+    renewed = contexts(NAME)
+    async with echoing(network, SslServer(tls.server)) as server:
+        with await connect(network, server, tls.client) as early:
+            server.set_context(renewed.server)
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await connect(network, server, tls.client)
+            late = await answers(network, server, renewed.client)
+            await early.send(b"hello")
+
+            assert late
+            assert await early.receive(5) == b"hello"
+        with pytest.raises(TypeError):
+            server.set_context("context")  # type: ignore[arg-type]
+
+
+async def test_a_server_chooses_its_context_by_the_name(network: Network, tls: Contexts) -> None:
+    """By the context's own callback (SNI)."""
+    other = contexts("other.example")
+    front = tls.new_server()
+
+    def choose(channel: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        if name == "other.example":
+            channel.context = other.server
+
+    front.sni_callback = choose
+    async with echoing(network, SslServer(front)) as server:
+        raw = await network.raw_connect(server.server_port())
+        peer = await TlsPeer.over(raw, other.client, server_side=False, server_hostname="other.example")
+        with peer:
+            assert await answers(network, server, tls.client)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_client_without_its_certificate_is_refused(
+    network: Network, tls: Contexts, version: ssl.TLSVersion
+) -> None:
+    """And one with it is not, and the handler knows whose it is."""
+    assert tls.authority is not None
+    server_context = tls.new_server()
+    server_context.verify_mode = ssl.CERT_REQUIRED
+    tls.authority.ca.configure_trust(server_context)
+    whose = []
+
+    async def handler(sock: SslSocket) -> None:
+        whose.append(sock.peer_certificate())
+        await echo(sock)
+
+    async with SslServer(server_context) as server, trio.open_nursery() as nursery:
+        async with server.events(ConnectionFinished) as endings:
+            await server.listen(network.host)
+            await nursery.start(server.serve, handler)
+            results: list[object] = []
+            for named in (False, True):
+                client = tls.new_client()
+                client.maximum_version = version
+                if named:
+                    tls.authority.ca.issue_cert("client@peer.example").configure_cert(client)
+                async with SslSocket(context=client) as sock:
+                    try:
+                        await sock.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+                        await sock.send_all(b"hello")
+                        results.append(await sock.receive_exactly(5))
+                    except SocketError as exc:
+                        results.append(exc.kind)
+                if not named:
+                    error = (await anext(endings)).error
+        nursery.cancel_scope.cancel()
+
+    assert results == [ErrorKind.SSL_HANDSHAKE_FAILED, b"hello"]
+    assert isinstance(error, SocketError)
+    assert error.message == "the TLS handshake failed: the peer has shown no certificate"
+    assert [certificate is not None for certificate in whose] == [True]
+
+
+async def test_limits_see_through_tls(network: Network, tls: Contexts, mock_clock: trio.testing.MockClock) -> None:
+    """An idle connection is ended as without TLS."""
+    async with echoing(network, SslServer(tls.server, idle_limit=60)) as server:
+        async with server.events(ConnectionFinished) as endings:
+            with await connect(network, server, tls.client) as peer:
+                await peer.send(b"hello")
+                assert await peer.receive(5) == b"hello"
+                await trio.testing.wait_all_tasks_blocked()
+                mock_clock.jump(61)
+                error = (await anext(endings)).error
+
+    assert isinstance(error, SocketError)
+    assert error.kind is ErrorKind.SOCKET_TIMEOUT
+
+
+async def test_a_factory_must_make_ssl_sockets(
+    network: Network, tls: Contexts, handler_failures: Callable[[], list[Exception]]
+) -> None:
+    """Anything else cannot be encrypted; that connection is ended, and told as ``AcceptError``."""
+    async with SslServer(tls.server, TcpSocket) as server:  # type: ignore[type-var]
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()) as raw:
+            assert await raw.how_it_ends() == "end"
+        assert "must make SslSockets" in server.error_string()
+    assert [type(failure) for failure in handler_failures()] == [TypeError]
+
+
+async def test_what_was_added_by_hand_is_served_as_it_is(network: Network, tls: Contexts) -> None:
+    """No handshake is the server's business there."""
+    async with echoing(network, SslServer(tls.server)) as server, trio.open_nursery() as nursery:
+        left, right = trio.testing.memory_stream_pair()
+        server.add_pending_connection(SslSocket.from_stream(left, nursery))
+        await right.send_all(b"plain")
+
+        assert await right.receive_some(5) == b"plain"
+        nursery.cancel_scope.cancel()
+
+
+# ---- clients that behave badly -----------------------------------------------------------------
+
+
+def hello(client: ssl.SSLContext) -> bytes:
+    """What a TLS client says first."""
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        client.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=NAME).do_handshake()
+    return outgoing.read()
+
+
+async def ending(network: Network, tls: Contexts, data: bytes) -> str:
+    """What is told of a client that says ``data``, while another one is served."""
+    async with echoing(network, SslServer(tls.server)) as server, server.events(ConnectionFinished) as endings:
+        with await network.raw_connect(server.server_port()) as raw:
+            await raw.send(data)
+            assert await answers(network, server, tls.client)
+            finished = [await anext(endings), await anext(endings)]
+    [error] = [one.error for one in finished if one.error is not None]
+    assert isinstance(error, SocketError)
+    assert error.kind is ErrorKind.SSL_HANDSHAKE_FAILED
+    return error.message.removeprefix("the TLS handshake failed: ")
+
+
+async def test_clients_that_speak_something_else_are_told_apart(network: Network, tls: Contexts) -> None:
+    """Plain HTTP has its own message, because that is what people type."""
+    assert await ending(network, tls, b"GET / HTTP/1.1\r\n\r\n") == "the peer speaks plain HTTP, not TLS"
+    assert await ending(network, tls, b"\0" * 100) == "the peer does not speak TLS"
+    assert await ending(network, tls, b"EHLO me\r\nMAIL FROM") == "the peer does not speak TLS"
+
+
+async def test_there_must_be_a_version_and_a_cipher_in_common(network: Network, tls: Contexts) -> None:
+    """Each says which is missing."""
+    old, poor = tls.new_client(), tls.new_client()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    poor.maximum_version = ssl.TLSVersion.TLSv1_2
+    poor.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # and the certificate is of ECDSA
+    modern = tls.new_server()
+    modern.minimum_version = ssl.TLSVersion.TLSv1_3
+    reasons = []
+    for server_context, client in ((modern, old), (tls.server, poor)):
+        async with echoing(network, SslServer(server_context)) as server, SslSocket(context=client) as sock:
+            async with server.events(ConnectionFinished) as endings:
+                with pytest.raises(SocketError) as refused:
+                    await sock.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+                error = (await anext(endings)).error
+                assert isinstance(error, SocketError)
+                reasons.append((refused.value.kind, refused.value.message, error.message))
+
+    failed = "the TLS handshake failed: "
+    assert reasons == [
+        (
+            ErrorKind.SSL_HANDSHAKE_FAILED,
+            failed + "the peer says that there is no version of TLS in common",
+            failed + "there is no version of TLS in common",
+        ),
+        (
+            ErrorKind.SSL_HANDSHAKE_FAILED,
+            failed + "the peer refuses the handshake: no cipher in common, or no certificate",
+            failed + "there is no cipher in common, or the context has no certificate that fits one",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_silent_and_dripping_clients_are_dropped_after_the_timeout(
+    network: Network,
+    tls: Contexts,
+    mock_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+    served: bool,
+) -> None:
+    """A hello a byte a second is no better than none.  It is told as ``ConnectionFinished``, and logged."""
+    first = hello(tls.client)
+    async with SslServer(tls.server) as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        if served:
+            await nursery.start(server.serve, echo)
+        async with server.events(ConnectionFinished) as endings:
+            with await network.raw_connect(server.server_port()) as silent:
+                with await network.raw_connect(server.server_port()) as dripping, caplog.at_level(logging.INFO):
+                    await until(lambda: server.connection_count() == 2)
+                    for byte in first[:5]:
+                        await dripping.send(bytes([byte]))
+                        await trio.testing.wait_all_tasks_blocked()
+                        mock_clock.jump(0.99)
+                    still = server.connection_count()
+                    mock_clock.jump(0.06)
+                    finished = [await anext(endings), await anext(endings)]
+                    ends = [await silent.how_it_ends()]
+        nursery.cancel_scope.cancel()
+
+    assert (still, ends) == (2, ["end"])
+    for one in finished:
+        assert isinstance(one.error, SocketError)
+        assert (one.error.kind, one.error.message) == (
+            ErrorKind.SOCKET_TIMEOUT,
+            "the TLS handshake failed: none within 5 s",
+        )
+    assert sum("none within 5 s" in record.getMessage() for record in caplog.records) == 2
+
+
+async def test_so_many_handshakes_at_once_and_the_rest_waits_in_the_queue(network: Network, tls: Contexts) -> None:
+    """Exactly; as soon as one is over the next client is accepted."""
+    async with echoing(network, SslServer(tls.server, max_handshakes=2)) as server:
+        with await network.raw_connect(server.server_port()), await network.raw_connect(server.server_port()) as two:
+            await until(lambda: server.connection_count() == 2)
+            with await network.raw_connect(server.server_port()) as raw:
+                await until(lambda: accept_queue(server) == 1)
+                await trio.testing.wait_all_tasks_blocked()
+                before = server.connection_count()
+                two.close()
+                peer = await TlsPeer.over(raw, tls.client, server_side=False, server_hostname=NAME)
+                await peer.send(b"hello")
+
+                assert before == 2
+                assert await peer.receive(5) == b"hello"
+
+
+@pytest.mark.parametrize("where", [1, 5, 6, 40, 200])
+async def test_garbage_in_the_middle_ends_its_own_connection_only(network: Network, tls: Contexts, where: int) -> None:
+    """SSL_INTERNAL once there have been bytes; and the next client is served."""
+    async with echoing(network, SslServer(tls.server)) as server, server.events(ConnectionFinished) as endings:
+        with await connect(network, server, tls.client) as peer:
+            await peer.send(b"hello")
+            assert await peer.receive(5) == b"hello"
+            await RawPeer.send(peer, bytes([23, 3, 3, 0, 100, *range(95)])[:where] + b"\xff" * 400)
+            error = (await anext(endings)).error
+
+            assert isinstance(error, SocketError)
+            assert error.kind is ErrorKind.SSL_INTERNAL
+        assert await answers(network, server, tls.client)
+
+
+async def test_a_client_that_refuses_our_certificate_says_why(network: Network, tls: Contexts) -> None:
+    """Its alert is what the server logs."""
+    async with echoing(network, SslServer(tls.server)) as server, server.events(ConnectionFinished) as endings:
+        async with SslSocket() as sock:
+            with pytest.raises(SocketError):
+                await sock.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+            found = [one.kind for one in sock.ssl_handshake_errors()]
+        error = (await anext(endings)).error
+
+    assert found == [SslErrorKind.UNABLE_TO_GET_LOCAL_ISSUER_CERTIFICATE]
+    assert isinstance(error, SocketError)
+    assert error.message == "the TLS handshake failed: the peer does not trust who issued our certificate"

@@ -1,0 +1,613 @@
+"""A socket that speaks TLS, from the start or later: what it tells, what it negotiates, how it ends."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+
+from tests.certificates import Contexts
+from tests.networks import Network, RawPeer, TlsPeer
+from tests.sockets.arrivals import until
+from trioqt import (
+    Connected,
+    Disconnected,
+    Encrypted,
+    ErrorKind,
+    ErrorOccurred,
+    HostFound,
+    ModeChanged,
+    ReadChannelFinished,
+    SocketError,
+    SocketState,
+    SslErrorKind,
+    SslErrors,
+    SslMode,
+    SslSocket,
+    StateChanged,
+)
+
+NAME = "peer.example"
+GREETING = b"220 ready\r\n"
+
+
+@asynccontextmanager
+async def encrypted(
+    network: Network, tls: Contexts, *, server: ssl.SSLContext | None = None, **options: bool
+) -> AsyncIterator[tuple[SslSocket, TlsPeer]]:
+    """A client of ours, encrypted, and the standard library's server at its other end."""
+    async with SslSocket(context=tls.client, **options) as sock:  # type: ignore[arg-type]
+        sock, peer = await connect_pair(network, sock, tls.server if server is None else server)
+        with peer:
+            yield sock, peer
+            sock.abort()
+
+
+async def connect_pair(network: Network, sock: SslSocket, context: ssl.SSLContext) -> tuple[SslSocket, TlsPeer]:
+    peers: list[TlsPeer] = []
+    with await network.raw_listener() as listener:
+
+        async def accept() -> None:
+            peers.append(await TlsPeer.over(await listener.accept(), context, server_side=True))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept)
+            await sock.connect_to_host_encrypted(network.host, listener.port, server_hostname=NAME)
+    return sock, peers[0]
+
+
+def only(tls: Contexts, version: ssl.TLSVersion) -> ssl.SSLContext:
+    """The server's context, a copy as far as it can be, for one version."""
+    context = tls.new_server()
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+async def refusal(call: Callable[[], Awaitable[object]]) -> tuple[ErrorKind, str]:
+    """How the SocketError that ``call`` ends with describes itself."""
+    with pytest.raises(SocketError) as refused:
+        await call()
+    return refused.value.kind, refused.value.message
+
+
+# ---- becoming encrypted ------------------------------------------------------------------------
+
+
+async def test_a_client_tells_the_steps_in_qts_order(network: Network, tls: Contexts) -> None:
+    """The mode changes between the state and ``Connected``; what was negotiated is known until the next connection."""
+    sock = SslSocket(context=tls.client)
+    async with sock.events() as events, sock:
+        before = (sock.mode(), sock.is_encrypted(), sock.session_protocol(), sock.session_cipher())
+        _, peer = await connect_pair(network, sock, tls.server)
+        during = (sock.mode(), sock.is_encrypted(), sock.session_protocol())
+        cipher, certificate, chain = sock.session_cipher(), sock.peer_certificate(), sock.peer_certificate_chain()
+        with peer:
+            await sock.disconnect_from_host()
+        after = (sock.mode(), sock.is_encrypted(), sock.session_protocol())
+    seen = [event async for event in events]
+
+    assert seen == [
+        StateChanged(SocketState.HOST_LOOKUP),
+        StateChanged(SocketState.CONNECTING),
+        HostFound(),
+        StateChanged(SocketState.CONNECTED),
+        ModeChanged(SslMode.CLIENT),
+        Connected(),
+        Encrypted(),
+        StateChanged(SocketState.CLOSING),
+        StateChanged(SocketState.UNCONNECTED),
+        ReadChannelFinished(),
+        Disconnected(),
+    ]
+    assert before == (SslMode.UNENCRYPTED, False, None, None)
+    assert during == (SslMode.CLIENT, True, "TLSv1.3")
+    assert after == (SslMode.CLIENT, False, "TLSv1.3")
+    assert cipher is not None
+    assert cipher[1] == "TLSv1.3"
+    assert chain[0] == certificate
+
+
+async def test_what_is_written_before_the_handshake_goes_out_encrypted(network: Network, tls: Contexts) -> None:
+    """While connecting, and while it shakes hands; nothing of it is seen by who listens on the wire."""
+    with await network.raw_listener() as listener:
+        async with SslSocket(context=tls.client) as sock, trio.open_nursery() as nursery:
+            await nursery.start(
+                partial(sock.connect_to_host_encrypted, server_hostname=NAME), network.host, listener.port
+            )
+            sock.write(b"secret one ")
+            raw = await listener.accept()
+            await sock.wait_for_connected()
+            sock.write(b"secret two")
+            queued = sock.bytes_to_write()
+            await trio.testing.wait_all_tasks_blocked()
+            hello = raw.receive_now(65536)
+            unread = sock.read_all()
+            peer = await TlsPeer.over(raw, tls.server, server_side=True, arrived=hello)
+            with peer:
+                assert await peer.receive(21) == b"secret one secret two"
+                sock.abort()
+
+    assert queued == 21
+    assert b"secret" not in hello
+    assert unread == b""
+
+
+async def test_waiting_for_encryption(network: Network, tls: Contexts) -> None:
+    """From another task: through look-up, connecting and the handshake; at once when it is done; else a mistake."""
+    async with SslSocket(context=tls.client) as sock, trio.open_nursery() as nursery:
+        idle = await refusal(sock.wait_for_encrypted)
+        waited = []
+
+        async def wait() -> None:
+            await until(lambda: sock.state() is not SocketState.UNCONNECTED)
+            await sock.wait_for_encrypted()
+            waited.append(sock.is_encrypted())
+
+        nursery.start_soon(wait)
+        _, peer = await connect_pair(network, sock, tls.server)
+        await sock.wait_for_encrypted()
+        with peer:
+            await trio.testing.wait_all_tasks_blocked()
+            sock.abort()
+
+    assert idle[0] is ErrorKind.OPERATION
+    assert waited == [True]
+
+
+async def test_a_cancelled_handshake_leaves_nothing(network: Network, tls: Contexts) -> None:
+    """The peer sees the end, and the socket can connect anew."""
+    async with SslSocket(context=tls.client) as sock:
+        with await network.raw_listener() as listener:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(
+                        partial(sock.connect_to_host_encrypted, server_hostname=NAME), network.host, listener.port
+                    )
+                    with await listener.accept() as raw:
+                        await sock.wait_for_connected()
+                        scope.cancel()
+                        with trio.CancelScope(shield=True):
+                            await until(lambda: sock.state() is SocketState.UNCONNECTED)
+                            await raw.receive_to_end()
+        _, peer = await connect_pair(network, sock, tls.server)
+        with peer:
+            assert sock.is_encrypted()
+            sock.abort()
+
+
+async def test_a_plain_connection_after_an_encrypted_one_is_plain(network: Network, tls: Contexts) -> None:
+    """Nothing of TLS is left."""
+    async with SslSocket(context=tls.client) as sock:
+        _, peer = await connect_pair(network, sock, tls.server)
+        with peer:
+            sock.abort()
+        with await network.raw_listener() as listener:
+            await sock.connect_to_host(network.host, listener.port)
+            with await listener.accept() as raw:
+                sock.write(b"plain")
+                got = await raw.receive(5)
+                found = (sock.mode(), sock.is_encrypted(), sock.session_protocol(), sock.peer_certificate_chain())
+                sock.abort()
+
+    assert got == b"plain"
+    assert found == (SslMode.UNENCRYPTED, False, None, ())
+
+
+async def test_wrong_arguments_are_refused_before_anything_is_touched(network: Network, tls: Contexts) -> None:
+    """No name where one is checked, a name that is none, a context that is none."""
+    for bad, error in ((5, TypeError), ("", ValueError), (".a", ValueError), ("a\0b", ValueError)):
+        async with SslSocket(context=tls.client) as sock:
+            with pytest.raises(error):
+                await sock.connect_to_host_encrypted(network.host, 1, server_hostname=bad)  # type: ignore[arg-type]
+            assert sock.state() is SocketState.UNCONNECTED
+    with pytest.raises(TypeError):
+        SslSocket(context="context")  # type: ignore[arg-type]
+    async with SslSocket() as sock:
+        assert await refusal(sock.start_server_encryption) == (
+            ErrorKind.SSL_INVALID_USER_DATA,
+            "cannot begin TLS: a server needs a context",
+        )
+        assert (await refusal(partial(sock.start_client_encryption, server_hostname=NAME)))[0] is ErrorKind.OPERATION
+
+
+# ---- a handshake that fails --------------------------------------------------------------------
+
+
+async def failure(network: Network, tls: Contexts, script: Callable[[RawPeer], Awaitable[None]]) -> list[object]:
+    """What a client tells that meets a peer of that script."""
+    sock = SslSocket(context=tls.client)
+    async with sock.events() as events, sock:
+        with await network.raw_listener() as listener:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def _() -> None:
+                    with await listener.accept() as raw:
+                        await raw.sock.recv(65536)
+                        await script(raw)
+
+                kind, message = await refusal(
+                    partial(sock.connect_to_host_encrypted, network.host, listener.port, server_hostname=NAME)
+                )
+        assert (sock.error(), sock.error_string()) == (kind, message)
+    told = [event async for event in events]
+    return [kind, message, *told[told.index(Connected()) + 1 :]]
+
+
+async def test_a_peer_that_speaks_no_tls_is_a_protocol_failure(network: Network, tls: Contexts) -> None:
+    """Found as by a write: no CLOSING, as in Qt; and the message says what is the matter."""
+    message = "the TLS handshake failed: the peer does not speak TLS"
+
+    found = await failure(network, tls, lambda raw: raw.send(b"HTTP/1.0 400 Bad Request\r\n\r\n"))
+
+    assert found == [
+        ErrorKind.SSL_HANDSHAKE_FAILED,
+        message,
+        ErrorOccurred(ErrorKind.SSL_HANDSHAKE_FAILED, message),
+        StateChanged(SocketState.UNCONNECTED),
+        ReadChannelFinished(),
+        Disconnected(),
+    ]
+
+
+async def test_a_peer_that_closes_in_the_handshake_has_closed(network: Network, tls: Contexts) -> None:
+    """REMOTE_HOST_CLOSED and the ordinary sequence, as in Qt."""
+    message = "the TLS handshake failed: the peer ended the connection during the TLS handshake"
+
+    async def finish(raw: RawPeer) -> None:
+        raw.finish()
+
+    found = await failure(network, tls, finish)
+
+    assert found == [
+        ErrorKind.REMOTE_HOST_CLOSED,
+        message,
+        ErrorOccurred(ErrorKind.REMOTE_HOST_CLOSED, message),
+        StateChanged(SocketState.CLOSING),
+        StateChanged(SocketState.UNCONNECTED),
+        ReadChannelFinished(),
+        Disconnected(),
+    ]
+
+
+async def test_a_bad_certificate_is_told_before_the_failure(network: Network, tls: Contexts) -> None:
+    """``SslErrors``, then the failure with CLOSING, as in Qt; and the peer is told by an alert."""
+    sock = SslSocket()  # which trusts the system's authorities
+    alerts = []
+    async with sock.events() as events, sock:
+        with await network.raw_listener() as listener:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def _() -> None:
+                    raw = await listener.accept()
+                    with raw, pytest.raises(ssl.SSLError) as refused:
+                        await TlsPeer.over(raw, tls.server, server_side=True)
+                    alerts.append(refused.value.reason)
+
+                kind, message = await refusal(
+                    partial(sock.connect_to_host_encrypted, network.host, listener.port, server_hostname=NAME)
+                )
+        found = sock.ssl_handshake_errors()
+    told = [event async for event in events]
+
+    assert kind is ErrorKind.SSL_HANDSHAKE_FAILED
+    assert message.startswith("the TLS handshake failed: the peer's certificate is refused: ")
+    assert [error.kind for error in found] == [SslErrorKind.UNABLE_TO_GET_LOCAL_ISSUER_CERTIFICATE]
+    assert told[told.index(Connected()) + 1 :] == [
+        SslErrors(found),
+        ErrorOccurred(kind, message),
+        StateChanged(SocketState.CLOSING),
+        StateChanged(SocketState.UNCONNECTED),
+        ReadChannelFinished(),
+        Disconnected(),
+    ]
+    assert alerts == ["TLSV1_ALERT_UNKNOWN_CA"]
+
+
+# ---- ends --------------------------------------------------------------------------------------
+
+
+async def test_a_truncated_stream_is_told_apart_from_one_that_has_ended(network: Network, tls: Contexts) -> None:
+    """Behind what arrived: ``b""`` for a close_notify, REMOTE_HOST_CLOSED for a bare end of TCP, again and again."""
+    async with encrypted(network, tls) as (sock, peer):
+        await peer.send(b"whole")
+        peer.finish()
+        whole = [await sock.receive_exactly(5), await sock.receive_some(), await sock.receive_some()]
+    async with encrypted(network, tls) as (sock, peer):
+        await peer.send(b"part")
+        RawPeer.finish(peer)
+        part = await sock.receive_exactly(4)
+        truncated = [await refusal(sock.receive_some) for _ in range(2)]
+
+    assert whole == [b"whole", b"", b""]
+    assert part == b"part"
+    message = "the connection was lost: the peer ended without a close_notify: the stream may be cut short"
+    assert truncated == [(ErrorKind.REMOTE_HOST_CLOSED, message)] * 2
+
+
+async def test_a_context_may_say_that_truncation_is_an_end(network: Network, tls: Contexts) -> None:
+    """Its option is the program's choice."""
+    client = tls.new_client()
+    client.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    async with encrypted(network, Contexts(client, tls.server, tls.authority)) as (sock, peer):
+        RawPeer.finish(peer)
+
+        assert await sock.receive_some() == b""
+
+
+async def test_what_comes_behind_a_close_notify_is_dropped(network: Network, tls: Contexts) -> None:
+    """Nobody can have meant it to be under TLS."""
+    async with encrypted(network, tls) as (sock, peer):
+        await peer.send(b"last")
+        peer._say_close()
+        await RawPeer.send(peer, b"injected")
+
+        assert [await sock.receive_some(4), await sock.receive_some(), sock.read_all()] == [b"last", b"", b""]
+
+
+async def test_a_half_close_of_tls_1_3_leaves_the_other_direction(network: Network, tls: Contexts) -> None:
+    """The peer reads to the end and answers after that."""
+    async with encrypted(network, tls) as (sock, peer):
+        await sock.send_all(b"question")
+        await sock.send_eof()
+        question = await peer.receive_to_end()
+        await peer.send(b"answer")
+        peer.finish()
+
+        assert question == b"question"
+        assert [await sock.receive_exactly(6), await sock.receive_some()] == [b"answer", b""]
+
+
+async def test_before_tls_1_3_there_is_no_half_close(network: Network, tls: Contexts) -> None:
+    """It is refused, and everything goes on."""
+    async with encrypted(network, tls, server=only(tls, ssl.TLSVersion.TLSv1_2)) as (sock, peer):
+        refused = await refusal(sock.send_eof)
+        await sock.send_all(b"and on")
+
+        assert refused[0] is ErrorKind.UNSUPPORTED_SOCKET_OPERATION
+        assert await peer.receive(6) == b"and on"
+        assert sock.session_protocol() == "TLSv1.2"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("ending", ["disconnect_from_host", "aclose", "half_open=False"])
+async def test_every_orderly_end_says_close_notify(
+    network: Network, tls: Contexts, version: ssl.TLSVersion, ending: str
+) -> None:
+    """Behind all that was written."""
+    options = {"half_open": False} if ending == "half_open=False" else {}
+    async with encrypted(network, tls, server=only(tls, version), **options) as (sock, peer):
+        sock.write(b"last words")
+        if options:
+            peer._say_close()
+            await sock.wait_for_disconnected()
+        else:
+            await getattr(sock, ending)()
+        got = await peer.receive(10)
+
+        with pytest.raises(ssl.SSLZeroReturnError):  # and not SSLEOFError
+            peer.incoming.write(await peer.sock.recv(65536))
+            while peer.tls.read(1):
+                pass
+            raise ssl.SSLZeroReturnError
+        assert got == b"last words"
+
+
+async def test_an_abort_says_nothing(network: Network, tls: Contexts) -> None:
+    """So to the peer it is a truncation."""
+    async with encrypted(network, tls) as (sock, peer):
+        sock.abort()
+
+        assert await RawPeer.receive_to_end(peer) == b""
+
+
+# ---- records -----------------------------------------------------------------------------------
+
+
+async def test_records_in_single_bytes_arrive_whole(network: Network, tls: Contexts) -> None:
+    """A peer that sends its ciphertext byte by byte; and one that sends thousands of tiny records."""
+    data = bytes(range(256)) * 8
+    async with encrypted(network, tls) as (sock, peer):
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def _() -> None:
+                peer.tls.write(data)
+                for byte in peer.outgoing.read():
+                    await RawPeer.send(peer, bytes([byte]))
+                for byte in data:
+                    await peer.send(bytes([byte]))
+
+            got = await sock.receive_exactly(2 * len(data))
+
+        assert got == data * 2
+
+
+async def test_alpn_and_sni_choose(network: Network, tls: Contexts) -> None:
+    """A server chooses its context by the name it is asked for, and both agree on a protocol."""
+    asked = []
+    server = tls.new_server()
+    server.set_alpn_protocols(["two", "one"])
+
+    def choose(channel: ssl.SSLObject, name: str, context: ssl.SSLContext) -> None:
+        asked.append(name)
+
+    server.sni_callback = choose
+    client = tls.new_client()
+    client.set_alpn_protocols(["one", "three"])
+    async with encrypted(network, Contexts(client, server, tls.authority)) as (sock, _):
+        assert sock.selected_alpn_protocol() == "one"
+        assert asked == [NAME]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_saves_a_part_of_the_handshake(
+    network: Network, tls: Contexts, version: ssl.TLSVersion
+) -> None:
+    """For the same name and with the same context only."""
+    server = only(tls, version)
+    reused = []
+    async with encrypted(network, tls, server=server) as (sock, peer):
+        await peer.send(b"x")
+        await sock.receive_exactly(1)
+        session = sock.session()
+    assert session is not None
+    for context in (tls.client, tls.new_client()):
+        async with SslSocket(context=context) as again:
+            again.set_session(session)
+            _, other = await connect_pair(network, again, server)
+            with other:
+                reused.append(again.is_session_reused())
+                again.abort()
+
+    assert reused == [True, False]
+
+
+async def test_channel_binding_is_the_same_at_both_ends(network: Network, tls: Contexts) -> None:
+    """Of TLS 1.2; TLS 1.3 has no tls-unique."""
+    async with encrypted(network, tls, server=only(tls, ssl.TLSVersion.TLSv1_2)) as (sock, peer):
+        ours, theirs = sock.channel_binding(), peer.tls.get_channel_binding("tls-unique")
+    async with encrypted(network, tls) as (sock, _):
+        with pytest.raises(SocketError) as refused:
+            sock.channel_binding()
+        with pytest.raises(ValueError):
+            sock.channel_binding("no such kind")
+
+    assert ours is not None
+    assert ours == theirs
+    assert refused.value.kind is ErrorKind.UNSUPPORTED_SOCKET_OPERATION
+
+
+# ---- STARTTLS ----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def plain(network: Network, tls: Contexts, *, watched: bool = False) -> AsyncIterator[tuple[SslSocket, RawPeer]]:
+    """A client of ours, connected, and a scripted peer."""
+    async with SslSocket(context=tls.client) as sock:
+        with await network.raw_listener() as listener:
+            await sock.connect_to_host(network.host, listener.port)
+            raw = await listener.accept()
+        with raw:
+            if watched:
+                async with sock.events():
+                    yield sock, raw
+            else:
+                yield sock, raw
+            sock.abort()
+
+
+watched_or_not = pytest.mark.parametrize("watched", [False, True])
+
+
+@watched_or_not
+async def test_a_client_begins_tls_under_way(network: Network, tls: Contexts, watched: bool) -> None:
+    """What is queued goes first, in plain; from then on nothing is plain."""
+    async with plain(network, tls, watched=watched) as (sock, raw):
+        await raw.send(GREETING)
+        greeting = await sock.receive_line()
+        big = bytes(3_000_000)
+        sock.write(big + b"STARTTLS\r\n")
+        peers = []
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def _() -> None:
+                assert await raw.receive(len(big) + 10) == big + b"STARTTLS\r\n"
+                peers.append(await TlsPeer.over(raw, tls.server, server_side=True))
+
+            await sock.start_client_encryption(server_hostname=NAME)
+        sock.write(b"secret")
+
+        assert greeting == GREETING
+        assert (await peers[0].receive(6), sock.is_encrypted(), sock.mode()) == (b"secret", True, SslMode.CLIENT)
+        await peers[0].send(b"answer\n")
+        assert await sock.receive_line() == b"answer\n"
+        again = await refusal(partial(sock.start_client_encryption, server_hostname=NAME))
+        assert again == (ErrorKind.OPERATION, "cannot begin TLS: the connection speaks it already")
+
+
+@watched_or_not
+async def test_a_server_begins_tls_under_way(network: Network, tls: Contexts, watched: bool) -> None:
+    """The client may be fast: its hello may have come, and been read ahead, before the call."""
+    with await network.raw_listener() as listener:
+        raw = await network.raw_connect(listener.port)
+        accepted = await listener.accept()
+        async with server_socket(accepted, tls) as sock, trio.open_nursery() as nursery:
+            async with sock.events() if watched else nothing():
+                await raw.send(b"STARTTLS\r\n")
+                assert await sock.receive_line() == b"STARTTLS\r\n"
+                peers = []
+
+                @nursery.start_soon
+                async def _() -> None:
+                    peers.append(await TlsPeer.over(raw, tls.client, server_side=False, server_hostname="peer.example"))
+
+                await trio.testing.wait_all_tasks_blocked()  # the hello is here
+                await sock.start_server_encryption()
+                await sock.send_all(b"welcome")
+                await until(lambda: bool(peers))
+
+                assert (await peers[0].receive(7), sock.mode()) == (b"welcome", SslMode.SERVER)
+                sock.abort()
+        raw.close()
+
+
+@asynccontextmanager
+async def nothing() -> AsyncIterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def server_socket(accepted: RawPeer, tls: Contexts) -> AsyncIterator[SslSocket]:
+    async with SslSocket.from_stream(trio.SocketStream(accepted.sock), context=tls.server) as sock:
+        yield sock
+
+
+@watched_or_not
+async def test_plain_bytes_that_are_unread_are_refused(network: Network, tls: Contexts, watched: bool) -> None:
+    """Whoever slipped them in wants them to be taken for what came under TLS.  They stay readable, and plain."""
+    async with plain(network, tls, watched=watched) as (sock, raw):
+        await raw.send(b"220 go ahead\r\n250 injected\r\n")
+        line = await sock.receive_line()
+        refused = await refusal(partial(sock.start_client_encryption, server_hostname=NAME))
+        sock.write(b"QUIT\r\n")
+
+        assert line == b"220 go ahead\r\n"
+        assert refused == (ErrorKind.OPERATION, "cannot begin TLS: 14 plain bytes are unread")
+        assert (await sock.receive_line(), sock.is_encrypted(), sock.mode()) == (
+            b"250 injected\r\n",
+            False,
+            SslMode.UNENCRYPTED,
+        )
+        assert await raw.receive(6) == b"QUIT\r\n"
+
+
+@watched_or_not
+async def test_what_the_system_still_holds_is_unread_too(network: Network, tls: Contexts, watched: bool) -> None:
+    """To a client nothing comes before its own hello, whether a call has asked for it or not."""
+    async with plain(network, tls, watched=watched) as (sock, raw):
+        await raw.send(GREETING)
+        await until(lambda: sock.bytes_available() == len(GREETING)) if watched else None
+        await trio.testing.wait_all_tasks_blocked()
+
+        refused = await refusal(partial(sock.start_client_encryption, server_hostname=NAME))
+
+        assert refused[0] is ErrorKind.OPERATION
+        assert sock.read_all() == GREETING
+
+
+async def test_tls_begins_while_nobody_else_uses_the_socket(network: Network, tls: Contexts) -> None:
+    """A task that receives would get ciphertext."""
+    async with plain(network, tls) as (sock, raw), trio.open_nursery() as nursery:
+        nursery.start_soon(sock.receive_some)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await sock.start_client_encryption(server_hostname=NAME)
+        await raw.send(b"plain")

@@ -1,0 +1,634 @@
+"""TLS over any link: an ``ssl.SSLObject`` between two pieces of memory, which do no I/O of their own.
+
+What lies below carries ciphertext and is not changed by it: a kernel's socket, a simulated one, a stream, or TLS again.
+Above it are bytes, as of any link.  Until ``shake_hands`` is done it gives nothing and takes nothing, so whoever reads
+or writes above waits, and what was queued before goes out encrypted.
+
+What is sent is encrypted once, and cannot be taken back.  So a link that takes less than that leaves some ciphertext
+here, and as many of the caller's bytes are not counted as sent: they stay in the caller's queue, which offers them
+again, and is empty when all is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import attrs
+import trio
+
+from trioqt.core.errors import ErrorKind, SocketError
+from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+from trioqt.links.interrupts import protected
+
+__all__ = ["Negotiated", "Terms", "TlsLink", "message_of"]
+
+# RFC 8446, section 5.1: a record has at most so many bytes, and OpenSSL encrypts and decrypts one at a time.
+RECORD_SIZE = 16384
+# Section 5.2: so many more when it is encrypted, at most, and its header.
+RECORD_ROOM = RECORD_SIZE + 256 + 5
+
+# What is taken at once from below, and so the most ciphertext that waits here to be decrypted: what a socket takes at
+# once without TLS, see RECEIVE_SIZE in sockets/stream_reader.py.
+RECEIVE_SIZE = 127 * 1024
+
+# What is encrypted before it is handed over in one piece: what a socket hands over at once without TLS.
+SEND_SIZE = 65536
+# And so many of these in one step, if what is below takes them: a large message must not hold up other tasks.
+SENDS_AT_ONCE = 16
+
+# The answers to a peer that has TLS itself answer (new keys, refused renegotiations) and does not read them.
+MOST_ANSWERS = 16384
+
+HANDSHAKE = 22  # the type of a record, RFC 8446 section 5.1; TLS 1.3 shows it as application data
+
+MESSAGES = {
+    "HTTP_REQUEST": "the peer speaks plain HTTP, not TLS",
+    "HTTPS_PROXY_REQUEST": "the peer takes this for an HTTP proxy, and does not speak TLS",
+    "WRONG_VERSION_NUMBER": "the peer does not speak TLS",
+    "PACKET_LENGTH_TOO_LONG": "the peer does not speak TLS",
+    "RECORD_LAYER_FAILURE": "the peer does not speak TLS",
+    "BAD_RECORD_TYPE": "the peer does not speak TLS",
+    "UNSUPPORTED_PROTOCOL": "there is no version of TLS in common",
+    "NO_PROTOCOLS_AVAILABLE": "the context allows no version of TLS",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the peer says that there is no version of TLS in common",
+    "NO_SHARED_CIPHER": "there is no cipher in common, or the context has no certificate that fits one",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the peer refuses the handshake: no cipher in common, or no certificate",
+    "TLSV1_ALERT_INSUFFICIENT_SECURITY": "the peer refuses the ciphers as too weak",
+    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust who issued our certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the peer refuses our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the peer says that our certificate has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "the peer says that our certificate is revoked",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer refuses our certificate",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the peer refuses our certificate as of the wrong kind",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer wants a certificate, and the context has none",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer has shown no certificate",
+    "TLSV1_UNRECOGNIZED_NAME": "the peer does not know the name that was asked for",
+    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the peer speaks none of the protocols that were offered (ALPN)",
+}
+"""By OpenSSL's name for it, what a failure means; others say what OpenSSL says."""
+
+
+@attrs.frozen
+class Terms:
+    """How TLS is to begin.
+
+    ``judge`` is asked about the peer's chain before anything is sent that follows from it; then the context's own
+    verification is off.
+    """
+
+    context: ssl.SSLContext
+    server_side: bool
+    server_hostname: str | None = None
+    session: ssl.SSLSession | None = None
+    judge: Callable[[tuple[bytes, ...]], Awaitable[None]] | None = None
+
+
+@attrs.frozen
+class Negotiated:
+    """What the two ends have agreed on."""
+
+    protocol: str | None
+    cipher: tuple[str, str, int] | None
+    alpn: str | None
+    chain: tuple[bytes, ...]
+    """The peer's certificates, its own first, each as DER."""
+
+
+@protected
+class TlsLink(Link):
+    """TLS over the link ``below``.
+
+    Args:
+      arrived: Ciphertext that was read already.
+    """
+
+    __slots__ = (
+        "_below",
+        "_closed",
+        "_drained",
+        "_ended",
+        "_failed",
+        "_incoming",
+        "_lot",
+        "_open",
+        "_outgoing",
+        "_owed",
+        "_plain",
+        "_shut",
+        "_terms",
+        "_tls",
+        "_truncated",
+        "_unsent",
+        "_was_heard",
+    )
+
+    def __init__(self, below: Link, terms: Terms, arrived: bytes = b"") -> None:
+        self._below = below
+        self._terms = terms
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        if arrived:
+            self._incoming.write(arrived)
+        self._tls: ssl.SSLObject | None = None  # from the beginning of the handshake on
+        self._lot: trio.lowlevel.ParkingLot | None = None  # who waits for the handshake
+        self._open = False  # the handshake is done
+        self._closed = False
+        self._drained = True
+        self._plain = b""  # decrypted already, and not taken
+        self._ended = False  # the peer's close_notify has come
+        self._truncated = False  # or the end of what is below, without that
+        self._failed: OSError | None = None  # what OpenSSL found wrong; it can do no more
+        self._was_heard = False  # bytes of the peer's have come, so it has accepted the handshake
+        self._shut = False  # our close_notify is sent, or encrypted at least
+        self._unsent: Bytes = b""  # ciphertext that the link below has not taken
+        self._owed = 0  # so many of the caller's bytes are encrypted and not counted yet
+
+    # -- the handshake ----------------------------------------------------------------------
+
+    async def shake_hands(self) -> Negotiated:
+        """Do the handshake.  Only one task does, and from then on both directions are open.
+
+        Raises:
+          ssl.SSLError: It failed; ``ssl.SSLEOFError`` if the peer ended it.  An alert was sent if it could be at once.
+          ValueError: The name cannot be asked for.
+          OSError, trio.BrokenResourceError: What the link below ended with.
+          trio.ClosedResourceError: The link was closed meanwhile.
+        Cancelled: only ``close`` is left.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_open()
+        self._tls = tls = self._make_object()
+        judge = self._terms.judge
+        waited = done = False
+        while not done:
+            try:
+                tls.do_handshake()
+                done = True
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError:
+                self._send_alert()
+                raise
+            if judge is not None and (done or _chain_of(tls)):
+                try:
+                    await judge(_chain_of(tls))
+                finally:
+                    self._check_open()
+                judge, waited = None, True
+            waited = await self._flush() or waited
+            if not done:
+                await self._take_ciphertext()
+                waited = True
+        self._check_open()
+        self._drained = False
+        negotiated = Negotiated(tls.version(), tls.cipher(), tls.selected_alpn_protocol(), _chain_of(tls))
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self._check_open()
+        self._open = True
+        self._wake_waiting()
+        return negotiated
+
+    def _make_object(self) -> ssl.SSLObject:
+        terms, context = self._terms, self._terms.context
+
+        def make() -> ssl.SSLObject:
+            return context.wrap_bio(
+                self._incoming,
+                self._outgoing,
+                server_side=terms.server_side,
+                server_hostname=terms.server_hostname,
+                session=terms.session,
+            )
+
+        if terms.judge is None:
+            return make()
+        # An SSLObject keeps what its context was when it was made.  It has no way to be told of its own.
+        mode, checks = context.verify_mode, context.check_hostname
+        try:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            return make()
+        finally:
+            context.verify_mode = mode
+            context.check_hostname = checks
+
+    def _send_alert(self) -> None:
+        """What OpenSSL has to say of a failure, if it can go at once."""
+        with contextlib.suppress(OSError):
+            self._collect()
+            self._push()
+
+    async def _take_ciphertext(self) -> None:
+        """Wait for some, as the one who does the handshake.  Raises: ssl.SSLEOFError if there will be none."""
+        while True:
+            if self._below.is_drained():
+                await self._below.wait_receivable(RECEIVE_SIZE)
+            else:
+                await trio.lowlevel.checkpoint()
+            self._check_open()
+            data = self._below.try_receive(RECEIVE_SIZE)
+            if data:
+                self._incoming.write(data)
+                return
+            if data is not None:
+                raise _ended_early("the peer ended the connection during the TLS handshake")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("the link is closed")
+
+    def _wake_waiting(self) -> None:
+        if self._lot is not None:
+            self._lot.unpark_all()
+
+    async def _wait_opened(self) -> None:
+        """Wait for the end of the handshake, or for a wake."""
+        self._check_open()
+        if self._lot is None:
+            self._lot = trio.lowlevel.ParkingLot()
+        await self._lot.park()
+        self._check_open()
+
+    # -- receiving --------------------------------------------------------------------------
+
+    def is_open(self) -> bool:
+        """Is the handshake done?"""
+        return self._open
+
+    def is_server(self) -> bool:
+        """Is this the server's end?"""
+        return self._terms.server_side
+
+    def can_be_asked(self) -> bool:
+        return self._below.can_be_asked()
+
+    def is_drained(self) -> bool:
+        return self._drained
+
+    def look_again(self) -> None:
+        if self._open:
+            self._drained = False
+            self._below.look_again()
+
+    def try_receive(self, max_bytes: int) -> bytes | None:
+        if not self._open:
+            return None
+        if self._plain:
+            taken, self._plain = self._plain[:max_bytes], self._plain[max_bytes:]
+            return taken
+        if self._ended:
+            return b""
+        if self._failed is not None:
+            raise self._failed
+        incoming, below = self._incoming, self._below
+        while True:
+            if not self._drained or incoming.pending:
+                data = self._decrypt(max_bytes)
+                if data is not None:
+                    return data
+            if self._truncated:
+                if self._may_be_truncated():
+                    self._ended = True
+                    return b""
+                raise _ended_early("the peer ended without a close_notify: the stream may be cut short")
+            cipher = below.try_receive(min(max(max_bytes, RECORD_ROOM), RECEIVE_SIZE))
+            if cipher is None:
+                self._drained = True
+                return None
+            if cipher:
+                incoming.write(cipher)
+            else:
+                self._truncated, self._drained = True, False
+
+    def _decrypt(self, max_bytes: int) -> bytes | None:
+        """Bytes that are here; ``b""`` for a close_notify, None if there are none.  Raises: OSError."""
+        tls = cast("ssl.SSLObject", self._tls)
+        pieces: list[bytes] = []
+        room, data = max_bytes, b""
+        try:
+            while True:
+                wanted = min(room, RECORD_SIZE)
+                data = tls.read(wanted)
+                if not data:
+                    self._ended = True
+                    break
+                room -= len(data)
+                partly = len(data) == wanted and tls.pending() > 0
+                if not (partly or self._incoming.pending):
+                    self._drained = self._below.is_drained()
+                    break
+                if not room:
+                    self._drained = False
+                    break
+                pieces.append(data)
+                data = b""
+        except ssl.SSLWantReadError:
+            self._drained = self._below.is_drained()
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+        except ssl.SSLError as exc:
+            self._fail(exc)
+        if self._outgoing.pending:
+            self._answer()
+        if self._ended or self._failed is not None:
+            self._drained = False  # there is that to tell, whatever comes from below
+        if pieces:
+            pieces.append(data)
+            data = b"".join(pieces)
+        if data:
+            self._was_heard = True
+            return data
+        if self._failed is not None:
+            raise self._failed
+        return b"" if self._ended else None
+
+    def _fail(self, exc: ssl.SSLError) -> None:
+        """OpenSSL has found something wrong, and can do no more."""
+        # In TLS 1.3 a client is done before the server has judged its certificate; that comes as an alert then.
+        kind = ErrorKind.SSL_INTERNAL if self._was_heard else ErrorKind.SSL_HANDSHAKE_FAILED
+        self._failed = SocketError(kind, message_of(exc))
+        self._failed.__cause__ = exc.with_traceback(None)
+
+    def _may_be_truncated(self) -> bool:
+        """Is that an end like another, says the context?"""
+        return bool(self._terms.context.options & getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0))
+
+    def _answer(self) -> None:
+        """Reading has made OpenSSL say something: new keys of ours, or that there is no renegotiation, or an alert."""
+        tls = cast("ssl.SSLObject", self._tls)
+        said = self._collect()
+        if said[0] == HANDSHAKE and tls.version() != "TLSv1.3":
+            self._failed = SocketError(ErrorKind.SSL_INTERNAL, "the peer wants to renegotiate, which is refused")
+            self._unsent = b""
+        elif len(self._unsent) - self._owed > MOST_ANSWERS + SEND_SIZE:
+            message = "the peer makes TLS answer, and does not read the answers"
+            self._failed = SocketError(ErrorKind.LIMIT_EXCEEDED, message)
+        else:
+            try:
+                self._push()
+            except OSError:
+                pass  # whoever sends next finds it; what came can be read
+
+    def wait_receivable(self, max_bytes: int) -> Awaitable[None]:
+        if self._open and self._drained and not self._plain and not self._closed:
+            return self._below.wait_receivable(RECEIVE_SIZE)
+        return self._wait_receivable(max_bytes)
+
+    async def _wait_receivable(self, max_bytes: int) -> None:
+        if not self._open:
+            await self._wait_opened()
+        elif self._closed or (self._drained and not self._plain and not self._ended):
+            self._check_open()
+            await self._below.wait_receivable(max_bytes)
+        else:
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+
+    def wake(self) -> None:
+        if self._open:
+            self._below.wake()
+        self._wake_waiting()
+
+    async def look(self) -> None:
+        if self._open and not self._ended:
+            await self._below.look()
+
+    # -- sending ----------------------------------------------------------------------------
+
+    def try_send(self, data: Bytes) -> int:
+        if not self._open or not self._below.can_be_asked():
+            return 0
+        owed = self._owed
+        try:
+            if self._unsent:
+                self._push()
+                if self._unsent:
+                    return owed - self._owed
+            self._owed = 0
+            sent, size = owed, len(data)
+            for _ in range(SENDS_AT_ONCE):
+                if sent >= size:
+                    break
+                count = self._encrypt(data, sent)
+                self._push()
+                sent += count - self._owed
+                if self._unsent:
+                    break
+        except OSError:
+            self._hear_out()
+            raise
+        return sent
+
+    def _hear_out(self) -> None:
+        """What is below takes no more.  If the peer has said why, by an alert, raise that."""
+        with contextlib.suppress(OSError):
+            while self._failed is None and not self._ended and (cipher := self._below.try_receive(RECEIVE_SIZE)):
+                self._incoming.write(cipher)
+                while self._incoming.pending and not self._ended:
+                    self._plain += self._decrypt(RECEIVE_SIZE) or b""
+        self._drained = False
+        if self._failed is not None:
+            raise self._failed
+
+    def _encrypt(self, data: Bytes, start: int) -> int:
+        """Encrypt some of ``data``, from ``start`` on; how much.  It is owed."""
+        tls = cast("ssl.SSLObject", self._tls)
+        end = min(len(data), start + SEND_SIZE)
+        try:
+            if start == 0 and end == len(data) <= RECORD_SIZE:
+                tls.write(data)
+            else:
+                view = memoryview(data)
+                for at in range(start, end, RECORD_SIZE):
+                    tls.write(view[at : min(at + RECORD_SIZE, end)])
+        except ssl.SSLWantReadError as exc:
+            raise SocketError(ErrorKind.SSL_INTERNAL, "the peer wants to renegotiate, which is refused") from exc
+        except ssl.SSLError as exc:
+            raise SocketError(ErrorKind.SSL_INTERNAL, message_of(exc)) from exc
+        self._owed = end - start
+        self._collect()
+        return end - start
+
+    def _collect(self) -> bytes:
+        """What OpenSSL has to say goes behind what is unsent."""
+        said = self._outgoing.read()
+        self._unsent = b"".join((self._unsent, said)) if self._unsent else said
+        return said
+
+    def _push(self) -> None:
+        """Hand over what the link below takes at once.  The caller's bytes are owed no longer than that needs."""
+        unsent = self._unsent
+        if unsent:
+            sent = self._below.try_send(unsent)
+            left = len(unsent) - sent
+            self._unsent = memoryview(unsent)[sent:] if left else b""
+            if self._owed > left:
+                self._owed = left
+
+    async def _flush(self) -> bool:
+        """Wait until what OpenSSL had to say is gone; was there anything to wait for?"""
+        self._collect()
+        waited = False
+        while self._unsent:
+            if self._below.can_be_asked():
+                self._push()
+                if self._unsent:
+                    await self._below.wait_sendable()
+                    waited = True
+            else:
+                sending, self._unsent = memoryview(self._unsent), b""
+                while sending:
+                    sending = sending[await self._below.send(sending) :]
+                waited = True
+            self._check_open()
+        return waited
+
+    def wait_sendable(self) -> Awaitable[None]:
+        return self._below.wait_sendable() if self._open else self._wait_sendable()
+
+    async def _wait_sendable(self) -> None:
+        while not self._open:
+            await self._wait_opened()
+
+    async def send(self, data: Bytes) -> int:
+        while not self._open:
+            await self._wait_opened()
+        self._check_open()
+        if not self._below.can_be_asked():
+            count = self._encrypt(data, 0)
+            self._owed = 0
+            await self._flush()
+            return count
+        while True:
+            await self._below.wait_sendable()
+            self._check_open()
+            sent = self.try_send(data)
+            if sent:
+                return sent
+
+    # -- the end ----------------------------------------------------------------------------
+
+    async def finish_sending(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        tls = self._tls
+        if not self._open or tls is None or tls.version() != "TLSv1.3":
+            raise NotImplementedError("before TLS 1.3 a connection has no half-close")
+        if self._below.can_be_asked():
+            await self._below.wait_sendable()  # so that it goes at once, and nothing is half done
+        else:
+            await trio.lowlevel.checkpoint()
+        self._check_open()
+        self._say_close()
+        await self._flush()
+
+    def _say_close(self) -> None:
+        """Say that nothing more comes from here."""
+        if self._shut:
+            return
+        # OpenSSL looks for the peer's answer in the same call, and would choke on what came before that.
+        while self._incoming.pending and not self._ended and self._failed is None:
+            with contextlib.suppress(OSError):
+                self._plain += self._decrypt(RECEIVE_SIZE) or b""
+        self._shut = True
+        with contextlib.suppress(ssl.SSLError):  # the peer has not answered yet; or there is nobody to tell any more
+            cast("ssl.SSLObject", self._tls).unwrap()
+
+    def has_goodbye(self) -> bool:
+        return True
+
+    async def say_goodbye(self, *, linger: float = 0) -> None:
+        if not self._open or self._closed:
+            return
+        if self._failed is None:
+            self._say_close()
+            await self._flush()
+            if linger:
+                with trio.move_on_after(linger):
+                    await self._wait_for_end()
+        await self._below.say_goodbye(linger=linger)
+
+    async def _wait_for_end(self) -> None:
+        """Drop what comes, until the peer has ended too.  Raises: OSError: it did so otherwise."""
+        self._plain = b""
+        while not self._closed and self.try_receive(RECEIVE_SIZE) != b"":
+            await self.wait_receivable(RECEIVE_SIZE)
+
+    def drop_unread(self) -> None:
+        """After a handshake that failed: unread bytes would make the close a reset, which may overtake the alert."""
+        taken, most = 0, self._below.most_unread()
+        with contextlib.suppress(OSError):
+            while taken < most and (data := self._below.try_receive(RECEIVE_SIZE)):
+                taken += len(data)
+
+    def close(self, *, reset: bool = False) -> None:
+        self._closed = True
+        self._wake_waiting()
+        self._below.close(reset=reset)
+
+    # -- what is below ----------------------------------------------------------------------
+
+    def most_unread(self) -> int:
+        return RECEIVE_SIZE + self._below.most_unread()
+
+    def local_address(self) -> Sockaddr | None:
+        return self._below.local_address()
+
+    def peer_address(self) -> Sockaddr | None:
+        return self._below.peer_address()
+
+    def native(self) -> NativeSocket | None:
+        return self._below.native()
+
+    # -- what TLS knows ---------------------------------------------------------------------
+
+    def terms(self) -> Terms:
+        """How it has begun."""
+        return self._terms
+
+    def chain(self) -> tuple[bytes, ...]:
+        """The certificates that the peer has sent by now, its own first, each as DER."""
+        return () if self._tls is None else _chain_of(self._tls)
+
+    def session(self) -> ssl.SSLSession | None:
+        """What the next connection to the same server may go on with."""
+        return None if self._tls is None else self._tls.session
+
+    def session_was_reused(self) -> bool:
+        """Has this one gone on with an earlier one?"""
+        return self._tls is not None and bool(self._tls.session_reused)
+
+    def channel_binding(self, kind: str) -> bytes | None:
+        """See ``ssl.SSLObject.get_channel_binding``.  Raises: ValueError: Python does not know that kind."""
+        return None if self._tls is None else self._tls.get_channel_binding(kind)
+
+
+def message_of(exc: ssl.SSLError) -> str:
+    """What a failure means, in words."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the peer's certificate is refused: {exc.verify_message}"
+    known = MESSAGES.get(exc.reason or "")
+    if known is not None:
+        return known
+    text = (exc.reason or exc.strerror or str(exc)).replace("_", " ").lower()
+    return f"TLS failed: {text}"
+
+
+def _ended_early(message: str) -> ssl.SSLEOFError:
+    """As OpenSSL says it, in plainer words."""
+    exc = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, message)
+    exc.library, exc.reason = "SSL", "UNEXPECTED_EOF_WHILE_READING"
+    return exc
+
+
+def _chain_of(tls: ssl.SSLObject) -> tuple[bytes, ...]:
+    """The certificates that the peer has sent, its own first."""
+    # Public from Python 3.13 on, where it gives bytes; below that it is there too, and gives objects.
+    get: Any = getattr(tls, "get_unverified_chain", None)
+    if get is not None:
+        return tuple(get() or ())
+    certificates: Any = cast("Any", tls)._sslobj.get_unverified_chain() or ()
+    return tuple(certificate.public_bytes(2) for certificate in certificates)  # 2 is _ssl.ENCODING_DER
