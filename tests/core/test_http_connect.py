@@ -181,6 +181,21 @@ def test_a_wrong_password_is_asked_for_again_until_there_is_nothing_new() -> Non
     assert "wrong" not in str(caught.value)
 
 
+def test_a_401_says_that_the_password_was_wrong_if_one_was_shown() -> None:
+    """As tinyproxy says it, with no challenge of its own.  To who has shown none it makes no sense."""
+    refused = b"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\n"
+
+    played = play(
+        http_connect.connect(TARGET, Credentials("user", "wrong")), wanted(BASIC) + refused, OPEN, answers=[CREDENTIALS]
+    )
+    with pytest.raises(SocketError) as caught:
+        play(http_connect.connect(TARGET, CREDENTIALS), refused)
+
+    assert shown(played.sent[1]) == f"Basic {base64.b64encode(b'user:secret').decode()}"
+    assert played.realms == ["lab"]
+    assert caught.value.kind is ErrorKind.PROXY_PROTOCOL
+
+
 def test_a_program_that_has_no_password_gives_up() -> None:
     with pytest.raises(SocketError) as caught:
         play(http_connect.connect(TARGET, None), wanted(BASIC), answers=[None])

@@ -75,6 +75,7 @@ class Answer:
 def connect(target: Target, credentials: Credentials | None) -> Prologue:
     """A connection to ``target``; HTTP does not tell the proxy's own end."""
     answered: Digest | Challenge | None = None
+    challenge: Challenge | None = None
     stale = 0
     used = False  # the connection to the proxy has served a request
     while True:
@@ -85,9 +86,10 @@ def connect(target: Target, credentials: Credentials | None) -> Prologue:
             used = False
             continue
         answer = yield from _answer(first)
-        if answer.status != 407:
+        if answer.status == 407:
+            challenge = strongest(answer.values("proxy-authenticate"))
+        elif answer.status != 401 or answered is None:  # tinyproxy's word for a wrong password, with no challenge
             break
-        challenge = strongest(answer.values("proxy-authenticate"))
         if challenge is None:
             fail(ErrorKind.PROXY_PROTOCOL, "the proxy wants a name and a password in no way that is known here")
         used = answer.stays_open() and (yield from _skip_body(answer))
