@@ -25,8 +25,10 @@ skipped_because: list[str] = []
 
 
 def peer_command(name: str) -> str:
-    """The path of the program ``name``: socat, curl, openssl, gcc."""
-    return shutil.which(name) or without_peer(name)
+    """The path of the program ``name``: socat, curl, openssl, gcc, squid."""
+    # Servers are where only root looks.
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    return shutil.which(name, path=path) or without_peer(name)
 
 
 def peer_module(name: str) -> str:

@@ -43,8 +43,8 @@ from trioqt import (
     TcpSocket,
     UdpSocket,
 )
-from trioqt.core import options
-from trioqt.links import connect, datagram as links_datagram, native
+from trioqt.core import http_connect, options
+from trioqt.links import connect, datagram as links_datagram, native, through_proxy
 from trioqt.links.native import NativeLink
 from trioqt.sockets import (
     abstract_socket,
@@ -310,6 +310,9 @@ DEFAULTS: dict[str, object] = {
     "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
     "addresses of peers whose text is kept once": native.TEXTS,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
+    "a proxy's time for each of its answers": through_proxy.ANSWER_TIME,
+    "a proxy's answer of HTTP": http_connect.HEAD_SIZE,
+    "what comes with a proxy's 407 and is passed over": http_connect.BODY_SIZE,
     "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
     "records that a server logs of one kind of trouble": trouble_log.RECORDS,
     "kinds of trouble that are told apart in the log": trouble_log.KINDS,
@@ -828,18 +831,19 @@ async def run_blocks(page: str, network: Loopback) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize(
-    ("page", "count"),
-    [
-        ("scopes.md", 6),
-        ("events.md", 3),
-        ("errors.md", 2),
-        ("states.md", 1),
-        ("options.md", 2),
-        ("datagrams.md", 2),
-        ("speed.md", 1),
-    ],
-)
+CODE_ON_PAGES = {
+    "scopes.md": 6,
+    "events.md": 3,
+    "errors.md": 2,
+    "states.md": 1,
+    "options.md": 2,
+    "datagrams.md": 2,
+    "speed.md": 1,
+    "proxies.md": 2,
+}
+
+
+@pytest.mark.parametrize(("page", "count"), CODE_ON_PAGES.items())
 async def test_the_code_on_a_page_runs(page: str, count: int, network: Loopback) -> None:
     """Every block of Python runs to its end, its assertions included."""
     assert await run_blocks(page, network) == count
@@ -863,21 +867,11 @@ def test_all_pages_with_code_are_run() -> None:
     """A page that gets its first block of Python has to be added above."""
     with_code = {page.name for page in PAGES if code_blocks(page.read_text())}
 
-    assert with_code == {
-        "cancellation.md",
-        "errors.md",
-        "events.md",
-        "options.md",
-        "datagrams.md",
-        "scopes.md",
-        "speed.md",
-        "states.md",
-        *TESTS_ON_PAGES,
-    }
+    assert with_code == {"cancellation.md", *CODE_ON_PAGES, *TESTS_ON_PAGES}
 
 
 # Pages whose blocks together are a file of tests, and how many tests there are.
-TESTS_ON_PAGES = {"determinism.md": 2, "partition.md": 3, "stopping.md": 2}
+TESTS_ON_PAGES = {"determinism.md": 2, "partition.md": 3, "proxy.md": 5, "stopping.md": 2}
 
 
 @pytest.mark.parametrize(("page", "count"), TESTS_ON_PAGES.items())

@@ -37,8 +37,12 @@ NAMES = [
     "NetworkDatagram",
     "ModeChanged",
     "NetworkLayerProtocol",
+    "NetworkProxy",
     "NewConnection",
     "PauseMode",
+    "ProxyAuthenticationRequired",
+    "ProxyKind",
+    "ProxyQuery",
     "ReadChannelFinished",
     "ReadyRead",
     "SocketError",
@@ -59,6 +63,9 @@ NAMES = [
     "look_up_host",
     "network_interfaces",
     "UdpSocket",
+    "environment_proxies",
+    "set_application_proxy",
+    "set_application_proxy_factory",
     "stop_on_signals",
 ]
 
@@ -82,6 +89,7 @@ TESTING_NAMES = [
     "Probe",
     "RealNetworkUsed",
     "ResetConnections",
+    "ScriptedProxy",
     "SignalSpy",
     "TraceEvent",
     "VirtualNetwork",
@@ -98,7 +106,9 @@ TESTING_NAMES = [
 ]
 
 # What each public class has; an enum's members and numbers stand below.
-ABSTRACT_SOCKET = """
+PROXY = "protocol_tag proxy set_protocol_tag set_proxy set_proxy_authenticator"
+ABSTRACT_SOCKET = f"""
+    {PROXY}
     abort bind error error_string events is_valid local_address local_port peer_address peer_name peer_port
     pause_mode resume set_pause_mode
     set_socket_descriptor set_socket_option socket_descriptor socket_option socket_type state wait_for_connected
@@ -117,7 +127,8 @@ TCP_SOCKET = f"""
         lines receive_exactly receive_line receive_some receive_until wait_for_ready_read
         bytes_to_write flush put_char send_all send_eof wait_for_bytes_written wait_send_all_might_not_block write
 """
-TCP_SERVER = """
+TCP_SERVER = f"""
+    {PROXY}
         accept aclose add_pending_connection close connection_count drain error_string events has_pending_connections
         is_draining is_listening listen listen_backlog_size max_pending_connections next_pending_connection
         pause_accepting resume_accepting serve server_address server_error server_port set_listen_backlog_size
@@ -157,6 +168,8 @@ ATTRIBUTES: dict[str, str] = {
     "HostInfo": "addresses canonical_name host_name",
     "InterfaceAddress": "address broadcast prefix_length",
     "NetworkInterface": "addresses flags hardware_address index is_complete mtu name",
+    "NetworkProxy": "context from_url host kind looks_up_names password port user via",
+    "ProxyQuery": "host kind port protocol_tag",
     "SocketError": "kind message",
     "Event": "",
     "StateChanged": "state",
@@ -168,6 +181,7 @@ ATTRIBUTES: dict[str, str] = {
     "ReadChannelFinished": "",
     "Disconnected": "",
     "ErrorOccurred": "kind message",
+    "ProxyAuthenticationRequired": "proxy realm",
     "ReadyRead": "merge",
     "BytesWritten": "count merge",
     "NewConnection": "merge",
@@ -196,6 +210,7 @@ ATTRIBUTES: dict[str, str] = {
     "NameServerDown": f"{FAULT} host",
     "FaultPlan": "duration faults from_json to_json",
     "Planned": "at fault until",
+    "ScriptedProxy": "end_connections network_proxy serve",
     "SignalSpy": "clear count index wait_for",
     "Deadlock": "",
     "BudgetExceeded": "",
@@ -296,6 +311,7 @@ MEMBERS: dict[str, dict[str, int]] = {
         "REUSE_ADDRESS_HINT": 4,
         "REUSE_PORT": 8,
     },
+    "ProxyKind": {"DEFAULT": 0, "SOCKS5": 1, "NONE": 2, "HTTP": 3, "HTTP_CACHING": 4, "FTP_CACHING": 5},
     "NetworkLayerProtocol": {"IPV4": 0, "IPV6": 1, "ANY_IP": 2, "UNKNOWN": -1},
 }
 
@@ -346,6 +362,16 @@ class ReadyRead:
     def __init__(self): ...
 class BytesWritten:
     def __init__(self, count): ...
+class ProxyAuthenticationRequired:
+    def __init__(self, proxy, realm): ...
+class NetworkProxy:
+    def __init__(
+        self, kind, host="", port=0, user="", password="", context=None, *, looks_up_names=True, via=None
+    ): ...
+    @classmethod
+    def from_url(cls, url, *, context=None, via=None): ...
+class ProxyQuery:
+    def __init__(self, host, port, protocol_tag, kind): ...
 class NewConnection:
     def __init__(self): ...
 class AcceptError:
@@ -383,6 +409,11 @@ class AbstractSocket:
     def abort(self, *, reset=False): ...
     async def wait_for_connected(self): ...
     async def wait_for_disconnected(self): ...
+    def proxy(self): ...
+    def set_proxy(self, proxy): ...
+    def protocol_tag(self): ...
+    def set_protocol_tag(self, tag): ...
+    def set_proxy_authenticator(self, authenticator): ...
 
 class TcpSocket(AbstractSocket):
     def __init__(
@@ -527,6 +558,11 @@ class TcpServer:
     def set_max_pending_connections(self, count): ...
     def socket_descriptor(self): ...
     def set_socket_descriptor(self, descriptor): ...
+    def proxy(self): ...
+    def set_proxy(self, proxy): ...
+    def protocol_tag(self): ...
+    def set_protocol_tag(self, tag): ...
+    def set_proxy_authenticator(self, authenticator): ...
     async def wait_for_new_connection(self): ...
     async def accept(self): ...
     async def aclose(self): ...

@@ -19,6 +19,7 @@ from trioqt.core.events import (
     HostFound,
     ModeChanged,
     NewConnection,
+    ProxyAuthenticationRequired,
     ReadChannelFinished,
     ReadyRead,
     SslErrors,
@@ -26,11 +27,14 @@ from trioqt.core.events import (
 )
 from trioqt.core.host_info import HostInfo
 from trioqt.core.interfaces import InterfaceAddress, InterfaceFlag, NetworkInterface
+from trioqt.core.network_proxy import NetworkProxy, ProxyKind, ProxyQuery
 from trioqt.core.options import BindMode, SocketOption, SocketType
+from trioqt.core.proxy_environment import environment_proxies
 from trioqt.core.socket_state import SocketState
 from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode
 from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.names import local_host_name, look_up_host, network_interfaces
+from trioqt.sockets.proxy_choice import set_application_proxy, set_application_proxy_factory
 from trioqt.sockets.serving import DrainReport
 from trioqt.sockets.ssl_server import SslServer
 from trioqt.sockets.ssl_socket import SslSession, SslSocket
@@ -62,8 +66,12 @@ __all__ = [
     "NetworkDatagram",
     "ModeChanged",
     "NetworkLayerProtocol",
+    "NetworkProxy",
     "NewConnection",
     "PauseMode",
+    "ProxyAuthenticationRequired",
+    "ProxyKind",
+    "ProxyQuery",
     "ReadChannelFinished",
     "ReadyRead",
     "SocketError",
@@ -84,6 +92,9 @@ __all__ = [
     "look_up_host",
     "network_interfaces",
     "UdpSocket",
+    "environment_proxies",
+    "set_application_proxy",
+    "set_application_proxy_factory",
     "stop_on_signals",
 ]
 

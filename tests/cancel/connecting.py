@@ -30,7 +30,17 @@ from tests.cancel.kit import (
     read_to_end,
     turn,
 )
-from trioqt import Connected, ErrorKind, SocketError, SocketState, StateChanged, TcpSocket
+from trioqt import (
+    Connected,
+    ErrorKind,
+    NetworkProxy,
+    ProxyKind,
+    SocketError,
+    SocketState,
+    StateChanged,
+    TcpSocket,
+)
+from trioqt.testing import ScriptedProxy
 
 __all__ = ["CASES", "Resolver"]
 
@@ -194,6 +204,45 @@ def connect(
             await must_work(sock, world.port)
         good = [seen for seen in world.served if seen.data]
         trial.equal("what was said", [(bytes(seen.data), seen.end) for seen in good], [(b"hello", "clean")])
+        trial.expect(all(seen.over.is_set() for seen in world.served), "every other connection has ended")
+
+    return play
+
+
+def connect_by_proxy(kind: ProxyKind, *, asked: bool = False, chain: bool = False) -> Play:
+    """Connect by way of a proxy; if that was cancelled, again.  No connection to any proxy is left either way.
+
+    Args:
+      asked: It wants a password that somebody else knows, and HTTP or SOCKS5 each in its own way asks again.
+      chain: There is another proxy in front of it.
+    """
+
+    async def know(proxy: NetworkProxy, realm: str) -> tuple[str, str]:
+        await turn()
+        return "user", "secret"
+
+    async def play(trial: Trial) -> None:
+        trio.socket.set_custom_hostname_resolver(Resolver((GOOD,)))
+        shown: dict[str, Any] = {"user": "user", "password": "secret"} if asked else {}
+        async with hosts(trial) as world, trio.open_nursery() as nursery:
+            proxy = await nursery.start(ScriptedProxy(kind, **shown).serve)
+            there = proxy.network_proxy("", "")
+            if chain:
+                first = await nursery.start(ScriptedProxy(ProxyKind.SOCKS5).serve)
+                there = attrs.evolve(there, via=first.network_proxy())
+            async with trial.socket() as sock:
+                sock.set_proxy(there)
+                sock.set_proxy_authenticator(know)
+                await trial.call(sock.connect_to_host, "some.host", world.port)
+                if trial.cancelled:
+                    check_dropped(trial, sock)
+                else:
+                    trial.equal("state", sock.state(), SocketState.CONNECTED)
+                await must_work(sock, world.port)
+            await turn(2)
+            nursery.cancel_scope.cancel()
+        good = [(bytes(seen.data), seen.end) for seen in world.served if seen.data]
+        trial.equal("what was said", good, [(b"hello", "clean")])
         trial.expect(all(seen.over.is_set() for seen in world.served), "every other connection has ended")
 
     return play
@@ -537,6 +586,10 @@ CONNECTS: tuple[tuple[Situation, str, Play], ...] = (
     ("second task",      "disconnected",       connect("some.host", (SILENT,), beside=disconnect_it)),
     ("second task",      "another connect",    connect("some.host", (SILENT, GOOD), beside=connect_it_too)),
     ("second task",      "watched",            connect("some.host", (SILENT, GOOD), beside=wait_for_it)),
+    ("has to wait",      "SOCKS5 proxy",       connect_by_proxy(ProxyKind.SOCKS5)),
+    ("has to wait",      "SOCKS5, asked",      connect_by_proxy(ProxyKind.SOCKS5, asked=True)),
+    ("has to wait",      "HTTP, asked",        connect_by_proxy(ProxyKind.HTTP, asked=True)),
+    ("has to wait",      "HTTP by SOCKS5",     connect_by_proxy(ProxyKind.HTTP, chain=True)),
     ("second task",      "a writer",           connect_with_early_bytes("some.host", (REFUSING, GOOD))),
 )
 EARLY: tuple[tuple[Situation, str, Callable[[str], Play]], ...] = (

@@ -199,7 +199,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         "tcp_pause_and_misc",
-        "later: pause modes come with TLS (row 16), the protocol tag with proxies",
+        "later: pause modes come with TLS (row 16)",
         (
             "client: -pause_mode = 'PauseNever'",
             "client: -set_pause_mode(PauseOnSslErrors) -> None",
@@ -209,10 +209,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
             "client: +set_pause_mode(PauseOnSslErrors) -> 'not in trioqt'",
             "client: +pause_mode = 'not in trioqt'",
             "client: +resume() -> 'not in trioqt'",
-            "client: -set_protocol_tag(http) -> None",
-            "client: -protocol_tag = 'http'",
-            "client: +set_protocol_tag(http) -> 'not in trioqt'",
-            "client: +protocol_tag = 'not in trioqt'",
         ),
     ),
     Deviation(
@@ -225,12 +221,10 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         "server_construct",
-        "documented: the backlog is as long as the system allows unless changed; proxies come later",
+        "documented: the backlog is as long as the system allows unless changed",
         (
             "server: -listen_backlog_size = 50",
-            "server: -proxy = 'proxy:DefaultProxy'",
             "server: +listen_backlog_size = 65535",
-            "server: +proxy = 'not in trioqt'",
         ),
     ),
     Deviation(
@@ -313,28 +307,11 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ),
     ),
     Deviation(
-        "server_proxy_unsupported",
-        "later: proxies",
-        (
-            "+exception: NotImplementedError: not in trioqt",
-            'program: -{"error": "UnknownSocketError", "k": "note", "ok": true, "text": "HttpProxy, listen on loopback"}',
-            'program: -{"error": "UnsupportedSocketOperationError", "k": "note", "ok": false, "text": "HttpProxy, listen on any"}',
-            'program: -{"error": "UnknownSocketError", "k": "note", "ok": true, "text": "HttpCachingProxy, listen on loopback"}',
-            'program: -{"error": "UnsupportedSocketOperationError", "k": "note", "ok": false, "text": "HttpCachingProxy, listen on any"}',
-            'program: -{"error": "UnknownSocketError", "k": "note", "ok": true, "text": "FtpCachingProxy, listen on loopback"}',
-            'program: -{"error": "UnsupportedSocketOperationError", "k": "note", "ok": false, "text": "FtpCachingProxy, listen on any"}',
-        ),
-    ),
-    Deviation(
         "tcp_fresh_pause_tag_proxy",
-        "later: pause modes come with TLS (row 16), the protocol tag and proxies with proxies",
+        "later: pause modes come with TLS (row 16)",
         (
             "client: -pause_mode = 'PauseNever'",
-            "client: -protocol_tag = ''",
-            "client: -proxy = 'proxy:DefaultProxy'",
             "client: +pause_mode = 'not in trioqt'",
-            "client: +protocol_tag = 'not in trioqt'",
-            "client: +proxy = 'not in trioqt'",
         ),
     ),
     Deviation(
@@ -712,6 +689,58 @@ DEVIATIONS: tuple[Deviation, ...] = (
             "client: +bytes_available = 3",
             "client: +peer_port = 0",
             "client: +local_port = 0",
+        ),
+    ),
+    Deviation(
+        "socks5_server",
+        "Qt's bug: the second reply of the proxy is in front of what the accepted socket reads",
+        (
+            'program: -{"begins_with_a_socks_reply": true, "data_is_just_what_was_sent": false, "ends_with_the_data": true, "k": "note", "length": 12, "text": "accepted socket read"}',
+            'program: +{"begins_with_a_socks_reply": false, "data_is_just_what_was_sent": true, "ends_with_the_data": true, "k": "note", "length": 2, "text": "accepted socket read"}',
+            "accepted: -ready_read() [state=ConnectedState avail=12]",
+            "accepted: +ready_read() [state=ConnectedState avail=2]",
+        ),
+    ),
+    Deviation(
+        "socks5_udp",
+        "later: datagrams",
+        (
+            "+exception: NotImplementedError: not in trioqt",
+            "udp: -bind(addr:0.0.0.0, 0)",
+            "udp: -state_changed(BoundState) [state=BoundState avail=0]",
+            "udp: -... bind -> True",
+            "udp: -state = 'BoundState'",
+            "udp: -local_address = 'addr:null'",
+            "udp: -error = 'UnknownSocketError'",
+            "udp: -write_datagram(hello, addr:127.0.0.1, FAR) -> 5",
+            "udp: -ready_read() [state=BoundState avail=4]",
+            "udp: -receive_datagram() -> {'valid': True, 'data': 'back', 'sender': 'addr:127.0.0.1', 'sender_port': 'FAR', 'destination': 'addr:null', 'destination_port': -1, 'hop_limit': -1, 'interface_index': 0}",
+            "udp: -the end",
+            'program: -{"data": "hello", "k": "peer", "what": "far end got"}',
+            'program: -{"k": "peer", "log": ["methods 0", "cmd 3 atyp 1 host 0.0.0.0"], "what": "proxy saw"}',
+        ),
+    ),
+    Deviation(
+        "proxy_unsupported",
+        "later: datagrams",
+        (
+            "+exception: NotImplementedError: not in trioqt",
+            "udp: -bind(addr:127.0.0.1, 0) -> False",
+            "udp: -state = 'UnconnectedState'",
+            "udp: -error = 'UnsupportedSocketOperationError'",
+            "udp: -the end",
+        ),
+    ),
+    Deviation(
+        "proxy_factory",
+        "later: datagrams",
+        (
+            "+exception: NotImplementedError: not in trioqt",
+            'program: -{"has_port": false, "host": "", "k": "note", "kind": "UdpSocket", "local_port_set": false, "text": "factory asked"}',
+            "udp: -bind(addr:127.0.0.1, 0)",
+            "udp: -error_occurred(SocketTimeoutError) [state=UnconnectedState]",
+            "udp: -... bind -> False",
+            "udp: -the end",
         ),
     ),
 )

@@ -87,6 +87,11 @@ NEEDS_NAMESPACE: dict[str, str] = {
     "tcp_wait_for_disconnected_in_lookup": NAMES,
     "tcp_bind_in_lookup": NAMES,
     "tcp_abort_in_state_slot": NAMES,
+    "socks5_ok_name": NAMES,
+    "http_ok_name": NAMES,
+    "http_bad_proxy": NAMES,
+    "proxy_application": NAMES,
+    "proxy_factory": NAMES,
 }
 """The scenarios that need a network namespace, and so root, each with the reason."""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import math
 import os
 import queue
 import socket
@@ -29,7 +30,7 @@ import trio
 import trio.testing
 
 from tests.conformance.names import DELAYS, NAMES
-from trioqt.links import connect as connecting
+from trioqt.links import connect as connecting, through_proxy
 from trioqt.sockets import tcp_socket
 from trioqt.testing.simulation.determinism import pinned_scheduler
 
@@ -50,6 +51,10 @@ UNREACHABLE = ("192.0.2.", "198.51.100.", "203.0.113.")
 
 IDLE = 0.002
 """How long trio's loop must have had nothing to do, in real seconds, before its clock jumps."""
+
+IDLE_BESIDE = 0.02
+"""The same where something answers that runs beside the program: that takes real time.  Then the longest step of a wait
+takes as long on both clocks."""
 
 LONGEST_RUN = 25
 """Of a program, in real seconds."""
@@ -148,14 +153,23 @@ def scripted_connect() -> Iterator[None]:
             raise OSError(number, os.strerror(number))
         await real(sock, target)
 
-    with mock.patch.object(connecting, "connect", connect), mock.patch.object(tcp_socket, "connect", connect):
+    with (
+        mock.patch.object(connecting, "connect", connect),
+        mock.patch.object(tcp_socket, "connect", connect),
+        mock.patch.object(through_proxy, "ANSWER_TIME", math.inf),  # a proxy beside has time to begin
+    ):
         yield
 
 
 class Stage:
-    """One run of one program."""
+    """One run of one program.
 
-    def __init__(self) -> None:
+    Args:
+      beside: What it talks to runs beside it, in threads or processes of its own.
+    """
+
+    def __init__(self, *, beside: bool = False) -> None:
+        self._beside = beside
         self.warned: Callable[[str], None] = lambda member: None
         self.aside: Callable[[object, str, str], None] = lambda obj, kind, what: None
         self.nursery: trio.Nursery
@@ -204,7 +218,8 @@ class Stage:
             # Trio takes each batch from its end: so in the order of birth, and the program's own task comes first.
             coin = pin.__self__  # type: ignore[attr-defined]
             with mock.patch.object(coin, "shuffle", list.reverse):
-                trio.run(self._play, program, clock=trio.testing.MockClock(autojump_threshold=IDLE))
+                idle = IDLE_BESIDE if self._beside else IDLE
+                trio.run(self._play, program, clock=trio.testing.MockClock(autojump_threshold=idle))
 
     async def _play(self, program: Callable[[], object]) -> None:
         trio.socket.set_custom_hostname_resolver(Resolver())

@@ -121,7 +121,7 @@ def write_aside(recorder: Trace, obj: object, kind: str, what: str) -> None:
 
 def run(scenario: Scenario) -> tuple[list[Entry], str]:
     """Its entries, and how it ended: ``ok``, or what it raised."""
-    stage = Stage()
+    stage = Stage(beside=scenario.group == "proxy")
     on_stage.use(stage)
     ended: list[tuple[list[Entry], str]] = []
 

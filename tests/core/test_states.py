@@ -103,6 +103,8 @@ def test_these_inputs_are_legal_in_these_states() -> None:
     assert legal == {
         Input.LOOK_UP: {UNCONNECTED, BOUND, HOST_LOOKUP, CONNECTING, CONNECTED, CLOSING},
         Input.FOUND: {HOST_LOOKUP},
+        Input.LEFT_TO_PROXY: {HOST_LOOKUP},
+        Input.NO_PROXY: {UNCONNECTED, BOUND},
         Input.ATTEMPT_FAILED: {HOST_LOOKUP, CONNECTING},
         Input.ATTEMPT_DROPPED: {HOST_LOOKUP, CONNECTING},
         Input.QUEUE_DROPPED: {HOST_LOOKUP, CONNECTING},
@@ -125,7 +127,7 @@ def test_these_inputs_are_legal_in_these_states() -> None:
 def test_the_walk_covers_the_whole_table() -> None:
     """No row stands for a state or an input that the walk above does not reach."""
     assert set(LEGAL) == set(TRANSITIONS)
-    assert len(CELLS) == 7 * 18
+    assert len(CELLS) == 7 * 20
     assert set(WAYS) == set(SocketState)
 
 
@@ -162,12 +164,12 @@ def test_every_input_is_legal_somewhere() -> None:
 
 
 def test_errors_are_told_once_by_just_these_inputs() -> None:
-    """A failure is told exactly once, a refused connect or bind, bytes that were promised and a datagram too.
+    """A failure is told exactly once; so is a refused connect, bind or datagram, a useless proxy, and bytes dropped.
 
     Whatever else a program does to its own socket is none.
     """
     failing = {Input.ATTEMPT_FAILED, Input.BIND_FAILED, Input.PEER_CLOSED, Input.READ_FAILED, Input.WRITE_FAILED}
-    failing |= {Input.QUEUE_DROPPED, Input.DATAGRAM_FAILED}
+    failing |= {Input.QUEUE_DROPPED, Input.DATAGRAM_FAILED, Input.NO_PROXY}
     busy = {(state, Input.LOOK_UP) for state in (HOST_LOOKUP, CONNECTING, CONNECTED, CLOSING)}
 
     counts = {cell: told.count(ErrorOccurred) for cell, (_, told) in TRANSITIONS.items()}
@@ -185,6 +187,26 @@ def test_disconnected_is_told_exactly_when_a_connection_ends() -> None:
 
 
 # ---- Qt's orders, as read off the real Qt --------------------------------------------------
+
+
+def test_connecting_by_a_proxy_to_a_name() -> None:
+    """Qt: S(HostLookup) S(Connecting) S(Connected) connected; nothing was found here."""
+    machine = StateMachine()
+
+    heard = feed(machine, Input.LOOK_UP, Input.LEFT_TO_PROXY, Input.ESTABLISHED)
+
+    assert heard == [
+        (HOST_LOOKUP, HOST_LOOKUP),
+        (CONNECTING, CONNECTING),
+        (CONNECTED, CONNECTED),
+        (Connected, CONNECTED),
+    ]
+
+
+def test_a_proxy_of_no_use_is_told_and_nothing_begins() -> None:
+    """Qt: E(UnsupportedSocketOperation) in the call, in whatever state it was."""
+    assert feed(machine_in(BOUND), Input.NO_PROXY) == [(ErrorOccurred, BOUND)]
+    assert feed(StateMachine(), Input.NO_PROXY) == [(ErrorOccurred, UNCONNECTED)]
 
 
 def test_connecting_to_a_host() -> None:

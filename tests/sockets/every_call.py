@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from trioqt import HostAddress, SocketOption, TcpServer, TcpSocket
+from trioqt import HostAddress, NetworkProxy, PauseMode, ProxyKind, SocketOption, TcpServer, TcpSocket
 
 __all__ = ["SERVER_CALLS", "SOCKET_CALLS", "public_methods"]
 
@@ -36,6 +36,11 @@ async def handler(sock: TcpSocket) -> None:
 
 NO_EXCEPTION = (None, None, None)
 
+_PROXY: dict[str, tuple[Any, ...]] = {
+    "set_protocol_tag": ("http",),
+    "set_proxy": (NetworkProxy(ProxyKind.NONE),),
+    "set_proxy_authenticator": (None,),
+}
 # Those that take no arguments are filled in.
 _SOCKET: dict[str, tuple[Any, ...]] = {
     "__aexit__": NO_EXCEPTION,
@@ -47,6 +52,8 @@ _SOCKET: dict[str, tuple[Any, ...]] = {
     "receive_exactly": (1,),
     "receive_until": (b"\n",),
     "send_all": (b"x",),
+    **_PROXY,
+    "set_pause_mode": (PauseMode.NEVER,),
     "set_read_buffer_size": (1,),
     "set_socket_descriptor": (10**6,),
     "set_socket_option": (SocketOption.KEEP_ALIVE, 1),
@@ -63,6 +70,7 @@ _SERVER: dict[str, tuple[Any, ...]] = {
     "serve": (handler,),
     "set_listen_backlog_size": (1,),
     "set_max_pending_connections": (1,),
+    **_PROXY,
     "set_socket_descriptor": (10**6,),
 }
 

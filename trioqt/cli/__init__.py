@@ -6,7 +6,7 @@ import functools
 import math
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import click
@@ -14,8 +14,10 @@ import click
 import trioqt
 from trioqt.cli.connect import connect_to
 from trioqt.cli.serve import serve_echo
+from trioqt.cli.socks5 import serve_socks5
 from trioqt.cli.states import FORMATS
 from trioqt.cli.terminal import failures_told, plural, run_until_signal
+from trioqt.core.network_proxy import NetworkProxy
 
 __all__ = ["commands", "run"]
 
@@ -86,47 +88,71 @@ def serve() -> None:
     """Run a server."""
 
 
-@serve.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen: an address or a name.")
-@click.option("--port", type=port_from(0), default=0, help="0, unless told otherwise: the system chooses.")
-@click.option(
-    "--max-connections", type=click.IntRange(min=1), default=1000, show_default=True, help="How many at a time."
-)
-@click.option(
-    "--idle-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    default=300,
-    show_default=True,
-    callback=lambda context, option, value: _time(value),
-    help="Seconds without a byte that end a connection; inf: no limit.",
-)
-@click.option(
-    "--grace",
-    type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="How many seconds connections have to end once it is told to stop.",
-)
-def echo(host: str, port: int, max_connections: int, idle_limit: float, grace: float) -> int:
+def _server(command: Callable[..., int]) -> click.Command:
+    """A command that serves, with the options that all of them have."""
+    options = (
+        click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen: an address or a name."),
+        click.option("--port", type=port_from(0), default=0, help="0, unless told otherwise: the system chooses."),
+        click.option(
+            "--max-connections", type=click.IntRange(min=1), default=1000, show_default=True, help="How many at a time."
+        ),
+        click.option(
+            "--idle-limit",
+            type=click.FloatRange(min=0, min_open=True),
+            default=300,
+            show_default=True,
+            callback=lambda context, option, value: _time(value),
+            help="Seconds without a byte that end a connection; inf: no limit.",
+        ),
+        click.option(
+            "--grace",
+            type=click.FloatRange(min=0),
+            default=10.0,
+            show_default=True,
+            help="How many seconds connections have to end once it is told to stop.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return serve.command()(command)
+
+
+def _run_server(serves: Callable[..., Awaitable[int]], arguments: Mapping[str, Any]) -> int:
+    """Until a signal; then say how many connections it was."""
+    served: list[None] = []
+    run_until_signal(functools.partial(serves, count=lambda: served.append(None), **arguments))
+    click.echo(f"served {plural(len(served), 'connection')}")
+    return 0
+
+
+@_server
+def echo(**arguments: Any) -> int:
     """Say back whatever comes.
 
     Prints where it listens.  SIGINT (Ctrl-C) or SIGTERM stops it: it listens no more, says back what has come, and
     ends each connection in order; a second one cuts what is left.
     """
-    served: list[None] = []
-    run_until_signal(
-        functools.partial(
-            serve_echo,
-            host,
-            port,
-            lambda: served.append(None),
-            max_connections=max_connections,
-            idle_limit=idle_limit,
-            grace=grace,
-        )
-    )
-    click.echo(f"served {plural(len(served), 'connection')}")
-    return 0
+    return _run_server(serve_echo, arguments)
+
+
+@_server
+def socks5(**arguments: Any) -> int:
+    """Connect for others: a SOCKS5 proxy, without passwords.
+
+    Whoever can reach it can use it, so it listens on this machine only, unless told otherwise.
+
+    Prints where it listens.  SIGINT (Ctrl-C) or SIGTERM stops it: it listens no more, and waits for what it carries to
+    end; a second one cuts what is left.
+    """
+    return _run_server(serve_socks5, arguments)
+
+
+def _proxy(url: str) -> NetworkProxy:
+    """A wrong one is refused in one line, that does not show it."""
+    try:
+        return NetworkProxy.from_url(url)
+    except ValueError as exc:
+        raise click.ClickException(str(exc)) from None
 
 
 @commands.command()
@@ -138,13 +164,20 @@ def echo(host: str, port: int, max_connections: int, idle_limit: float, grace: f
     show_default=True,
     help="After the peer has finished, go on sending until stdin ends; or end, too.",
 )
-def connect(host: str, port: int, half_open: bool) -> int:
+@click.option(
+    "--proxy",
+    metavar="URL",
+    type=_proxy,
+    help="Connect by way of socks5://HOST:PORT, http://... or https://...; others on this machine can see a password in"
+    " it (ps).",
+)
+def connect(host: str, port: int, half_open: bool, proxy: NetworkProxy | None) -> int:
     """Send stdin to HOST PORT, print what comes back.
 
     Every event is told on stderr, with its time.  The end of stdin finishes the sending; the end of the peer ends the
     command.
     """
-    return run_until_signal(functools.partial(connect_to, host, port, half_open))
+    return run_until_signal(functools.partial(connect_to, host, port, half_open, proxy))
 
 
 @commands.command()

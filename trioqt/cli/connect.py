@@ -17,6 +17,7 @@ import trio
 
 from trioqt.core.errors import SocketError, reason_of
 from trioqt.core.events import BytesWritten, ErrorOccurred, Event, StateChanged
+from trioqt.core.network_proxy import NetworkProxy
 from trioqt.sockets.connection import BLOCK_SIZE
 from trioqt.sockets.tcp_socket import TcpSocket
 
@@ -26,10 +27,11 @@ __all__ = ["connect_to"]
 LAST_WORDS = 1.0
 
 
-async def connect_to(host: str, port: int, half_open: bool) -> int:
+async def connect_to(host: str, port: int, half_open: bool, proxy: NetworkProxy | None = None) -> int:
     """Connect, send stdin and finish, print what comes, until the peer has finished.  The exit status.
 
     Args:
+      proxy: By way of that.
       half_open: The socket's; if so, stdin is sent to its end, even after the peer has finished.
 
     Raises:
@@ -38,6 +40,8 @@ async def connect_to(host: str, port: int, half_open: bool) -> int:
     Cancelled: the connection is aborted.
     """
     sock = TcpSocket(half_open=half_open)
+    if proxy is not None:
+        sock.set_proxy(proxy)
     # Shielded, because the last events come after a cancellation: they are about it.  They end with the socket's block.
     telling = trio.CancelScope(shield=True)
     async with sock.events() as events, trio.open_nursery() as nursery:

@@ -10,6 +10,7 @@ import attrs
 
 from trioqt.core.addresses import HostAddress
 from trioqt.core.errors import ErrorKind
+from trioqt.core.network_proxy import NetworkProxy
 from trioqt.core.socket_state import SocketState
 from trioqt.core.tls import SslError, SslMode
 
@@ -27,6 +28,7 @@ __all__ = [
     "ModeChanged",
     "NewConnection",
     "Nudge",
+    "ProxyAuthenticationRequired",
     "ReadChannelFinished",
     "ReadyRead",
     "SslErrors",
@@ -106,6 +108,20 @@ class ErrorOccurred(Event):
 
     kind: ErrorKind
     message: str
+
+
+@attrs.frozen
+class ProxyAuthenticationRequired(Event):
+    """A proxy wants a name and a password, for ``realm``; what it was shown, if anything, will not do.  Fact.
+
+    Who knows them is asked by ``set_proxy_authenticator``.
+
+    Qt: proxyAuthenticationRequired.  There, the slot answers.
+    """
+
+    proxy: NetworkProxy
+    realm: str
+    """As the proxy calls what the name and the password are for; empty with SOCKS5."""
 
 
 @attrs.frozen

@@ -36,6 +36,8 @@ class Input(enum.Enum):
 
     LOOK_UP = "connect_to_host is called"
     FOUND = "an address is known"
+    LEFT_TO_PROXY = "the proxy is to look up the name"
+    NO_PROXY = "none of the proxies can carry a connection"
     ATTEMPT_FAILED = "no address could be connected, or none was found"
     ATTEMPT_DROPPED = "connect_to_host was cancelled"
     QUEUE_DROPPED = "an attempt is dropped, and with it bytes that were queued for its connection"
@@ -69,6 +71,9 @@ TRANSITIONS: dict[tuple[SocketState, Input], tuple[SocketState, tuple[Told, ...]
     (CONNECTED,   Input.LOOK_UP):         (CONNECTED,   (ErrorOccurred,)),
     (CLOSING,     Input.LOOK_UP):         (CLOSING,     (ErrorOccurred,)),
     (HOST_LOOKUP, Input.FOUND):           (CONNECTING,  (CONNECTING, HostFound)),
+    (HOST_LOOKUP, Input.LEFT_TO_PROXY):   (CONNECTING,  (CONNECTING,)),
+    (UNCONNECTED, Input.NO_PROXY):        (UNCONNECTED, (ErrorOccurred,)),
+    (BOUND,       Input.NO_PROXY):        (BOUND,       (ErrorOccurred,)),
     (HOST_LOOKUP, Input.ATTEMPT_FAILED):  (UNCONNECTED, (UNCONNECTED, ErrorOccurred)),
     (CONNECTING,  Input.ATTEMPT_FAILED):  (UNCONNECTED, (UNCONNECTED, ErrorOccurred)),
     (HOST_LOOKUP, Input.ATTEMPT_DROPPED): (UNCONNECTED, (UNCONNECTED,)),

@@ -157,8 +157,8 @@ class ListenerLink(Protocol):
     def local_address(self) -> Sockaddr:
         """Where it listens."""
 
-    def native(self) -> NativeSocket:
-        """The socket below."""
+    def native(self) -> NativeSocket | None:
+        """The socket below; None where somebody else listens."""
 
 
 class DatagramLink(Protocol):

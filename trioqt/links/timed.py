@@ -10,7 +10,7 @@ import math
 
 import trio
 
-from trioqt.links.base import Bytes, Link
+from trioqt.links.base import Bytes, Link, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.native import NativeLink
 
@@ -29,12 +29,14 @@ class TimedLink(NativeLink):
       limits: What is said of them where the connection is described.
     """
 
-    __slots__ = ("_left_at", "_now", "_waits", "asked_at", "limits", "moved_at", "queued_at")
+    __slots__ = ("_left_at", "_local", "_now", "_waits", "asked_at", "limits", "moved_at", "queued_at")
 
     def __init__(self, link: Link, limits: str) -> None:
         native = link.native()
         assert native is not None
         super().__init__(native, link.peer_address())
+        # What the system does not know, as behind a proxy.
+        self._local = None if isinstance(link, NativeLink) else link.local_address()
         self.limits: str = limits
         self._now = trio.lowlevel.current_clock().current_time
         self._waits = 0
@@ -45,6 +47,9 @@ class TimedLink(NativeLink):
         self._left_at = -math.inf  # when the last wait ended
         self.queued_at: float = -math.inf
         """When the system last took no more, and bytes were queued; see ``queue``."""
+
+    def local_address(self) -> Sockaddr | None:
+        return super().local_address() if self._local is None else self._local
 
     def ask(self) -> None:
         """Somebody begins to wait for the rest of something that has begun."""

@@ -53,7 +53,7 @@ from trioqt.links.interrupts import protected
 from trioqt.links.native import set_options
 from trioqt.sockets.arguments import Host, check_host, check_options, check_port, spelled
 from trioqt.sockets.native_options import read_option, set_option, unsupported
-from trioqt.sockets.subscription import EventSource
+from trioqt.sockets.proxy_choice import HasProxy
 from trioqt.sockets.under_way import UnderWay
 
 __all__ = ["AbstractSocket", "Bound", "Failure", "Generation", "is_another_task", "raise_failure"]
@@ -141,7 +141,7 @@ def is_another_task(task: trio.lowlevel.Task | None) -> bool:
 
 
 @protected
-class AbstractSocket(EventSource, Resettable):
+class AbstractSocket(HasProxy, Resettable):
     """What every socket has: a scope, a state, a last error, events.  Qt: QAbstractSocket.
 
     It belongs to the ``trio.run`` in which its scope began, until it is closed.  A call from another thread or run

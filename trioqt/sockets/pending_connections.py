@@ -12,7 +12,7 @@ from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.arguments import check_size
-from trioqt.sockets.subscription import EventSource
+from trioqt.sockets.proxy_choice import HasProxy
 
 __all__ = ["MAX_PENDING_CONNECTIONS", "PendingConnections"]
 
@@ -23,7 +23,7 @@ MAX_PENDING_CONNECTIONS = 30
 
 
 @protected
-class PendingConnections(EventSource, Generic[SocketT]):
+class PendingConnections(HasProxy, Generic[SocketT]):
     """A server as who takes connections sees it."""
 
     __slots__ = (

@@ -19,6 +19,7 @@ import trio
 from trioqt.core.addresses import NetworkLayerProtocol
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import Encrypted, ModeChanged, SslErrors
+from trioqt.core.network_proxy import NetworkProxy
 from trioqt.core.states import Input, Told
 from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode, ssl_error_of, verification_error
 from trioqt.links.base import ENDS, Link
@@ -266,10 +267,11 @@ class SslSocket(TcpSocket):
 
     # -- the link becomes TLS ---------------------------------------------------------------
 
-    def _begin_attempt(self, name: str) -> None:
+    def _begin_attempt(self, name: str, port: int) -> NetworkProxy | None:
         terms, self._planned = self._planned, None
-        super()._begin_attempt(name)
+        proxy = super()._begin_attempt(name, port)
         self._terms = terms
+        return proxy
 
     def _forget(self) -> None:
         super()._forget()

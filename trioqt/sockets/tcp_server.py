@@ -37,14 +37,16 @@ from trioqt.core.errors import (
     reason_of,
 )
 from trioqt.core.events import AcceptError, NewConnection
+from trioqt.core.network_proxy import NetworkProxy
 from trioqt.core.options import SocketType, SystemOption, inherited_options, protocol_of
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
 from trioqt.links.base import Link, ListenerLink, Sockaddr
 from trioqt.links.bind import any_target, listen_on
-from trioqt.links.connect import Target, look_up
+from trioqt.links.connect import Prepare, Target, look_up, race
 from trioqt.links.interrupts import call_interruptible, protected
 from trioqt.links.native import NativeListener, set_options, set_where_possible
+from trioqt.links.through_proxy import listen_through
 from trioqt.sockets.arguments import (
     Host,
     check_factory,
@@ -58,6 +60,7 @@ from trioqt.sockets.arguments import (
 )
 from trioqt.sockets.descriptors import open_listener
 from trioqt.sockets.peer_limit import PeerLimit
+from trioqt.sockets.proxy_choice import is_loopback
 from trioqt.sockets.serving import Serving
 from trioqt.sockets.survived_bugs import tell_bug
 from trioqt.sockets.tcp_socket import TcpSocket
@@ -337,6 +340,9 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     ) -> None:
         """Begin to listen, on every interface if not told otherwise (one port for IPv4 and IPv6).
 
+        By a SOCKS5 proxy, unless ``host`` is a loopback address: the proxy listens, at ``server_address()``, for one
+        connection; another needs another ``listen``.  ``backlog`` and ``reuse_port`` are the proxy's business then.
+
         Args:
           host: An address, a name (all its addresses), ``HostAddress.ANY``, or several of these; all with one port.
           port: 0 lets the system choose; ``server_port()`` tells.
@@ -351,7 +357,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
           SocketError: ADDRESS_IN_USE, SOCKET_ACCESS, SOCKET_ADDRESS_NOT_AVAILABLE, HOST_NOT_FOUND, ...; what the system
             says to an option that it refuses, which the message names;
             UNSUPPORTED_SOCKET_OPERATION if ``host`` is empty or null, or the system has no ``reuse_port``; OPERATION if
-            it listens already, drains, or is not entered.
+            it listens already, drains, or is not entered.  By a proxy: as ``TcpSocket.connect_to_host``.
           trio.ClosedResourceError: It has been closed by ``aclose()`` or by leaving its block; or ``close`` or
             ``drain`` was called meanwhile.
         Cancelled: it does not listen.
@@ -370,12 +376,19 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._closed:  # a task that is cancelled with the block, and has its first turn after that, is cancelled
             await trio.lowlevel.checkpoint_if_cancelled()
         self._check_can_listen()
-        listeners: list[NativeListener] = []
+        listeners: list[ListenerLink] = []
+        proxy: NetworkProxy | None = None
         try:
             with self._under_way.call("listen"):
+                if not all(is_loopback(str(each)) for each in hosts):  # a proxy could not get there
+                    proxy = self._choose_proxy("server", "", port)
                 targets = list(dict.fromkeys([target for each in hosts for target in await _targets(each, port)]))
-                proto = protocol_of(self._socket_type)
-                listeners = await listen_on(targets, backlog, reuse_port=bool(reuse_port), prepare=prepare, proto=proto)
+                if proxy is None:
+                    proto, reuse_port = protocol_of(self._socket_type), bool(reuse_port)
+                    listeners += await listen_on(targets, backlog, reuse_port=reuse_port, prepare=prepare, proto=proto)
+                else:
+                    there = HostAddress.ANY_IPV4 if hosts[0] == HostAddress.ANY else from_sockaddr(targets[0].address)
+                    listeners.append(await self._listen_through(proxy, there, port, prepare))
         except trio.ClosedResourceError:
             for listener in listeners:
                 listener.close()
@@ -385,7 +398,19 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             kind, message = kind_of(exc), f"cannot listen on {where} port {port}: {reason_of(exc)}"
             self._error, self._error_string = kind, message
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
-        self._begin(listeners, HostAddress.ANY if hosts[0] == HostAddress.ANY else None)
+        self._begin(listeners, HostAddress.ANY if hosts[0] == HostAddress.ANY and proxy is None else None)
+
+    async def _listen_through(
+        self, proxy: NetworkProxy, host: HostAddress, port: int, prepare: Prepare
+    ) -> ListenerLink:
+        """Let the proxy listen.  Raises: OSError, UnicodeError."""
+        if self._time_limits is not None and _is_encrypted(proxy):
+            raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "no limit in seconds holds over TLS to a proxy")
+
+        async def reach(host: str, port: int) -> Link:
+            return await race(await look_up(host, port, NetworkLayerProtocol.ANY_IP), prepare)
+
+        return await listen_through(proxy, host, port, reach, self._authenticate)
 
     def set_socket_descriptor(self, descriptor: int) -> None:
         """Listen on an open listening socket (systemd, a parent process).  It is the server's from now on.
@@ -416,7 +441,9 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._drain is not None and not self._drain.is_over:
             raise SocketError(ErrorKind.OPERATION, "cannot listen while draining")
 
-    def _begin(self, listeners: list[NativeListener], address: HostAddress | None, *, is_shared: bool = False) -> None:
+    def _begin(
+        self, listeners: Sequence[ListenerLink], address: HostAddress | None, *, is_shared: bool = False
+    ) -> None:
         try:
             self._check_can_listen()  # another task may have been faster
         except BaseException:
@@ -796,7 +823,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._machine.state is not SocketState.LISTENING:
             return -1
         self._is_shared = True  # as far as we know
-        return next((listener.native().fileno() for listener in self._listeners), -1)
+        natives = (listener.native() for listener in self._listeners)
+        return next((native.fileno() for native in natives if native is not None), -1)
 
 
 async def _targets(host: HostAddress | str, port: int) -> list[Target]:
@@ -806,6 +834,10 @@ async def _targets(host: HostAddress | str, port: int) -> list[Target]:
     if not host:
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is no address to listen on")
     return await look_up(host, port, NetworkLayerProtocol.ANY_IP)
+
+
+def _is_encrypted(proxy: NetworkProxy | None) -> bool:
+    return proxy is not None and (proxy.context is not None or _is_encrypted(proxy.via))
 
 
 async def _until_acceptable(listener: ListenerLink) -> None:

@@ -16,6 +16,7 @@ import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, location
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
+from trioqt.core.network_proxy import NetworkProxy
 from trioqt.core.options import (
     KEEP_ALIVE_FIGURES,
     QUICK_UNSENT_LIMIT,
@@ -49,6 +50,7 @@ from trioqt.links.native import (
     set_where_possible,
 )
 from trioqt.links.stream import StreamLink
+from trioqt.links.through_proxy import connect_through
 from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import Bound, Failure
 from trioqt.sockets.arguments import (
@@ -169,7 +171,8 @@ class TcpSocket(StreamDevice):
             if port:
                 parts.append(location(address, port))
             if peer is not None:
-                parts[1:] = [" to ".join([*parts[1:], location(from_sockaddr(peer), peer[1])])]
+                there = location(from_sockaddr(peer), peer[1]) if peer[0] else f"{self._peer_name}:{peer[1]}"
+                parts[1:] = [" to ".join([*parts[1:], there])]
         parts.append(f"read_buffer_size {self._read_buffer_size:,}")
         parts.append(f"write_buffer_size {self._write_buffer_size:,}")
         parts.append(f"flush_timeout {self._flush_timeout:g} s")
@@ -240,6 +243,9 @@ class TcpSocket(StreamDevice):
         """Look up ``host``, try its addresses (RFC 8305), return when CONNECTED.
 
         A socket that was bound or adopted is the one that connects, to one address after the other.
+        By a proxy (``set_proxy``, or the application's) it is the proxy that is looked up and tried like this.  A name
+        goes to it as it is, so there is no ``HostFound``; ``peer_address()`` is the host's, null if only its name is
+        known, and ``local_address()`` what the proxy says that its own is.
 
         Args:
           protocol: IPV4 or IPV6 uses only such addresses.
@@ -252,7 +258,10 @@ class TcpSocket(StreamDevice):
         Raises:
           SocketError: HOST_NOT_FOUND, CONNECTION_REFUSED, NETWORK, SOCKET_TIMEOUT, SOCKET_ACCESS, SOCKET_RESOURCE, or
             OPERATION if the socket is not UNCONNECTED or BOUND.  When every address failed: the kind of the last
-            attempt that ended, all of them in the cause.
+            attempt that ended, all of them in the cause.  By a proxy: PROXY_NOT_FOUND, PROXY_CONNECTION_REFUSED,
+            PROXY_CONNECTION_CLOSED, PROXY_CONNECTION_TIMEOUT (30 s for each of its answers), PROXY_PROTOCOL,
+            PROXY_AUTHENTICATION_REQUIRED, or what it says of the host; UNSUPPORTED_SOCKET_OPERATION if no proxy of
+            this kind carries connections.
           trio.ClosedResourceError: Another task aborted or disconnected it meanwhile.
         Cancelled: the attempt is dropped; the socket is UNCONNECTED.  A bind and old unread bytes are gone either way.
         Qt: connectToHost + waitForConnected (whose timeout also drops the attempt).
@@ -266,9 +275,11 @@ class TcpSocket(StreamDevice):
             raise ValueError("connecting needs a protocol that is known")
         wanted = check_options(options)
         await self._yield_to_its_end()
-        self._begin_attempt(name)
+        proxy = self._begin_attempt(name, port)
         bound, known = self._bound, self._options
-        link: NativeLink | None = None
+        spare = bound  # as long as nothing has been connected with it
+        link: Link | None = None
+        native: NativeSocket | None = None
         is_adopted = False
         self._attempt = attempt = Attempt()
 
@@ -277,6 +288,16 @@ class TcpSocket(StreamDevice):
             self._prepare(sock, peer)
             set_options(sock, wanted)
 
+        async def reach(targets: list[Target]) -> Link:
+            nonlocal spare
+            first, spare = spare, None
+            if first is not None:
+                return await _connect_bound(first, targets, prepare)
+            return await race(targets, prepare, proto=protocol_of(self._socket_type))
+
+        async def reach_proxy(host: str, port: int) -> Link:
+            return await reach(await look_up(host, port, NetworkLayerProtocol.ANY_IP))
+
         try:
             with attempt.scope:
                 if task_status is not trio.TASK_STATUS_IGNORED:
@@ -284,21 +305,28 @@ class TcpSocket(StreamDevice):
                     for _ in range(2):  # then whoever is told has had its turn, in whatever order
                         await trio.lowlevel.checkpoint()
                 await trio.lowlevel.checkpoint_if_cancelled()
-                targets = await look_up(host, port, protocol)
-                if self._attempt is not attempt:  # dropped in this step; another one may have begun
-                    raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
-                self._machine.feed(Input.FOUND, self._tell)
-                if bound is None:
-                    link = await race(targets, prepare, proto=protocol_of(self._socket_type))
+                if proxy is not None and proxy.looks_up_names and not isinstance(host, HostAddress):
+                    self._machine.feed(Input.LEFT_TO_PROXY, self._tell)
+                    link = await connect_through(proxy, host, port, reach_proxy, self._authenticate)
                 else:
-                    link = await _connect_bound(bound, targets, prepare)
-                if self._options is not known:  # set meanwhile, when some of the race's sockets were made already
-                    self._prepare(link.native(), link.peer_address())
-                    set_options(link.native(), wanted)
+                    targets = await look_up(host, port, protocol)
+                    if self._attempt is not attempt:  # dropped in this step; another one may have begun
+                        raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
+                    self._machine.feed(Input.FOUND, self._tell)
+                    if proxy is None:
+                        link = await reach(targets)
+                    else:
+                        address = from_sockaddr(targets[0].address)
+                        link = await connect_through(proxy, address, port, reach_proxy, self._authenticate)
+                native = link.native()
+                if self._options is not known and native is not None:
+                    # Set meanwhile, when some of the race's sockets were made already.
+                    self._prepare(native, link.peer_address())
+                    set_options(native, wanted)
             if self._attempt is attempt and link is not None and self._in_scope():
                 self._attempt = self._bound = None
-                if attempt.resets:  # what was queued is in good hands now
-                    reset_on_close(link.native(), reset=False)
+                if attempt.resets and native is not None:  # what was queued is in good hands now
+                    reset_on_close(native, reset=False)
                 self._adopt(link, Input.ESTABLISHED)
                 is_adopted = True
                 return
@@ -318,13 +346,25 @@ class TcpSocket(StreamDevice):
                 link.close(reset=attempt.resets)
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
-    def _begin_attempt(self, name: str) -> None:
+    def _check_can_connect(self) -> None:
         self._check_can_begin("connect")
         if self._machine.state not in (SocketState.UNCONNECTED, SocketState.BOUND):
             self._refuse_aloud("connect", Input.LOOK_UP)
+
+    def _begin_attempt(self, name: str, port: int) -> NetworkProxy | None:
+        """Returns: the proxy by which it goes."""
+        self._check_can_connect()
+        try:
+            proxy = self._choose_proxy("tcp", name, port)
+        except SocketError as error:
+            self._set_error(error.kind, error.message)
+            self._machine.feed(Input.NO_PROXY, self._tell)
+            raise
+        self._check_can_connect()  # a factory may have done something with it
         self._forget()
         self._peer_name = name
         self._machine.feed(Input.LOOK_UP, self._tell)
+        return proxy
 
     def _attempt_failed(self, host: HostAddress | str, port: int, exc: Exception) -> Failure:
         attempts: Sequence[Exception] = exc.exceptions if isinstance(exc, AttemptsFailed) else (exc,)

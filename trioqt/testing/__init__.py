@@ -27,6 +27,7 @@ from trioqt.testing.network.faults import (
 )
 from trioqt.testing.network.trace import TraceEvent
 from trioqt.testing.network.virtual_network import VirtualNetwork
+from trioqt.testing.scripted_proxy import ScriptedProxy
 from trioqt.testing.signal_spy import SignalSpy, expect, like
 from trioqt.testing.simulation.both_networks import both_networks
 from trioqt.testing.simulation.guards import (
@@ -70,6 +71,8 @@ __all__ = [
     "Deadlock",
     "BudgetExceeded",
     "RealNetworkUsed",
+    # peers
+    "ScriptedProxy",
     # events
     "SignalSpy",
     "expect",

@@ -7,7 +7,6 @@ raised is recorded like a warning of Qt (law 4).  What trioqt does not have answ
 
 from __future__ import annotations
 
-import enum
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +14,12 @@ from tests.conformance.stand_in.loop import ConnectionType, QCoreApplication, QE
 from tests.conformance.stand_in.names import QHostInfo
 from tests.conformance.stand_in.objects import QIODevice, QIODeviceBase, QObject
 from tests.conformance.stand_in.on_stage import NOT_THERE, stage
+from tests.conformance.stand_in.proxies import (
+    QAuthenticator,
+    QNetworkProxy,
+    QNetworkProxyFactory,
+    QNetworkProxyQuery,
+)
 from tests.conformance.stand_in.servers import QTcpServer
 from tests.conformance.stand_in.sockets import QAbstractSocket, QTcpSocket
 from tests.conformance.stand_in.values import QByteArray, QHostAddress
@@ -55,18 +60,16 @@ def absent(name: str) -> AbsentType:
     return AbsentType(name, (Absent,), {})
 
 
-class Proxy(Absent):
-    class ProxyType(enum.Enum):
-        DefaultProxy, Socks5Proxy, NoProxy, HttpProxy, HttpCachingProxy, FtpCachingProxy = range(6)
-
-
 NETWORK = SimpleNamespace(
     QAbstractSocket=QAbstractSocket,
     QTcpSocket=QTcpSocket,
     QTcpServer=QTcpServer,
     QHostAddress=QHostAddress,
     QHostInfo=QHostInfo,
-    QNetworkProxy=Proxy,
+    QNetworkProxy=QNetworkProxy,
+    QNetworkProxyFactory=QNetworkProxyFactory,
+    QNetworkProxyQuery=QNetworkProxyQuery,
+    QAuthenticator=QAuthenticator,
 )
 CORE = SimpleNamespace(
     QByteArray=QByteArray,

@@ -11,6 +11,7 @@ import trio
 import trioqt
 from tests.conformance.stand_in.objects import Hook, QObject, Signal
 from tests.conformance.stand_in.on_stage import REFUSED, or_else, refused, stage
+from tests.conformance.stand_in.proxies import QNetworkProxy, proxy_of
 from tests.conformance.stand_in.sockets import QTcpSocket, new_socket, so_long
 from tests.conformance.stand_in.values import ANY, QHostAddress, error_of
 from trioqt.core.events import Event
@@ -19,8 +20,6 @@ __all__ = ["QTcpServer"]
 
 
 class QTcpServer(QObject):
-    ABSENT = frozenset({"proxy", "setProxy"})
-
     def __init__(self, parent: object = None) -> None:
         super().__init__(parent)
         self.newConnection, self.acceptError = Signal(self), Signal(self)
@@ -93,7 +92,13 @@ class QTcpServer(QObject):
     def listenBacklogSize(self) -> int:
         return stage().see(lambda: self._server.listen_backlog_size())
 
+    def proxy(self) -> QNetworkProxy:
+        return stage().see(lambda: proxy_of(self._server.proxy()))
+
     # -- verbs
+
+    def setProxy(self, proxy: QNetworkProxy) -> None:
+        stage().do(lambda: self._server.set_proxy(proxy.proxy))
 
     def setListenBacklogSize(self, size: int) -> None:
         stage().do(lambda: or_else(None, lambda: self._server.set_listen_backlog_size(size)))

@@ -13,6 +13,7 @@ import trio.testing
 import trioqt
 from tests.conformance.stand_in.objects import Hook, QIODevice, Signal
 from tests.conformance.stand_in.on_stage import REFUSED, broken, instead, or_else, refused, stage
+from tests.conformance.stand_in.proxies import QAuthenticator, QNetworkProxy, proxy_of
 from tests.conformance.stand_in.values import (
     ANY,
     DEFAULT,
@@ -48,10 +49,6 @@ class QAbstractSocket(QIODevice):
             "pauseMode",
             "setPauseMode",
             "resume",
-            "protocolTag",
-            "setProtocolTag",
-            "proxy",
-            "setProxy",
             "pos",
             "size",
             "seek",
@@ -75,6 +72,9 @@ class QAbstractSocket(QIODevice):
         super().__init__(parent)
         self.stateChanged, self.errorOccurred = Signal(self), Signal(self)
         self.hostFound, self.connected, self.disconnected = Signal(self), Signal(self), Signal(self)
+        self.proxyAuthenticationRequired = Signal(self)
+        self._asked = QAuthenticator()
+        self._proxy, self._tag = QNetworkProxy(), ""
         self.readyRead, self.bytesWritten, self.readChannelFinished = Signal(self), Signal(self), Signal(self)
         self._read_buffer_size = 0
         self._told: list[Event] = []
@@ -91,6 +91,9 @@ class QAbstractSocket(QIODevice):
 
     def _take(self, sock: trioqt.TcpSocket) -> None:
         self._sock = sock
+        sock.set_proxy(self._proxy.proxy)
+        sock.set_protocol_tag(self._tag)
+        sock.set_proxy_authenticator(self._answer)
         sock._subscribe(Hook(sock, self._tell))
 
     def _tell(self, event: Event) -> None:
@@ -100,12 +103,19 @@ class QAbstractSocket(QIODevice):
                 self.stateChanged.emit(SocketState(state.value))
             case trioqt.ErrorOccurred(kind, _):
                 self.errorOccurred.emit(error_of(kind))
+            case trioqt.ProxyAuthenticationRequired(proxy, realm):
+                self._asked = QAuthenticator(realm)
+                self.proxyAuthenticationRequired.emit(proxy_of(proxy), self._asked)
             case trioqt.BytesWritten(count):
                 self.bytesWritten.emit(count)
             case _:
                 name = type(event).__name__
                 signal: Signal = getattr(self, name[0].lower() + name[1:])
                 signal.emit()
+
+    async def _answer(self, proxy: trioqt.NetworkProxy, realm: str) -> tuple[str, str] | None:
+        """The event comes first, and its slot has filled this in."""
+        return self._asked.answer()
 
     def view(self) -> dict[str, object]:
         """What the recorder writes beside a signal, at this moment."""
@@ -178,7 +188,21 @@ class QAbstractSocket(QIODevice):
     def isTransactionStarted(self) -> bool:
         return stage().see(lambda: self._sock.is_transaction_started())
 
+    def proxy(self) -> QNetworkProxy:
+        return stage().see(lambda: proxy_of(self._sock.proxy()))
+
+    def protocolTag(self) -> str:
+        return stage().see(lambda: self._sock.protocol_tag())
+
     # -- verbs that do not wait
+
+    def setProxy(self, proxy: QNetworkProxy) -> None:
+        self._proxy = proxy
+        stage().do(lambda: self._sock.set_proxy(proxy.proxy))
+
+    def setProtocolTag(self, tag: str) -> None:
+        self._tag = tag
+        stage().do(lambda: self._sock.set_protocol_tag(tag))
 
     def bytesAvailable(self) -> int:
         return stage().poll(lambda: self._sock.bytes_available())
