@@ -44,6 +44,10 @@ class OfOneRun:
         self._run = None
         self._thread = 0
 
+    def _check_call(self) -> None:
+        """What every call begins with.  Raises: RuntimeError."""
+        self._check_run()
+
     def _check_run(self) -> None:
         """Raises: RuntimeError if this is not its run."""
         if self._run is None:

@@ -96,7 +96,7 @@ class HasProxy(EventSource):
 
     def proxy(self) -> NetworkProxy:
         """What ``set_proxy`` said; DEFAULT unless it was called.  Qt: proxy()."""
-        self._check_run()
+        self._check_call()
         return DEFAULT if self._proxies is None else self._proxies.proxy
 
     def set_proxy(self, proxy: NetworkProxy) -> None:
@@ -107,14 +107,14 @@ class HasProxy(EventSource):
         Raises: TypeError if it is no NetworkProxy.
         Qt: setProxy().
         """
-        self._check_run()
+        self._check_call()
         if not isinstance(proxy, NetworkProxy):
             raise TypeError(f"a proxy is a NetworkProxy, not {type(proxy).__name__}")
         self._choice().proxy = proxy
 
     def protocol_tag(self) -> str:
         """What ``set_protocol_tag`` said; empty unless it was called.  Qt: protocolTag()."""
-        self._check_run()
+        self._check_call()
         return "" if self._proxies is None else self._proxies.tag
 
     def set_protocol_tag(self, tag: str) -> None:
@@ -123,7 +123,7 @@ class HasProxy(EventSource):
         Raises: TypeError if it is no text.
         Qt: setProtocolTag().
         """
-        self._check_run()
+        self._check_call()
         if not isinstance(tag, str):
             raise TypeError(f"a tag is a str, not {type(tag).__name__}")
         self._choice().tag = tag
@@ -137,7 +137,7 @@ class HasProxy(EventSource):
         Raises: TypeError if it cannot be called.
         Qt: the slot of proxyAuthenticationRequired().
         """
-        self._check_run()
+        self._check_call()
         if authenticator is not None and not callable(authenticator):
             raise TypeError(f"an authenticator is an async function, not {type(authenticator).__name__}")
         self._choice().authenticator = authenticator

@@ -171,7 +171,7 @@ class SslSocket(TcpSocket):
         Cancelled: the attempt is dropped; UNCONNECTED.
         Qt: connectToHostEncrypted + waitForEncrypted.
         """
-        self._check_run()
+        self._check_call()
         name = name_of(host) if server_hostname is None else check_hostname(server_hostname)
         self._planned = terms = self._client_terms(name)
         try:
@@ -202,7 +202,7 @@ class SslSocket(TcpSocket):
         Cancelled: the connection is aborted.
         Qt: startClientEncryption + waitForEncrypted.  There, unread bytes are fed to TLS.
         """
-        self._check_run()
+        self._check_call()
         name = name_of(self._peer_name) if server_hostname is None else check_hostname(server_hostname)
         await self._start_encryption(self._client_terms(name))
 
@@ -218,7 +218,7 @@ class SslSocket(TcpSocket):
         Cancelled: as ``start_client_encryption``.
         Qt: startServerEncryption + waitForEncrypted.  There, it crashes on an unconnected socket (6.12).
         """
-        self._check_run()
+        self._check_call()
         if self._context is None:
             await trio.lowlevel.checkpoint()
             raise SocketError(ErrorKind.SSL_INVALID_USER_DATA, "cannot begin TLS: a server needs a context")
