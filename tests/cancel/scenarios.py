@@ -9,7 +9,7 @@ import inspect
 import typing
 
 import trioqt
-from tests.cancel import connecting, ending, receiving, sending, serving, stopping, watching
+from tests.cancel import connecting, ending, over_tls, receiving, sending, serving, stopping, watching
 from tests.cancel.kit import Case, Situation
 
 __all__ = ["CASES", "EXCUSED", "SENDS", "SITUATIONS", "find_case", "public_coroutines"]
@@ -19,6 +19,7 @@ EVERYTHING: tuple[Case, ...] = (
     *sending.CASES,
     *connecting.CASES,
     *ending.CASES,
+    *over_tls.CASES,
     *watching.CASES,
     *serving.CASES,
     *stopping.CASES,
