@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["CASES"]
 
 # What a pipe holds: a flight of the handshake, but not what a peer sends that does not read.
-CAPACITY = 2000
-UNREAD = b"who reads this?" * 1000
+CAPACITY = 8000
+UNREAD = b"who reads this?" * 4000
 
 LINE = b"hello\n"
 
@@ -116,15 +116,16 @@ def end(name: str, *, unread: bytes = b"") -> Play:
             trial.nursery.start_soon(functools.partial(peer.run, says=unread))
             if unread:
                 trial.equal("received", await sock.receive_exactly(10), unread[:10])
-            sock.write(b"bye\n")
+            answer = bytes(CAPACITY - 40) if unread else b"bye\n"  # and no room for the goodbye behind it
+            sock.write(answer)
             await trial.call(_leaving(sock) if name == "__aexit__" else getattr(sock, name))
             trial.equal("state", sock.state(), SocketState.UNCONNECTED)
             await peer.seen.over.wait()
             data = bytes(peer.seen.data)
             if not trial.cancelled:
-                trial.equal("what the peer saw", (data, peer.seen.end), (b"bye\n", "clean"))
+                trial.equal("what the peer saw", (data, peer.seen.end), (answer, "clean"))
             elif peer.seen.end == "clean":
-                trial.equal("before a clean end", data, b"bye\n")
+                trial.equal("before a clean end", data, answer)
             await sock.aclose()
 
     return play
