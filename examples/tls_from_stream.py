@@ -24,6 +24,8 @@ CONTEXT = make_context()
 
 async def shout(sock: TcpSocket) -> None:
     tls = trio.SSLStream(sock, CONTEXT, server_side=True)
+    with trio.fail_after(10):
+        await tls.do_handshake()
     async with TcpSocket.from_stream(tls) as secure:
         async for line in secure.lines():
             await secure.send_all(line.upper())

@@ -546,6 +546,31 @@ def bind(
     return play
 
 
+async def bind_called_off(trial: Trial) -> None:
+    """Another task's abort ends it, though it has no state yet; cancelled or not, nothing was taken."""
+    trio.socket.set_custom_hostname_resolver(Resolver((GOOD,)))
+    async with trio.open_nursery() as nursery, trial.socket() as sock:
+
+        async def abort() -> None:
+            await turn()
+            sock.abort()
+
+        nursery.start_soon(abort)
+        try:
+            await trial.call(sock.bind, "some.host")
+        except trio.ClosedResourceError:
+            pass
+        else:
+            trial.expect(trial.probe.injected, "the abort calls it off")
+        if sock.state() is SocketState.BOUND:  # before the abort, which was late then
+            trial.expect(trial.probe.injected, "nothing else is in its way")
+            sock.abort()
+        check_dropped(trial, sock)
+        await turn(2)
+        await sock.bind("some.host")
+        trial.equal("state", sock.state(), SocketState.BOUND)
+
+
 async def bind_in_use(trial: Trial) -> None:
     with listen_now(GOOD) as taken:
         async with trial.socket() as sock:
@@ -611,6 +636,7 @@ BINDS: tuple[tuple[Situation, str, Play], ...] = (
     ("answered at once", "in use",             bind_in_use),
     ("has to wait",      "name",               bind("some.host", (GOOD,))),
     ("second task",      "watched",            bind("some.host", (GOOD,), beside=watch)),
+    ("second task",      "called off",         bind_called_off),
 )
 # fmt: on
 

@@ -14,6 +14,7 @@ from trioqt import SocketError, SocketState, TcpSocket
 
 __all__ = ["CASES"]
 
+ENDS: tuple[Literal["aclose", "disconnect_from_host"], ...] = ("aclose", "disconnect_from_host")
 LOST = "REMOTE_HOST_CLOSED"
 UNREAD = b"who reads this?"
 
@@ -36,6 +37,8 @@ class Plan:
     aborts: bool = False
     """And it aborts the socket."""
     half_open: bool = True
+    over_stream: bool = False
+    """Of trio's, on the network's sockets."""
     body: Literal["normal", "raises", "raises late", "nested"] = "normal"
     """Of a block."""
 
@@ -127,7 +130,8 @@ def a_verb(name: Literal["aclose", "disconnect_from_host"], plan: Plan) -> Play:
     async def play(trial: Trial) -> None:
         ended = Ended()
         async with trio.open_nursery() as parent:
-            sock, peer = trial.child_pair(parent, half_open=plan.half_open, write_buffer_size=1)
+            pair = trial.socket_stream_pair if plan.over_stream else trial.child_pair
+            sock, peer = pair(parent, half_open=plan.half_open, write_buffer_size=1)
             prepare(trial, sock, peer, plan, ended)
             if plan.beside is not None:
                 await turn()
@@ -311,6 +315,13 @@ PLANS: tuple[tuple[Situation, str, Plan], ...] = (
     ("second task",      "another end",     Plan(queued=True, peer="reads slowly", beside=another_end)),
     ("second task",      "waiters",         Plan(queued=True, peer="reads slowly", beside=waiters)),
 )
+OVER_STREAMS: tuple[tuple[Situation, str, Plan], ...] = (
+    ("has to wait",      "unread",          Plan(unread=True, over_stream=True)),
+    ("has to wait",      "unread, stays",   Plan(unread=True, over_stream=True, peer="stays")),
+    ("has to wait",      "queued, unread",  Plan(queued=True, unread=True, over_stream=True, peer="reads slowly")),
+    ("peer resets",      "unread",          Plan(unread=True, over_stream=True, peer="resets")),
+    ("second task",      "a receiver, unread", Plan(unread=True, over_stream=True, beside=a_receiver)),
+)
 PARENTS: tuple[tuple[str, Plan], ...] = (
     ("parent cancelled",                Plan(queued=True, peer="reads slowly")),
     ("parent cancelled, unread",        Plan(unread=True)),
@@ -335,6 +346,11 @@ def _cases() -> list[Case]:
                     "TcpSocket.disconnect_from_host", situation, a_verb("disconnect_from_host", plan), medium, variant
                 ),
                 Case("TcpSocket.__aexit__", situation, a_block(plan), medium, variant, "block"),
+            ]
+        for situation, variant, plan in OVER_STREAMS if medium in ("loopback", "virtual") else ():
+            cases += [
+                Case(f"TcpSocket.{name}", situation, a_verb(name, plan), medium, f"over a stream, {variant}")
+                for name in ENDS
             ]
         for variant, plan in PARENTS:
             cases.append(Case("TcpSocket.aclose", "has to wait", a_parent(plan), medium, variant, "block"))

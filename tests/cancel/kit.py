@@ -379,9 +379,18 @@ class Trial:
     def stream_pair(self, parent: trio.Nursery | None = None, **options: Any) -> tuple[TcpSocket, PipePeer]:
         """A socket over a stream, not entered, and the other end."""
         ours, theirs = pipe_pair(CAPACITY)
-        sock = recording(self.socket_class, **options).from_stream(ours, parent)
+        return self.over(ours, parent, **options), PipePeer(theirs)
+
+    def socket_stream_pair(self, parent: trio.Nursery | None = None, **options: Any) -> tuple[TcpSocket, SocketPeer]:
+        """The same over a stream that has a socket of the network at its bottom."""
+        ours, theirs = connected_now()
+        return self.over(trio.SocketStream(ours), parent, **options), theirs
+
+    def over(self, stream: trio.abc.Stream, parent: trio.Nursery | None = None, **options: Any) -> TcpSocket:
+        """A socket over ``stream``, not entered."""
+        sock = recording(self.socket_class, **options).from_stream(stream, parent)
         self.sockets.append(sock)
-        return sock, PipePeer(theirs)
+        return sock
 
     def check_told(self) -> None:
         """State and events agree."""
@@ -407,25 +416,31 @@ Play = Callable[[Trial], Awaitable[None]]
 
 def adopt(sock: TcpSocket) -> SocketPeer:
     """Connect ``sock``; what it gives is the other end."""
+    ours, theirs = connected_now()
+    net = VirtualNetwork.current()
+    if isinstance(net, OneHost) and net.is_encrypted:
+        return _encrypt(sock, ours, theirs.sock)
+    hand_over(sock, ours)
+    return theirs
+
+
+def connected_now() -> tuple[trio.socket.SocketType, SocketPeer]:
+    """Two ends of a connection that holds little."""
     net = VirtualNetwork.current()
     if isinstance(net, OneHost):
         with _listen_virtually(GOOD, 0, 1, SMALLEST_BUFFER) as listener:
-            connected = _connect_virtually(net, *listener.getsockname(), buffer=SMALLEST_BUFFER)
-            accepted = listener.try_accept()[0]
-            if net.is_encrypted:
-                return _encrypt(sock, connected, accepted)
-            hand_over(sock, connected)
-            return SocketPeer(accepted)
-    with socket.socket() as listener, socket.socket() as ours:
+            ours = _connect_virtually(net, *listener.getsockname(), buffer=SMALLEST_BUFFER)
+            return ours, SocketPeer(listener.try_accept()[0])
+    connected = socket.socket()
+    with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
         listener.bind((GOOD, 0))
         listener.listen(1)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
-        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        ours.connect(listener.getsockname())
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.connect(listener.getsockname())
         theirs, _ = listener.accept()
-        sock.set_socket_descriptor(ours.detach())
-    return SocketPeer(trio.socket.from_stdlib_socket(theirs))
+    return trio.socket.from_stdlib_socket(connected), SocketPeer(trio.socket.from_stdlib_socket(theirs))
 
 
 @functools.cache
@@ -434,8 +449,9 @@ def secrets() -> Contexts:
     return contexts("peer.example", key_type=trustme.KeyType.RSA)
 
 
-def _encrypt(sock: TcpSocket, ours: VirtualSocket, theirs: VirtualSocket) -> SecurePeer:
+def _encrypt(sock: TcpSocket, ours: trio.socket.SocketType, theirs: trio.socket.SocketType) -> SecurePeer:
     """As ``hand_over``, with TLS over it; the handshake takes place in memory, so it takes no step."""
+    assert isinstance(ours, VirtualSocket)
     link = TlsLink(NativeLink(ours, ours.getpeername()), Terms(secrets().client, False, "peer.example"))
     client = link._tls = link._make_object()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -456,6 +456,31 @@ def listening(host: str, addresses: tuple[str, ...] = (), *, beside: Beside | No
     return play
 
 
+async def listen_called_off(trial: Trial) -> None:
+    """Another task's close ends it while it looks up its name; cancelled or not, it does not listen, and can."""
+    trio.socket.set_custom_hostname_resolver(Resolver((GOOD,)))
+    async with trio.open_nursery() as nursery, trial.server() as server:
+
+        async def close() -> None:
+            await turn()
+            server.close()
+
+        nursery.start_soon(close)
+        try:
+            await trial.call(server.listen, "some.host")
+        except trio.ClosedResourceError:
+            pass
+        else:
+            trial.expect(trial.probe.injected, "the close calls it off")
+        if server.is_listening():  # before the close, which was late then
+            trial.expect(trial.probe.injected, "nothing else is in its way")
+            server.close()
+        trial.equal("port", server.server_port(), 0)
+        await turn(2)
+        await server.listen("some.host")
+        trial.equal("listening", server.is_listening(), True)
+
+
 async def listen_in_use(trial: Trial) -> None:
     with listen_now(GOOD) as taken:
         async with trial.server() as server:
@@ -651,6 +676,7 @@ LISTENS: tuple[tuple[Situation, str, Play], ...] = (
     ("has to wait",      "name",      listening("some.host", (GOOD, REFUSING))),
     ("has to wait",      "twice",     listening("some.host", (GOOD, REFUSING), twice=True)),
     ("second task",      "listen()",  listening("some.host", (GOOD,), beside=listen_too)),
+    ("second task",      "called off", listen_called_off),
     ("second task",      "aclose()",  listening("some.host", (GOOD,), beside=close_it)),
 )
 ENDS: tuple[tuple[str, Situation, str, Play], ...] = (

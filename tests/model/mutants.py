@@ -152,6 +152,20 @@ class TakesTooMuch(TcpSocket):
             self._write_buffer_size = size
 
 
+class ForgetsTheTransaction(TcpSocket):
+    """What was read in a transaction is gone, though it was rolled back."""
+
+    def rollback_transaction(self) -> None:
+        super().commit_transaction()
+
+
+class ReadsTooFarAhead(TcpSocket):
+    """The watcher takes more than the buffer's limit."""
+
+    def _room(self) -> int:
+        return super()._room() + 100
+
+
 MUTANTS: dict[type[TcpSocket], Plan] = {
     EndsTheNext: Plan(("a disconnect_from_host", "~ main adopt")),
     LosesInSilence: Plan(("main write 400000", "a disconnect_from_host", "peer reset")),
@@ -168,6 +182,10 @@ MUTANTS: dict[type[TcpSocket], Plan] = {
     DoesNotLinger: Plan(("peer send 400000", "peer send 400000", "peer send 400000", "a leave"), read_buffer_size=10),
     Tears: Plan(("a send_all 10",)),
     TellsTwice: Plan(("main abort",), watched=True),
+    ForgetsTheTransaction: Plan(
+        ("peer send 10", "main start_transaction", "a receive_some 3", "main rollback_transaction", "a receive_some 3")
+    ),
+    ReadsTooFarAhead: Plan(("peer send 1000",), watched=True, read_buffer_size=10),
     TakesTooMuch: Plan(("main write 400000", "main write 64"), write_buffer_size=1),
 }
 """Each with a short plan by which it is noticed."""

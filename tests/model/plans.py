@@ -19,6 +19,9 @@ SMALL = st.sampled_from([1, 3, 10, 64, 1000])
 LIMITS = st.sampled_from([10, 100, 4096, 65536])
 
 
+BEGINS = [*["connected"] * 3, *["unconnected"] * 2, *["accepted"] * 2, "parent", "stream", "stream", "pipe", "tls"]
+
+
 @attrs.frozen
 class Plan:
     """A run."""
@@ -47,6 +50,7 @@ NOW = st.one_of(
     _some("read_all", "read_line", "peek 10", "can_read_line", "bytes_available", "flush", "peer_has_finished"),
     _some("abort", "abort_reset", "adopt"),
     _with("set_read_buffer_size", LIMITS),
+    _some("start_transaction", "commit_transaction", "rollback_transaction", "rollback_transaction"),
 )
 WAITING = st.one_of(
     _some("receive_some", "wait_for_ready_read", "receive_line 64", "receive_line 65536", "receive_until"),
@@ -87,7 +91,7 @@ def plans(**fixed: st.SearchStrategy[object]) -> st.SearchStrategy[Plan]:
         **{
             "steps": STEPS.map(tuple),
             "seed": st.integers(0, 99),
-            "begins": _some("connected", "connected", "unconnected", "stream", "accepted"),
+            "begins": _some(*BEGINS),
             "watched": st.booleans(),
             "half_open": st.sampled_from([True, True, True, False]),
             "read_buffer_size": st.sampled_from([65536, 65536, 100, 10]),

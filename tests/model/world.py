@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import trio
 
+from tests.model.stream_peers import PipePeer
 from tests.networks import RawPeer
 from trioqt import SocketState, TcpSocket
 from trioqt.core.states import Input, StateMachine, Told
@@ -30,7 +31,7 @@ class Line:
     """One connection, or an attempt at one."""
 
     number: int
-    peer: RawPeer | None = None
+    peer: RawPeer | PipePeer | None = None
     accepted: bytearray = attrs.Factory(bytearray)
     """What write and send_all took."""
     got: bytearray = attrs.Factory(bytearray)
@@ -42,7 +43,11 @@ class Line:
     taken: int = 0
     """How much of it the program has taken."""
     stashed: list[bytes] = attrs.Factory(list)
-    """Taken by a call that did not wait while another task was in one that does: before or after what that brings."""
+    """Returned while another task was in a receive: before or after what that brings."""
+    mark: int | None = None
+    """Where the transaction began that is open, or was."""
+    most: int = 0
+    """How many bytes the buffer may hold: the greatest limit that was, or that a receive has asked for."""
     peer_finished: bool = False
     peer_gone: bool = False
     """The peer has closed or reset it."""
@@ -64,23 +69,28 @@ class Line:
     """It failed with bytes queued."""
     port: int = 0
 
-    def takes(self, data: bytes, waiting: int, *, waited: bool) -> None:
+    def settles(self) -> None:
+        """Nobody is in a receive: what was stashed lies in some order."""
+        self.takes(b"", 0)
+
+    def takes(self, data: bytes, waiting: int) -> None:
         """A call returned ``data``; ``waiting`` tasks are in a receive still."""
-        if waiting and not waited:
-            if data:
-                self.stashed.append(data)
+        if data:
+            self.stashed.append(data)
+        if waiting or not self.stashed:
             return
-        stash, self.stashed = self.stashed, []
-        for index in range(len(stash) + 1):
-            whole = b"".join([*stash[:index], data, *stash[index:]])
-            if self.sent[self.taken : self.taken + len(whole)] == whole:
-                self.taken += len(whole)
-                return
-        place = self.sent.find(data)
-        raise Wrong(
-            f"received {short(data)} from line {self.number} behind {self.taken} of {len(self.sent)} bytes "
-            f"(which are at {place}){f', beside {len(stash)} other pieces' if stash else ''}"
-        )
+        pieces = sorted(self.stashed, key=len, reverse=True)  # a message of one byte begins as any other
+        while pieces:
+            following = next((piece for piece in pieces if self.sent.startswith(piece, self.taken)), None)
+            if following is None:
+                beside = f", beside {len(pieces) - 1} other pieces" if pieces[1:] else ""
+                raise Wrong(
+                    f"received {short(pieces[0])} from line {self.number} behind {self.taken} of "
+                    f"{len(self.sent)} bytes (which are at {self.sent.find(pieces[0])}){beside}"
+                )
+            pieces.remove(following)
+            self.taken += len(following)
+        self.stashed = []
 
 
 def short(data: bytes) -> str:
@@ -107,7 +117,8 @@ class World:
         return self.lines[-1]
 
     def new_line(self) -> Line:
-        self.lines.append(Line(len(self.lines)))
+        most = self.lines[-1].most if self.lines else 0
+        self.lines.append(Line(len(self.lines), most=most))
         return self.line
 
     def message(self, size: int) -> bytes:
