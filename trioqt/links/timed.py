@@ -65,7 +65,7 @@ class TimedLink(NativeLink):
         return self._waits > 0
 
     def correct(self, before: float) -> None:
-        """What was taken just now, or finds no room, came earlier, but not before ``before``: the system may know."""
+        """What was taken just now, or could not be, came earlier, but not before ``before``: the system may know."""
         now = self._now()
         arrived_at = self._sock.arrived_at(now)
         if arrived_at is not None:
