@@ -6,6 +6,7 @@ import socket
 
 import pytest
 import trio
+import trio.testing
 
 from tests.networks import Loopback, RawPeer
 from trioqt.links.bind import listen_on
@@ -67,16 +68,39 @@ async def test_from_then_on_nobody_is_answered_and_nobody_is_lost(network: Loopb
     assert got == [b"question", b"answer"]
 
 
-async def test_where_it_cannot_be_asked_for_nothing_changes() -> None:
-    """A simulated network has no such moment: what a step does there, it does at once."""
+async def test_where_it_cannot_be_asked_for_nothing_changes(
+    network: Loopback, listener: NativeListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another system has no such question."""
+    monkeypatch.setattr("sys.platform", "darwin")
+    ignored = listener.ignore_newcomers()
+    monkeypatch.undo()
+
+    assert not ignored
+    with ask(listener) as client:
+        assert state(network, client) == "ESTABLISHED"
+    listener.close()
+
+
+async def test_a_simulated_network_does_it_too(autojump_clock: trio.testing.MockClock) -> None:
+    """Who asks then has no answer, asks again a second later, and is refused then."""
     async with VirtualNetwork():
-        sock = trio.socket.socket()
-        await sock.bind(("127.0.0.1", 0))
-        sock.listen()
-        with sock:
-            assert not ignore_newcomers(sock)  # type: ignore[arg-type]
-            with trio.socket.socket() as peer:
-                await peer.connect(sock.getsockname())
+        (listener,) = await listen_on([Target(socket.AF_INET, ("127.0.0.1", 0))], 10)
+        address = listener.local_address()
+        with trio.socket.socket() as early, trio.socket.socket() as late:
+            await early.connect(address)
+            ignored = listener.ignore_newcomers()
+            with trio.move_on_after(0.5):
+                await late.connect(address)
+            link, _ = listener.try_accept()
+            listener.close()
+        with trio.socket.socket() as later:
+            with pytest.raises(ConnectionRefusedError):
+                await later.connect(address)
+        link.close()
+
+    assert ignored
+    assert trio.current_time() == 0.5
 
 
 async def test_a_sandbox_that_forbids_it_is_no_failure(network: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -758,6 +758,28 @@ async def test_a_coroutine_in_place_of_its_function_is_refused_and_leaves_no_war
             await server.serve(greet(sock))  # type: ignore[arg-type]
 
 
+class Speechless:
+    """Who prints it, fails."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def greet_for(owner: object, sock: TcpSocket) -> None:
+    """With something before the socket that cannot be printed."""
+    name = trio.lowlevel.current_task().name
+    await sock.send_all(name.rpartition(".")[2].encode())
+
+
+async def test_the_tasks_of_a_partial_are_named_for_what_it_calls(network: Network, nursery: trio.Nursery) -> None:
+    """Whatever was given to it: its text may be long, or fail."""
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        await nursery.start(server.serve, functools.partial(greet_for, Speechless()))
+        with await network.raw_connect(server.server_port()) as client:
+            assert await client.receive_to_end() == b"greet_for"
+
+
 @pytest.mark.parametrize("handler", RIGHT.values(), ids=RIGHT)
 async def test_what_gives_something_to_await_is_a_handler(
     network: Network, nursery: trio.Nursery, handler: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import socket
@@ -193,6 +194,32 @@ async def test_bytes_that_nobody_reads_count_at_the_time_they_came(
     assert seen.clients == [22.0]
     assert left == 0
     assert seen.handlers == [(100.0, ErrorKind.SOCKET_TIMEOUT, IDLE)]
+
+
+async def test_who_begins_to_receive_at_the_limit_gets_what_has_come(autojump_clock: Clock) -> None:
+    """A line was whole at 5, and each of 50 handlers asks for it at that very moment, in whatever order tasks run."""
+    seen, lines = Seen(), Counter[bytes]()
+
+    async def handler(sock: TcpSocket) -> None:
+        await sock.receive_line()
+        await trio.sleep(10)
+        async for line in sock.lines():
+            lines[line] += 1
+
+    async def speak(client: RawPeer) -> None:
+        await trio.sleep_until(1)
+        await client.send(b"one\ntw")
+        await trio.sleep_until(5)
+        await client.send(b"o\n")
+
+    with contextlib.ExitStack() as clients:
+        async with serving(handler, seen, idle_limit=10) as server, trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(speak, clients.enter_context(await client_of(server)))
+            await trio.sleep_until(50)
+
+    assert lines == {b"two\n": 50}
+    assert seen.handlers == [(21.0, ErrorKind.SOCKET_TIMEOUT, IDLE)] * 50
 
 
 async def test_what_had_come_before_the_limit_can_still_be_read(autojump_clock: Clock) -> None:

@@ -31,6 +31,9 @@ SYN_RECV = 1 << 3 | 1 << 12
 
 BLOCK = 65536
 
+# The kernel answers at once; something that only looks like one may not.
+PATIENCE = 0.1
+
 
 @runtime_checkable
 class Simulated(Protocol):
@@ -57,6 +60,7 @@ def half_open(sock: NativeSocket) -> frozenset[object]:
     try:
         port = sock.getsockname()[1].to_bytes(2, "big")
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as diag:
+            diag.settimeout(PATIENCE)
             families = (socket.AF_INET, socket.AF_INET6)
             return frozenset(peer for family in families for peer in _ask(diag, family, port))
     except OSError:  # a sandbox, or there is no descriptor left
@@ -71,7 +75,7 @@ def _ask(diag: socket.socket, family: int, port: bytes) -> Iterator[tuple[bytes,
         block, start = diag.recv(BLOCK), 0
         while start < len(block):
             length, kind, *_ = HEADER.unpack_from(block, start)
-            if kind in (NLMSG_DONE, NLMSG_ERROR):
+            if kind in (NLMSG_DONE, NLMSG_ERROR) or length < HEADER.size + ANSWER.size:
                 return
             yield ANSWER.unpack_from(block, start + HEADER.size)
             start += length + 3 & ~3

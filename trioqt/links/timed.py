@@ -20,6 +20,9 @@ __all__ = ["TimedLink"]
 # second does not give the peer a new limit each time.
 PAUSE = 0.1
 
+# How exactly the system knows when bytes came, in seconds: Linux counts ticks, of which it has at least 100 a second.
+GRAIN = 0.01
+
 
 @protected
 class TimedLink(NativeLink):
@@ -70,11 +73,15 @@ class TimedLink(NativeLink):
         return self._waits > 0
 
     def correct(self, before: float) -> None:
-        """What was taken just now, or finds no room, came earlier, but not before ``before``: the system may know."""
+        """What was taken just now, or could not be, came earlier, but not before ``before``: the system may know."""
         now = self._now()
         arrived_at = self._sock.arrived_at(now)
-        if arrived_at is not None:
+        if arrived_at is None:
+            return
+        if self.moved_at != before:
             self.moved_at = max(before, min(arrived_at, now))
+        elif arrived_at > before + GRAIN:  # else it is what was taken last
+            self.moved_at = min(arrived_at, now)
 
     def try_receive(self, max_bytes: int) -> bytes | None:
         data = super().try_receive(max_bytes)

@@ -28,6 +28,7 @@ __all__ = [
     "check_seconds",
     "check_size",
     "check_stream_type",
+    "name_of",
     "spelled",
 ]
 
@@ -133,9 +134,7 @@ def _check_is_async(handler: object) -> None:
         if inspect.iscoroutine(handler):
             handler.close()
         raise TypeError(f"a handler is an async function, not {type(handler).__name__}{hint}")
-    inner: object = handler
-    while isinstance(inner, functools.partial):
-        inner = inner.func
+    inner = _within(handler)
     name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
     if isinstance(inner, type):
         if not hasattr(inner, "__await__"):
@@ -148,6 +147,20 @@ def _check_is_async(handler: object) -> None:
         _check_function(inner, name)
     elif inspect.isbuiltin(inner) and inner.__module__ == "builtins":
         raise TypeError(f"a handler is an async function, and {name} is not")
+
+
+def _within(handler: object) -> object:
+    """What a partial calls."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler
+
+
+def name_of(handler: object) -> str:
+    """For its tasks.  Not ``repr``: that of a partial has all that was given to it, and may be long, or fail."""
+    inner = _within(handler)
+    named = inner if hasattr(inner, "__qualname__") else type(inner)
+    return f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', '?')}"
 
 
 def _check_function(function: FunctionType, name: str) -> None:

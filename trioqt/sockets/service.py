@@ -18,6 +18,7 @@ from trioqt.core.errors import SocketError, class_name, in_one_line, is_network_
 from trioqt.core.events import ConnectionFinished, Event
 from trioqt.links.base import Sockaddr
 from trioqt.links.interrupts import await_interruptible, protected
+from trioqt.sockets.arguments import name_of
 from trioqt.sockets.connection import Connection
 from trioqt.sockets.subscription import Subscription
 from trioqt.sockets.survived_bugs import tell_bug
@@ -58,7 +59,7 @@ class Service(Generic[SocketT]):
         """How many handlers have not ended."""
         # A handler sees the context variables of whoever serves, not those of the accept task.
         self._context = contextvars.copy_context()
-        self._name = f"{getattr(handler, '__module__', '?')}.{getattr(handler, '__qualname__', repr(handler))}"
+        self._name = name_of(handler)
 
     def start(self, sock: SocketT) -> None:
         """Give ``sock`` its task."""

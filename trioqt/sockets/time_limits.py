@@ -134,14 +134,16 @@ class TimeLimits:
             self._put(sock, link, due)
 
     def _take_unread(self, sock: Connection, link: TimedLink) -> None:
-        """Take what the system holds and nobody has read: that is movement.  So is what comes behind a full buffer.
+        """Take what the system holds and nobody has read: that is movement.
+
+        So is what cannot be taken here: it has come behind a full buffer, or somebody has just begun to wait for it.
 
         What is queued is not offered to the system once more.  It would take some: Linux calls itself full while half
         of ``unsent_limit`` is free, whatever the peer does.
         """
         before = link.moved_at
         sock._pull(len(sock._read_buffer) + 1)
-        if link.moved_at != before or sock._room() <= 0:
+        if link.moved_at != before or sock._room() <= 0 or link.is_waited_on():
             link.correct(before)
 
     def _over(self, sock: Connection, link: TimedLink, now: float) -> tuple[float, str]:
