@@ -902,7 +902,10 @@ async def test_the_tutorials_careful_store_says_bye_to_the_silent(
 
 
 async def test_the_tutorials_quick_store_answers_a_block_with_one_send(
-    tutorial: Callable[[str], Any], network: Loopback, monkeypatch: pytest.MonkeyPatch
+    tutorial: Callable[[str], Any],
+    network: Loopback,
+    monkeypatch: pytest.MonkeyPatch,
+    mock_clock: trio.testing.MockClock,
 ) -> None:
     """Step 4, for clients that do not wait; and one that does not read is waited for."""
     sends, try_send = [], NativeLink.try_send

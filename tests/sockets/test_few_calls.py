@@ -167,8 +167,10 @@ async def test_a_receive_waits_once_and_asks_once(network: Network, calls: Calls
 # ---- Many that came together ---------------------------------------------------------------------
 
 
-async def test_answers_to_a_block_of_lines_are_one_send_and_no_task(network: Network, calls: Calls) -> None:
-    """But the run's own, once."""
+async def test_answers_to_a_block_of_lines_are_one_send_and_no_task(
+    network: Network, calls: Calls, mock_clock: trio.testing.MockClock
+) -> None:
+    """But the run's own, once.  Time stands still, so that no millisecond is over in between."""
     async with accepted(network) as (sock, peer):
         for turn in range(3):
             await peer.send(b"line\n" * 50)
