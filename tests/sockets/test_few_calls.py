@@ -128,6 +128,22 @@ async def test_what_comes_later_is_asked_for_in_the_next_step(network: Network) 
         assert (before, sock.read_all()) == (3, b"onetwo")
 
 
+async def test_who_puts_a_task_to_sleep_keeps_what_it_noted_there(network: Network) -> None:
+    """The mark of a step stands where trio lets others leave theirs."""
+    async with accepted(network) as (sock, peer):
+        await peer.send(b"word")
+        await sock.wait_for_ready_read()
+        sock.read_all()
+        await trio.lowlevel.checkpoint()
+        await peer.send(b"more")
+        task = trio.lowlevel.current_task()
+        task.custom_sleep_data = "somebody's"
+        while not sock.read_all():
+            pass
+
+        assert task.custom_sleep_data == "somebody's"
+
+
 async def test_an_empty_socket_is_asked_each_time(network: Network) -> None:
     """A program may wait for a byte without letting go, in a loop of its own."""
     async with accepted(network) as (sock, peer):
@@ -167,8 +183,10 @@ async def test_a_receive_waits_once_and_asks_once(network: Network, calls: Calls
 # ---- Many that came together ---------------------------------------------------------------------
 
 
-async def test_answers_to_a_block_of_lines_are_one_send_and_no_task(network: Network, calls: Calls) -> None:
-    """But the run's own, once."""
+async def test_answers_to_a_block_of_lines_are_one_send_and_no_task(
+    network: Network, calls: Calls, mock_clock: trio.testing.MockClock
+) -> None:
+    """But the run's own, once.  Time stands still, so that no millisecond is over in between."""
     async with accepted(network) as (sock, peer):
         for turn in range(3):
             await peer.send(b"line\n" * 50)

@@ -302,13 +302,20 @@ class Connection(AbstractSocket):
                 return
             self._absorb(data, ahead=ahead)
             if len(data) < room:
-                trio.lowlevel.current_task().custom_sleep_data = self._generation
+                self._note_asked()
                 return
 
     # After a recv that came short the system is not asked again in the same step of a task, as long as there are bytes
     # to answer with: that would only pay for a BlockingIOError, 2 us, where an echo by Qt's verbs takes 25 in all.
     # What may be behind them, an end or a failure, is news once they are read.  Nobody tells us when a step ends, but a
     # field of the task does, which trio offers to whoever puts it to sleep, and clears when it wakes.
+
+    def _note_asked(self) -> None:
+        task = trio.lowlevel.current_task()
+        if (
+            task.custom_sleep_data is None or type(task.custom_sleep_data) is Generation
+        ):  # else somebody puts it to sleep
+            task.custom_sleep_data = self._generation
 
     def _has_asked(self, link: Link) -> bool:
         """Was ``link`` asked in this step, and had no more than what is in the buffer?"""
@@ -450,7 +457,7 @@ class Connection(AbstractSocket):
                 return None
             data = link.try_receive(room)
             if data is not None:
-                trio.lowlevel.current_task().custom_sleep_data = self._generation
+                self._note_asked()
                 return data
             if self._generation.woken and not ending:
                 return None

@@ -48,13 +48,17 @@ class Corks:
     async def _send(self) -> None:
         try:
             while True:
-                corked, self._corked = self._corked, {}
-                for sock in corked:
-                    sock._uncork()
+                self._uncork_all()
                 self._waits = True
                 await trio.lowlevel.wait_task_rescheduled(self._stop)
         finally:
             self._waits, self._task = False, None
+            self._uncork_all()  # who was added in the step of that end
+
+    def _uncork_all(self) -> None:
+        corked, self._corked = self._corked, {}
+        for sock in corked:
+            sock._uncork()
 
     def _stop(self, _: object) -> trio.lowlevel.Abort:
         """The run ends."""

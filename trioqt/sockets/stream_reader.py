@@ -41,7 +41,11 @@ class StreamReader(Connection):
 
     def bytes_available(self) -> int:
         """How many bytes can be read now: those in the buffer, and what the system holds, as far as the buffer may
-        take it.  Qt: bytesAvailable().
+        take it.
+
+        While there are some, the system is asked once between two of the task's waits, as by all the sync verbs.
+
+        Qt: bytesAvailable().
         """
         self._check_thread()
         self._pull_some()
