@@ -87,6 +87,8 @@ NEEDS_NAMESPACE: dict[str, str] = {
     "tcp_wait_for_disconnected_in_lookup": NAMES,
     "tcp_bind_in_lookup": NAMES,
     "tcp_abort_in_state_slot": NAMES,
+    "udp_bad_destination": ROUTES,
+    "udp_sticky_error": ROUTES,
 }
 """The scenarios that need a network namespace, and so root, each with the reason."""
 
