@@ -10,6 +10,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from tests.conformance.stand_in.datagrams import QNetworkDatagram, QNetworkInterface, QUdpSocket
 from tests.conformance.stand_in.loop import ConnectionType, QCoreApplication, QEventLoop, QTimer
 from tests.conformance.stand_in.names import QHostInfo
 from tests.conformance.stand_in.objects import QIODevice, QIODeviceBase, QObject
@@ -64,6 +65,9 @@ NETWORK = SimpleNamespace(
     QAbstractSocket=QAbstractSocket,
     QTcpSocket=QTcpSocket,
     QTcpServer=QTcpServer,
+    QUdpSocket=QUdpSocket,
+    QNetworkDatagram=QNetworkDatagram,
+    QNetworkInterface=QNetworkInterface,
     QHostAddress=QHostAddress,
     QHostInfo=QHostInfo,
     QNetworkProxy=QNetworkProxy,
