@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import given, strategies as st
 
 from tests.links.scripted import Answer, ScriptedNetwork, names
 from tests.networks import Loopback, Network, RawListener
 from tests.sockets.telling import told
 from trioqt import BindMode, ErrorKind, ErrorOccurred, SocketError, SocketOption, SocketState, TcpServer, TcpSocket
+from trioqt.sockets.arguments import check_options
 
 SOL, IP, IPV6, TCP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP
 
@@ -262,6 +264,25 @@ async def test_wrong_options_touch_nothing(options: Any, kind: type[Exception], 
                 await server.listen("127.0.0.1", options=options)
 
         assert (events, sock.state(), sock.error(), server.server_error()) == ([], SocketState.UNCONNECTED, None, None)
+
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.binary(max_size=3), st.just(b"eth0")
+)
+OPTION = st.one_of(ANYTHING, st.lists(ANYTHING, max_size=4), st.lists(ANYTHING, max_size=4).map(tuple))
+
+
+@given(st.one_of(ANYTHING, st.lists(OPTION, max_size=3), st.lists(OPTION, max_size=3).map(tuple)))
+def test_whatever_is_given_as_options_is_taken_or_refused(options: Any) -> None:
+    """Triples of C ints, or of two and bytes, come out as such; all else is TypeError or ValueError."""
+    try:
+        taken = check_options(options)
+    except (TypeError, ValueError):
+        return
+    assert len(taken) == len(options)
+    for level, number, value in taken:
+        assert all(type(each) is int and -(2**31) <= each < 2**31 for each in (level, number))
+        assert type(value) is bytes or (type(value) is int and -(2**31) <= value < 2**31)
 
 
 # ---- What was set before -----------------------------------------------------------------------
