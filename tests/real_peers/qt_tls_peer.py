@@ -32,7 +32,7 @@ def connect(application: QCoreApplication, port: int, authority: str) -> int:
     sock.encrypted.connect(lambda: tell("encrypted", sock.sessionProtocol().name))
     sock.sslErrors.connect(lambda errors: tell("errors", *(error.error().name for error in errors)))
     sock.errorOccurred.connect(lambda error: tell("error", error.name))
-    sock.readyRead.connect(lambda: tell("received", sock.readAll().data().decode().strip()))
+    sock.readyRead.connect(lambda: tell("received", bytes(sock.readAll().data()).decode().strip()))
     sock.disconnected.connect(application.quit)
     stdin = QSocketNotifier(0, QSocketNotifier.Type.Read)
 

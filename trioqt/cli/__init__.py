@@ -13,9 +13,11 @@ import click
 
 import trioqt
 from trioqt.cli.connect import connect_to
-from trioqt.cli.serve import serve_echo
+from trioqt.cli.serve import serve_echo, server_context
 from trioqt.cli.states import FORMATS
 from trioqt.cli.terminal import failures_told, plural, run_until_signal
+from trioqt.core.tls import SslErrorKind
+from trioqt.links.chain import BEHIND
 
 __all__ = ["commands", "run"]
 
@@ -107,11 +109,16 @@ def serve() -> None:
     show_default=True,
     help="How many seconds connections have to end once it is told to stop.",
 )
-def echo(host: str, port: int, max_connections: int, idle_limit: float, grace: float) -> int:
+@click.option(
+    "--tls", nargs=2, type=click.Path(), metavar="CERT KEY", help="Over TLS, with this certificate chain and its key."
+)
+def echo(
+    host: str, port: int, max_connections: int, idle_limit: float, grace: float, tls: tuple[str, str] | None
+) -> int:
     """Say back whatever comes.
 
-    Prints where it listens.  SIGINT (Ctrl-C) or SIGTERM stops it: it listens no more, says back what has come, and
-    ends each connection in order; a second one cuts what is left.
+    Prints where it listens, and with --tls what each client has negotiated.  SIGINT (Ctrl-C) or SIGTERM stops it: it
+    listens no more, says back what has come, and ends each connection in order; a second one cuts what is left.
     """
     served: list[None] = []
     run_until_signal(
@@ -123,6 +130,7 @@ def echo(host: str, port: int, max_connections: int, idle_limit: float, grace: f
             max_connections=max_connections,
             idle_limit=idle_limit,
             grace=grace,
+            context=None if tls is None else server_context(*tls),
         )
     )
     click.echo(f"served {plural(len(served), 'connection')}")
@@ -138,13 +146,24 @@ def echo(host: str, port: int, max_connections: int, idle_limit: float, grace: f
     show_default=True,
     help="After the peer has finished, go on sending until stdin ends; or end, too.",
 )
-def connect(host: str, port: int, half_open: bool) -> int:
+@click.option("--tls", is_flag=True, help="Over TLS; HOST is what the certificate must be for.")
+@click.option(
+    "--insecure-ignore",
+    "ignored",
+    multiple=True,
+    type=click.Choice(sorted(kind.name.lower().replace("_", "-") for kind in BEHIND)),
+    help="Go on though this is wrong with the certificate; may be given several times.",
+)
+def connect(host: str, port: int, half_open: bool, tls: bool, ignored: tuple[str, ...]) -> int:
     """Send stdin to HOST PORT, print what comes back.
 
     Every event is told on stderr, with its time.  The end of stdin finishes the sending; the end of the peer ends the
     command.
     """
-    return run_until_signal(functools.partial(connect_to, host, port, half_open))
+    if ignored and not tls:
+        raise click.UsageError("--insecure-ignore needs --tls")
+    kinds = [SslErrorKind[name.upper().replace("-", "_")] for name in ignored] if tls else None
+    return run_until_signal(functools.partial(connect_to, host, port, half_open, kinds))
 
 
 @commands.command()
