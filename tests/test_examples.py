@@ -448,6 +448,15 @@ async def test_tls_from_stream_answers_over_tls(stage: Stage, client: TcpSocket)
     await tls.aclose()
 
 
+async def test_tls_echo_prints_what_was_negotiated(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no second terminal."""
+    await stage.load("tls_echo").main()
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("TLSv1.3 TLS_")
+    assert second == "hello"
+
+
 async def curl(port: int, *arguments: str) -> str:
     command = [peer_command("curl"), "--silent", "--show-error", "--max-time", "30", *arguments]
     done = await trio.run_process([*command, f"http://127.0.0.1:{port}/any/path"], capture_stdout=True)

@@ -13,11 +13,13 @@ import click
 
 import trioqt
 from trioqt.cli.connect import connect_to
-from trioqt.cli.serve import serve_echo
+from trioqt.cli.serve import serve_echo, server_context
 from trioqt.cli.socks5 import serve_socks5
 from trioqt.cli.states import FORMATS
 from trioqt.cli.terminal import failures_told, plural, run_until_signal
 from trioqt.core.network_proxy import NetworkProxy
+from trioqt.core.tls import SslErrorKind
+from trioqt.links.chain import BEHIND
 
 __all__ = ["commands", "run"]
 
@@ -126,13 +128,16 @@ def _run_server(serves: Callable[..., Awaitable[int]], arguments: Mapping[str, A
 
 
 @_server
-def echo(**arguments: Any) -> int:
+@click.option(
+    "--tls", nargs=2, type=click.Path(), metavar="CERT KEY", help="Over TLS, with this certificate chain and its key."
+)
+def echo(tls: tuple[str, str] | None, **arguments: Any) -> int:
     """Say back whatever comes.
 
-    Prints where it listens.  SIGINT (Ctrl-C) or SIGTERM stops it: it listens no more, says back what has come, and
-    ends each connection in order; a second one cuts what is left.
+    Prints where it listens, and with --tls what each client has negotiated.  SIGINT (Ctrl-C) or SIGTERM stops it: it
+    listens no more, says back what has come, and ends each connection in order; a second one cuts what is left.
     """
-    return _run_server(serve_echo, arguments)
+    return _run_server(serve_echo, {**arguments, "context": None if tls is None else server_context(*tls)})
 
 
 @_server
@@ -171,13 +176,26 @@ def _proxy(url: str) -> NetworkProxy:
     help="Connect by way of socks5://HOST:PORT, http://... or https://...; others on this machine can see a password in"
     " it (ps).",
 )
-def connect(host: str, port: int, half_open: bool, proxy: NetworkProxy | None) -> int:
+@click.option("--tls", is_flag=True, help="Over TLS; HOST is what the certificate must be for.")
+@click.option(
+    "--insecure-ignore",
+    "ignored",
+    multiple=True,
+    type=click.Choice(sorted(kind.name.lower().replace("_", "-") for kind in BEHIND)),
+    help="Go on though this is wrong with the certificate; may be given several times.",
+)
+def connect(
+    host: str, port: int, half_open: bool, proxy: NetworkProxy | None, tls: bool, ignored: tuple[str, ...]
+) -> int:
     """Send stdin to HOST PORT, print what comes back.
 
     Every event is told on stderr, with its time.  The end of stdin finishes the sending; the end of the peer ends the
     command.
     """
-    return run_until_signal(functools.partial(connect_to, host, port, half_open, proxy))
+    if ignored and not tls:
+        raise click.UsageError("--insecure-ignore needs --tls")
+    kinds = [SslErrorKind[name.upper().replace("-", "_")] for name in ignored] if tls else None
+    return run_until_signal(functools.partial(connect_to, host, port, half_open, proxy, kinds))
 
 
 @commands.command()

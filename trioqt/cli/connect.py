@@ -10,15 +10,17 @@ import contextlib
 import datetime
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import click
 import trio
 
-from trioqt.core.errors import SocketError, reason_of
-from trioqt.core.events import BytesWritten, ErrorOccurred, Event, StateChanged
+from trioqt.core.errors import ErrorKind, SocketError, reason_of
+from trioqt.core.events import BytesWritten, Encrypted, ErrorOccurred, Event, SslErrors, StateChanged
 from trioqt.core.network_proxy import NetworkProxy
+from trioqt.core.tls import SslErrorKind
 from trioqt.sockets.connection import BLOCK_SIZE
+from trioqt.sockets.ssl_socket import SslSocket
 from trioqt.sockets.tcp_socket import TcpSocket
 
 __all__ = ["connect_to"]
@@ -27,19 +29,26 @@ __all__ = ["connect_to"]
 LAST_WORDS = 1.0
 
 
-async def connect_to(host: str, port: int, half_open: bool, proxy: NetworkProxy | None = None) -> int:
+async def connect_to(
+    host: str,
+    port: int,
+    half_open: bool,
+    proxy: NetworkProxy | None = None,
+    ignored: Sequence[SslErrorKind] | None = None,
+) -> int:
     """Connect, send stdin and finish, print what comes, until the peer has finished.  The exit status.
 
     Args:
       proxy: By way of that.
       half_open: The socket's; if so, stdin is sent to its end, even after the peer has finished.
+      ignored: Over TLS, ignoring these errors; None: without TLS.
 
     Raises:
       SocketError: It could not be connected or was lost; what had arrived is printed.
       OSError: stdin cannot be read, or stdout not be written.
     Cancelled: the connection is aborted.
     """
-    sock = TcpSocket(half_open=half_open)
+    sock = TcpSocket(half_open=half_open) if ignored is None else SslSocket(half_open=half_open)
     if proxy is not None:
         sock.set_proxy(proxy)
     # Shielded, because the last events come after a cancellation: they are about it.  They end with the socket's block.
@@ -47,8 +56,12 @@ async def connect_to(host: str, port: int, half_open: bool, proxy: NetworkProxy 
     async with sock.events() as events, trio.open_nursery() as nursery:
         try:
             async with sock:
-                nursery.start_soon(_tell, events, telling)
-                await sock.connect_to_host(host, port)
+                nursery.start_soon(_tell, events, telling, sock)
+                if isinstance(sock, SslSocket):
+                    sock.ignore_ssl_errors(ignored or ())
+                    await sock.connect_to_host_encrypted(host, port)
+                else:
+                    await sock.connect_to_host(host, port)
                 await _exchange(sock, half_open)
         finally:
             telling.deadline = trio.current_time() + LAST_WORDS
@@ -80,7 +93,11 @@ async def _send_stdin(sock: TcpSocket) -> None:
     if sys.stdin is not None:  # else it was closed from the beginning, and its descriptor may be a socket by now
         while chunk := await _read(sys.stdin.fileno()):
             await sock.send_all(chunk)
-    await sock.send_eof()
+    try:
+        await sock.send_eof()
+    except SocketError as exc:
+        if exc.kind is not ErrorKind.UNSUPPORTED_SOCKET_OPERATION:  # before TLS 1.3 there is no half-close
+            raise
 
 
 async def _read(descriptor: int) -> bytes:
@@ -105,18 +122,18 @@ def _write_all(descriptor: int, data: bytes) -> None:
 # ---- events --------------------------------------------------------------------------------
 
 
-async def _tell(events: AsyncIterator[Event], scope: trio.CancelScope) -> None:
+async def _tell(events: AsyncIterator[Event], scope: trio.CancelScope, sock: TcpSocket) -> None:
     """Write each event to stderr, with its time."""
     if sys.stderr is None:
         return
     colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     with scope, contextlib.suppress(BrokenPipeError):
         async for event in events:
-            line = _describe(event)
+            line = _describe(event, sock)
             await _write(sys.stderr.fileno(), f"{line if colours else click.unstyle(line)}\n".encode())
 
 
-def _describe(event: Event) -> str:
+def _describe(event: Event, sock: TcpSocket) -> str:
     # The time at which it is seen: at most one thread's turn after it happened, unless nobody reads stderr.
     time = click.style(f"{datetime.datetime.now():%H:%M:%S.%f}"[:-3], dim=True)
     name = type(event).__name__
@@ -125,6 +142,12 @@ def _describe(event: Event) -> str:
             return f"{time}  {name} {click.style(state.name, fg='cyan', bold=True)}"
         case ErrorOccurred(kind):
             return f"{time}  {click.style(name, fg='red')} {click.style(kind.name, fg='red', bold=True)}"
+        case Encrypted() if isinstance(sock, SslSocket):
+            cipher = sock.session_cipher()
+            return f"{time}  {click.style(name, fg='green')} {sock.session_protocol()} {cipher and cipher[0]}"
+        case SslErrors(errors):
+            kinds = " ".join(error.kind.name for error in errors)
+            return f"{time}  {click.style(name, fg='red')} {click.style(kinds, fg='red', bold=True)}"
         case BytesWritten(count):
             return f"{time}  {name} {count}"
         case _:

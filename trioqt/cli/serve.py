@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 import click
 import trio
 
 from trioqt.core.addresses import location
+from trioqt.core.errors import reason_of
+from trioqt.sockets.ssl_server import SslServer
+from trioqt.sockets.ssl_socket import SslSocket
 from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
 
-__all__ = ["serve_echo"]
+__all__ = ["serve_echo", "server_context"]
 
 # A client that has said nothing yet may be about to, so it has this long when the server is told to stop, in seconds.
 LAST_CALL = 1.0
@@ -23,10 +27,17 @@ class Echo:
 
     Args:
       count: Called at each connection.
+      context: Speak TLS.
     """
 
-    def __init__(self, count: Callable[[], None], max_connections: int, idle_limit: float) -> None:
-        self.server: TcpServer[TcpSocket] = TcpServer(max_connections=max_connections, idle_limit=idle_limit)
+    def __init__(
+        self, count: Callable[[], None], max_connections: int, idle_limit: float, context: ssl.SSLContext | None
+    ) -> None:
+        self.server: TcpServer[TcpSocket] | SslServer[SslSocket]
+        if context is None:
+            self.server = TcpServer(max_connections=max_connections, idle_limit=idle_limit)
+        else:
+            self.server = SslServer(context, max_connections=max_connections, idle_limit=idle_limit)
         self._count = count
         self._waiting: set[trio.CancelScope] = set()  # those that wait for something to come
 
@@ -40,6 +51,10 @@ class Echo:
 
     async def _echo(self, sock: TcpSocket) -> None:
         self._count()
+        if isinstance(sock, SslSocket):
+            cipher = sock.session_cipher()
+            where = location(sock.peer_address(), sock.peer_port())
+            click.echo(f"{where} speaks {sock.session_protocol()} {'' if cipher is None else cipher[0]}")
         chunk = await self._receive(sock, LAST_CALL)
         while chunk:
             await sock.send_all(chunk)
@@ -64,18 +79,39 @@ class Echo:
             scope.cancel(reason="the server drains")
 
 
+def server_context(certificate: str, key: str) -> ssl.SSLContext:
+    """A server's, with the certificate chain and the key of these files.  Raises: click.ClickException."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as exc:
+        reason = reason_of(exc)
+        if isinstance(exc, ssl.SSLError):  # which has no reason where a file holds nothing of the kind
+            reason = (exc.reason or "there is no certificate, or no key").replace("_", " ").lower()
+        raise click.ClickException(f"cannot use {certificate} with {key}: {reason}") from exc
+    return context
+
+
 async def serve_echo(
-    host: str, port: int, count: Callable[[], None], *, max_connections: int, idle_limit: float, grace: float
+    host: str,
+    port: int,
+    count: Callable[[], None],
+    *,
+    max_connections: int,
+    idle_limit: float,
+    grace: float,
+    context: ssl.SSLContext | None = None,
 ) -> int:
     """Say back whatever comes, until a signal; then say back what has come, for so many seconds at most.
 
     Args:
       count: Called at each connection.
+      context: Speak TLS.
 
     Raises: SocketError if it cannot listen.
     Cancelled: every connection is ended.
     """
-    echo = Echo(count, max_connections, idle_limit)
+    echo = Echo(count, max_connections, idle_limit, context)
     async with echo.server as server:
         await server.listen(host, port)
         where = location(server.server_address(), server.server_port())

@@ -10,8 +10,10 @@ missing; so this refuses what the handshake refuses, and may refuse more.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import ssl
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -66,6 +68,12 @@ def find_errors(chain: Sequence[bytes], context: ssl.SSLContext, hostname: str |
         return ()
     if not chain:
         return (SslError(SslErrorKind.NO_PEER_CERTIFICATE, "the peer has shown no certificate"),)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cryptography finds fault with the numbers of some authorities of a system
+        return _find_errors(chain, context, hostname)
+
+
+def _find_errors(chain: Sequence[bytes], context: ssl.SSLContext, hostname: str | None) -> tuple[SslError, ...]:
     from cryptography import x509
 
     try:
@@ -93,7 +101,7 @@ def _questions(
 
     flags = int(context.verify_flags)
     leaf, *between = [crypto.X509.from_cryptography(certificate) for certificate in certificates]
-    trusted = [crypto.load_certificate(crypto.FILETYPE_ASN1, der) for der in context.get_ca_certs(binary_form=True)]
+    trusted, allowed = list(_anchors(context)), set[bytes]()
     for _ in range(MOST_QUESTIONS):
         store = crypto.X509Store()
         for anchor in trusted:
@@ -105,12 +113,13 @@ def _questions(
             code, depth, message = exc.errors
             der = exc.certificate.to_cryptography().public_bytes(_der())
             found.append(SslError(ssl_error_kind(code), message, der))
-            if code in UNKNOWN_ISSUER and not any(der == _der_of(anchor) for anchor in trusted):
+            if code in UNKNOWN_ISSUER and der not in allowed:
                 if code == UNABLE_TO_GET_LOCAL_ISSUER and depth == 0:
                     # There is nothing but itself, so OpenSSL goes on to say this as well.
                     kind = SslErrorKind.UNABLE_TO_VERIFY_FIRST_CERTIFICATE
                     found.append(SslError(kind, "unable to verify the first certificate", der))
                 trusted.append(exc.certificate)
+                allowed.add(der)
                 flags |= PARTIAL_CHAIN
             elif code in WRONG_TIME and not flags & NO_CHECK_TIME:
                 flags |= NO_CHECK_TIME
@@ -123,15 +132,19 @@ def _questions(
     found.append(SslError(SslErrorKind.UNSPECIFIED_ERROR, "too much is wrong with the chain", None))
 
 
+def _anchors(context: ssl.SSLContext) -> Iterator[Any]:
+    """The authorities that the context trusts.  One that cannot be read, among those of a system, trusts nobody."""
+    from OpenSSL import crypto
+
+    for der in context.get_ca_certs(binary_form=True):
+        with contextlib.suppress(ValueError, crypto.Error):
+            yield crypto.load_certificate(crypto.FILETYPE_ASN1, der)
+
+
 def _der() -> Any:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return Encoding.DER
-
-
-def _der_of(certificate: Any) -> bytes:
-    der: bytes = certificate.to_cryptography().public_bytes(_der())
-    return der
 
 
 def _wrong_times(certificates: Sequence[x509.Certificate]) -> Iterator[SslError]:
