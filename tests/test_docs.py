@@ -27,6 +27,7 @@ from tests.networks import Loopback, RawPeer
 from trioqt import (
     BytesWritten,
     ErrorKind,
+    NetworkDatagram,
     NewConnection,
     ReadyRead,
     SocketError,
@@ -37,13 +38,17 @@ from trioqt import (
     StateChanged,
     TcpServer,
     TcpSocket,
+    UdpSocket,
 )
 from trioqt.core import http_connect, options
-from trioqt.links import connect, through_proxy
+from trioqt.links import connect, datagram as links_datagram, through_proxy
 from trioqt.sockets import (
     abstract_socket,
     answers,
     connection,
+    datagram_reader,
+    datagram_writer,
+    datagrams,
     pending_connections,
     serving,
     stream_device,
@@ -121,7 +126,7 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 def test_the_code_that_the_architecture_walks_through_exists() -> None:
     """``Connection._fill`` and its like are still called so."""
     modules = [abstract_socket, connection, serving, stream_device, stream_reader, stream_writer, subscription]
-    modules += [tcp_server, tcp_socket, connect]
+    modules += [tcp_server, tcp_socket, connect, datagrams, datagram_reader, datagram_writer, links_datagram]
     others = ["links.native", "links.stream", "core.states", "core.buffers"]
     others += [f"testing.network.{name}" for name in ("virtual_network", "socket", "tcp", "fabric")]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
@@ -132,7 +137,7 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
         classes = [vars(module)[owner] for module in modules if owner in vars(module)]
         if not classes or not hasattr(classes[0], member):
             missing.append(f"{owner}.{member}")
-    methods = {name for cls in (connection.Connection, TcpSocket) for name in dir(cls)}
+    methods = {name for cls in (connection.Connection, TcpSocket, UdpSocket) for name in dir(cls)}
     missing += [name for name in re.findall(r"`(_\w+)`", text) if name not in methods]
     assert missing == []
 
@@ -162,7 +167,7 @@ def test_the_reference_has_every_public_name_once() -> None:
 
 FROM_QT = TOPICS / "from-qt.md"
 
-# The methods, signals and enumerations that PySide6 6.12 has in the three classes.
+# The methods, signals and enumerations that PySide6 6.12 has in the five classes.
 QT_NAMES = set(
     re.findall(
         r"\w+",
@@ -178,17 +183,21 @@ addPendingConnection errorString hasPendingConnections incomingConnection isList
 maxPendingConnections nextPendingConnection pauseAccepting resumeAccepting serverAddress serverError serverPort
 setListenBacklogSize setMaxPendingConnections waitForNewConnection
 acceptError newConnection pendingConnectionAvailable
+hasPendingDatagrams pendingDatagramSize readDatagram receiveDatagram writeDatagram
+joinMulticastGroup leaveMulticastGroup multicastInterface setMulticastInterface
+clear data destinationAddress destinationPort hopLimit interfaceIndex isNull makeReply senderAddress senderPort setData
+setDestination setHopLimit setInterfaceIndex setSender swap
 """,
     )
 )
 
 
 def from_qt_rows() -> list[list[str]]:
-    return [row for number in range(6) for row in table(FROM_QT, "Qt", number=number)]
+    return [row for number in range(7) for row in table(FROM_QT, "Qt", number=number)]
 
 
 def test_every_qt_member_has_a_row() -> None:
-    """All members of QAbstractSocket, QTcpSocket and QTcpServer are spoken of, those without a counterpart too."""
+    """All members of the five classes are spoken of, those without a counterpart too."""
     told = {name for qt, _, _ in from_qt_rows() for name in quoted(qt)}
 
     assert QT_NAMES - told == set()
@@ -200,7 +209,8 @@ def test_every_counterpart_exists_and_waits_as_the_row_says() -> None:
     for _, ours, _ in from_qt_rows():
         for cell in quoted(ours):
             waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
-            found = [getattr(owner, name) for owner in (SslSocket, SslServer, trioqt) if hasattr(owner, name)]
+            owners = (SslSocket, SslServer, UdpSocket, NetworkDatagram(b""), trioqt)
+            found = [getattr(owner, name) for owner in owners if hasattr(owner, name)]
             if not found or (waits and not inspect.iscoroutinefunction(inspect.unwrap(found[0]))):
                 wrong.append(cell)
             if not waits and "(" not in cell and any(inspect.iscoroutinefunction(inspect.unwrap(one)) for one in found):
@@ -238,6 +248,7 @@ DEFAULTS: dict[str, object] = {
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
     "short answers that `write` collects": stream_writer.CORK_SIZE,
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
+    "datagrams that a socket takes from the system in one go": datagrams.BATCH,
     "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
@@ -762,7 +773,7 @@ async def run_blocks(page: str, network: Loopback) -> int:
     return len(blocks)
 
 
-CODE_ON_PAGES = {"scopes.md": 6, "events.md": 3, "errors.md": 2, "states.md": 1, "proxies.md": 2}
+CODE_ON_PAGES = {"scopes.md": 6, "events.md": 3, "errors.md": 2, "states.md": 1, "proxies.md": 2, "datagrams.md": 2}
 
 
 @pytest.mark.parametrize(("page", "count"), CODE_ON_PAGES.items())

@@ -21,7 +21,8 @@ import trio.testing
 
 from tests.networks import Loopback, Network
 from tests.peers import peer_command
-from trioqt import ErrorKind, NetworkProxy, ProxyKind, SocketError, TcpServer, TcpSocket
+from trioqt import ErrorKind, HostAddress, NetworkProxy, ProxyKind, SocketError, TcpServer, TcpSocket, UdpSocket
+from trioqt.testing import VirtualNetwork
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -475,6 +476,88 @@ async def test_http_with_h11_answers_many_requests_on_one_connection(stage: Stag
         answers = await peer.receive_to_end()
 
     assert re.findall(rb"GET /(\w+) 0 bytes", answers) == [b"one", b"two"]
+
+
+# ---- datagrams ---------------------------------------------------------------------------------
+
+
+async def run_datagrams(stage: Stage, network: Network, clock: trio.testing.MockClock, *names: str) -> None:
+    """Run these programs side by side for six seconds, on the loopback interface, where every machine has one."""
+    port = await unused_datagram_port(network)
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            program = stage.load(name)
+            program.names["PORT"] = port
+            if "INTERFACE" in program.names:
+                program.names["INTERFACE"] = "lo"
+            if "EVERYBODY" in program.names:
+                program.names["EVERYBODY"] = HostAddress("127.255.255.255")
+            nursery.start_soon(program.main)
+            await trio.testing.wait_all_tasks_blocked()
+        for _ in range(6):
+            clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        nursery.cancel_scope.cancel()
+
+
+async def unused_datagram_port(network: Network) -> int:
+    async with UdpSocket() as sock:
+        await sock.bind(network.host)
+        return sock.local_port()
+
+
+async def test_the_broadcast_pair_is_heard_by_every_receiver(
+    stage: Stage, network: Network, mock_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A message a second, and two receivers that share the port hear each."""
+    names = "broadcast_receiver", "broadcast_receiver", "broadcast_sender"
+    await run_datagrams(stage, network, mock_clock, *names)
+
+    lines = capsys.readouterr().out.splitlines()
+    for number in range(1, 7):
+        assert lines.count(f"sending Broadcast message {number}") == 1
+        assert sum(line.endswith(f" says: Broadcast message {number}") for line in lines) == 2
+
+
+async def test_the_multicast_pair_is_heard_until_the_receiver_leaves(
+    stage: Stage, network: Network, mock_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It leaves the group after five seconds, and the sender goes on."""
+    await run_datagrams(stage, network, mock_clock, "multicast_receiver", "multicast_sender")
+
+    lines = capsys.readouterr().out.splitlines()
+    heard = [line.partition(" says: ")[2] for line in lines if " says: " in line]
+    assert heard == [f"Multicast message {number}" for number in range(1, 6)]
+    assert "sending Multicast message 7" in lines
+
+
+async def test_find_servers_finds_them(
+    stage: Stage, network: Network, mock_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two servers answer, and each echoes."""
+    await run_datagrams(stage, network, mock_clock, "be_found", "be_found", "find_servers")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert len({line.split()[1] for line in lines}) == 2
+    assert all(line.endswith(" hello") for line in lines)
+
+
+async def test_servers_are_found_on_other_machines(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As their text is, on three hosts of a network."""
+    async with VirtualNetwork(latency=0.01) as net, trio.open_nursery() as nursery:
+        stage = Stage(nursery, monkeypatch)
+        for name in ("one", "two"):
+            with net.host(name):
+                nursery.start_soon(stage.load("be_found").main)
+        await trio.testing.wait_all_tasks_blocked()
+        with net.host("client"):
+            await stage.load("find_servers").main()
+        nursery.cancel_scope.cancel()
+
+    assert sorted(line.split()[0] for line in capsys.readouterr().out.splitlines()) == ["10.0.0.2", "10.0.0.3"]
 
 
 def test_find_lost_bytes_finds_them_in_the_naive_reader_only(

@@ -4,6 +4,7 @@ Start with ``TcpServer`` and ``TcpSocket``.  ``trioqt.testing`` holds what tests
 """
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol
+from trioqt.core.datagram import NetworkDatagram
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import (
     AcceptError,
@@ -37,6 +38,7 @@ from trioqt.sockets.ssl_socket import SslSession, SslSocket
 from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
+from trioqt.sockets.udp_socket import UdpSocket
 
 __all__ = [
     "AbstractSocket",
@@ -55,6 +57,7 @@ __all__ = [
     "HostAddress",
     "HostFound",
     "ModeChanged",
+    "NetworkDatagram",
     "NetworkLayerProtocol",
     "NetworkProxy",
     "NewConnection",
@@ -78,6 +81,7 @@ __all__ = [
     "StateChanged",
     "TcpServer",
     "TcpSocket",
+    "UdpSocket",
     "environment_proxies",
     "set_application_proxy",
     "set_application_proxy_factory",

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from tests.cancel.pipes import PipeEnd, pipe_pair
-from trioqt import SocketState, TcpServer, TcpSocket
+from trioqt import SocketState, TcpServer, TcpSocket, UdpSocket
 from trioqt.core.states import Input, Told
 from trioqt.links.native import NativeLink
 from trioqt.sockets.abstract_socket import Bound
@@ -289,6 +289,12 @@ class Trial:
     def socket(self, parent: trio.Nursery | None = None, **options: Any) -> TcpSocket:
         """A socket under test."""
         sock = recording(self.socket_class)(parent, **options)
+        self.sockets.append(sock)
+        return sock
+
+    def udp_socket(self) -> UdpSocket:
+        """A datagram socket under test."""
+        sock: UdpSocket = type("UdpSocket", (_Recording, UdpSocket), {})()
         self.sockets.append(sock)
         return sock
 

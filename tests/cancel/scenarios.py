@@ -9,7 +9,7 @@ import inspect
 import typing
 
 import trioqt
-from tests.cancel import connecting, ending, receiving, sending, serving, stopping, watching
+from tests.cancel import connecting, datagrams, ending, receiving, sending, serving, stopping, watching
 from tests.cancel.kit import Case, Situation
 
 __all__ = ["CASES", "EXCUSED", "SENDS", "SITUATIONS", "find_case", "public_coroutines"]
@@ -22,6 +22,7 @@ EVERYTHING: tuple[Case, ...] = (
     *watching.CASES,
     *serving.CASES,
     *stopping.CASES,
+    *datagrams.CASES,
 )
 
 # What waits for the network is different with a latency: one of each kind, and all that connecting can meet.
@@ -30,6 +31,7 @@ WITH_LATENCY = frozenset(
         *("TcpSocket.connect_to_host", "TcpSocket.receive_some", "TcpSocket.receive_exactly", "TcpSocket.send_all"),
         *("TcpSocket.disconnect_from_host", "TcpSocket.events", "TcpServer.accept", "TcpServer.serve"),
         "TcpServer.drain",
+        *("UdpSocket.receive_datagram", "UdpSocket.send_datagram"),
     ]
 )
 
@@ -60,6 +62,7 @@ EXCUSED: dict[str, dict[Situation, str]] = {
     "TcpServer.aclose":      {"has to wait": "it waits for nobody"},
     "TcpServer.wait_for_draining": dict.fromkeys(("peer finishes", "peer resets"), "there is no peer"),
     "TcpServer.__aexit__":   {"has to wait": "it waits for nobody"},
+    **datagrams.EXCUSED,
 }
 # fmt: on
 

@@ -112,6 +112,7 @@ def test_these_inputs_are_legal_in_these_states() -> None:
         Input.ADOPTED: {UNCONNECTED, BOUND, CONNECTED},
         Input.BIND: {UNCONNECTED},
         Input.BIND_FAILED: {UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, CLOSING},
+        Input.DATAGRAM_FAILED: {UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND},
         Input.LISTEN: {UNCONNECTED},
         Input.PEER_FINISHED: {CONNECTED},
         Input.PEER_CLOSED: {CONNECTED},
@@ -126,7 +127,7 @@ def test_these_inputs_are_legal_in_these_states() -> None:
 def test_the_walk_covers_the_whole_table() -> None:
     """No row stands for a state or an input that the walk above does not reach."""
     assert set(LEGAL) == set(TRANSITIONS)
-    assert len(CELLS) == 7 * 19
+    assert len(CELLS) == 7 * 20
     assert set(WAYS) == set(SocketState)
 
 
@@ -163,12 +164,12 @@ def test_every_input_is_legal_somewhere() -> None:
 
 
 def test_errors_are_told_once_by_just_these_inputs() -> None:
-    """A failure is told exactly once, a refused connect or bind, bytes that were promised and a useless proxy too.
+    """A failure is told exactly once; so are a refused connect or bind, lost promises, datagrams, and a useless proxy.
 
     Whatever else a program does to its own socket is none.
     """
     failing = {Input.ATTEMPT_FAILED, Input.BIND_FAILED, Input.PEER_CLOSED, Input.READ_FAILED, Input.WRITE_FAILED}
-    failing |= {Input.QUEUE_DROPPED, Input.NO_PROXY}
+    failing |= {Input.QUEUE_DROPPED, Input.DATAGRAM_FAILED, Input.NO_PROXY}
     busy = {(state, Input.LOOK_UP) for state in (HOST_LOOKUP, CONNECTING, CONNECTED, CLOSING)}
 
     counts = {cell: told.count(ErrorOccurred) for cell, (_, told) in TRANSITIONS.items()}

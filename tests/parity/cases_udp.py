@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from typing import Any
+
 import trio
 from trio import socket
 
@@ -401,3 +404,200 @@ async def datagram_sockets_wait_as_streams_do(here: Place) -> object:
         sock.close()
 
     return nothing, *reversed((await while_waiting(sock.recvfrom, 100, then=disturb), *second))
+
+
+# ---- what goes beside it ---------------------------------------------------------------------------------------------
+
+# Python's socket module names them from 3.14 on, or not at all (linux/in.h, asm-generic/socket.h).
+IP_PKTINFO, IP_RECVTTL, IP_MULTICAST_ALL = 8, 12, 49
+SO_RXQ_OVFL, SO_MEMINFO = 40, 55
+MCAST_JOIN_SOURCE_GROUP, MCAST_LEAVE_SOURCE_GROUP = 46, 47
+
+
+def asking(sock: Sock, *options: tuple[int, int]) -> Sock:
+    """``sock``, which wants to know these."""
+    for level, option in options:
+        sock.setsockopt(level, option, 1)
+    return sock
+
+
+BOTH = ((socket.IPPROTO_IP, IP_PKTINFO), (socket.IPPROTO_IP, IP_RECVTTL))
+BOTH6 = ((socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO), (socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT))
+LO = struct.pack("=I", 1)
+
+
+@case(([(0, 8, LO + socket.inet_aton("127.0.0.2") * 2), (0, 2, struct.pack("=i", 64))], 0))
+async def the_destination_and_the_time_to_live_are_told(here: Place) -> object:
+    """ip(7): IP_PKTINFO, IP_RECVTTL."""
+    receiver, sender = asking(await here.bound_udp("0.0.0.0"), *BOTH), here.udp()
+    await sender.sendto(b"x", ("127.0.0.2", receiver.getsockname()[1]))
+    _, known, flags, _ = await receiver.recvmsg(100, 200)
+    return known, flags
+
+
+@case(([(41, 50, socket.inet_pton(socket.AF_INET6, "::1") + LO), (41, 52, struct.pack("=i", 64))], 0))
+async def so_they_are_over_ipv6(here: Place) -> object:
+    """RFC 3542."""
+    receiver = asking(here.new(socket.AF_INET6, socket.SOCK_DGRAM), *BOTH6)
+    await receiver.bind(("::1", 0))
+    await here.new(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b"x", receiver.getsockname())
+    _, known, flags, _ = await receiver.recvmsg(100, 200)
+    return known, flags
+
+
+@case(
+    [
+        (41, 50, socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1") + LO),
+        (0, 2, struct.pack("=i", 64)),
+    ]
+)
+async def a_socket_of_both_families_is_told_of_ipv4_too(here: Place) -> object:
+    """In the mapped form; the hop limit is IPv4's, and has to be asked for as that."""
+    receiver = asking(here.new(socket.AF_INET6, socket.SOCK_DGRAM), *BOTH6, (socket.IPPROTO_IP, IP_RECVTTL))
+    receiver.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    await receiver.bind(("::", 0))
+    await here.udp().sendto(b"x", ("127.0.0.1", receiver.getsockname()[1]))
+    return (await receiver.recvmsg(100, 200))[1]
+
+
+@case((([], 0), ([], socket.MSG_CTRUNC), 1))
+async def what_there_is_no_room_for_is_left_out(here: Place) -> object:
+    """recvmsg(2): not asked for, no room at all, and room for the first of two."""
+    receiver, sender = await here.bound_udp(), here.udp()
+    for _ in range(3):
+        await sender.sendto(b"x", receiver.getsockname())
+    _, nothing, plain, _ = await receiver.recvmsg(100, 200)
+    asking(receiver, *BOTH)
+    _, none, flags, _ = await receiver.recvmsg(100)
+    _, one, cut, _ = await receiver.recvmsg(100, socket.CMSG_SPACE(12))
+    return (nothing, plain), (none, flags), len(one) if cut == socket.MSG_CTRUNC else cut
+
+
+@case((("127.0.0.3", 5), True, True))
+async def a_datagram_has_a_source_and_a_time_to_live_of_its_own(here: Place) -> object:
+    """sendmsg(2), with ip(7)'s IP_PKTINFO and IP_TTL.  A source must be this host's, and no broadcast's: EINVAL, or
+    since Linux 6 ENETUNREACH."""
+    receiver, sender = asking(await here.bound_udp(), *BOTH), here.udp()
+
+    def beside(source: str) -> list[tuple[int, int, bytes]]:
+        return [
+            (socket.IPPROTO_IP, IP_PKTINFO, bytes(4) + socket.inet_aton(source) + bytes(4)),
+            (socket.IPPROTO_IP, socket.IP_TTL, struct.pack("=i", 5)),
+        ]
+
+    await sender.sendmsg([b"x"], beside("127.0.0.3"), 0, receiver.getsockname())
+    _, known, _, name = await receiver.recvmsg(100, 200)
+    source: Any = name
+    wrong = [
+        await attempt(sender.sendmsg, [b"x"], beside(source), 0, receiver.getsockname()) in ("ENETUNREACH", "EINVAL")
+        for source in ("203.0.113.7", "127.255.255.255")
+    ]
+    return (source[0], struct.unpack("=i", known[1][2])[0]), *wrong
+
+
+@case((True, True, True))
+async def what_was_dropped_is_counted(here: Place) -> object:
+    """socket(7), SO_RXQ_OVFL: with the next one that comes; SO_MEMINFO at once."""
+    receiver, sender = asking(await here.bound_udp(), (socket.SOL_SOCKET, SO_RXQ_OVFL)), here.udp()
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    for _ in range(20):
+        await sender.sendto(b"x", receiver.getsockname())
+    at_once = struct.unpack("=9I", receiver.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))[8]
+    _, before, _, _ = await receiver.recvmsg(100, 200)
+    while (await waits(receiver.recv, 100)) != "waits":
+        pass
+    await sender.sendto(b"x", receiver.getsockname())
+    _, known, _, _ = await receiver.recvmsg(100, 200)
+    told = struct.unpack("=I", known[0][2])[0] if known else 0
+    return at_once > 0, before == [], told == at_once
+
+
+# ---- groups of others, groups with sources, broadcasts ---------------------------------------------------------------
+
+
+@case(("member", "waits", "member"))
+async def a_group_that_others_have_joined_is_heard_unless_told(here: Place) -> object:
+    """ip(7), IP_MULTICAST_ALL; a socket that is bound to an address of this host hears no group."""
+    first, second, third = here.udp(), here.udp(), here.udp()
+    for sock in (first, second, third):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    await first.bind(("0.0.0.0", 0))
+    port = first.getsockname()[1]
+    await second.bind(("0.0.0.0", port))
+    await third.bind(("127.0.0.1", port))
+    second.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, MEMBERSHIP)
+    third.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, MEMBERSHIP)
+    sender = await here.bound_udp()
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+    await sender.sendto(b"member", (GROUP, port))
+    heard = (await first.recv(100)).decode()
+    first.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
+    await sender.sendto(b"member", (GROUP, port))
+    return (
+        heard,
+        await waits(first.recv, 100) if await waits(third.recv, 100) == "waits" else "third",
+        (await second.recv(100)).decode(),
+    )
+
+
+def source_group(source: str) -> bytes:
+    """struct group_source_req: | interface 1 | group | source |."""
+    addresses = [
+        (struct.pack("=HH", socket.AF_INET, 0) + socket.inet_aton(address)).ljust(128, b"\0")
+        for address in (GROUP, source)
+    ]
+    return struct.pack("@I0L", 1) + b"".join(addresses)
+
+
+@case((b"1", ["ok", "EADDRNOTAVAIL", "ok", "EADDRNOTAVAIL", "EINVAL"]))
+async def a_group_may_have_chosen_sources(here: Place) -> object:
+    """RFC 3678, 5.1.2: join, join, leave, what was not joined, and what has no group any more."""
+    member = await here.bound_udp("0.0.0.0")
+    level = socket.IPPROTO_IP
+    member.setsockopt(level, IP_MULTICAST_ALL, 0)
+    told = [await attempt(member.setsockopt, level, MCAST_JOIN_SOURCE_GROUP, source_group("127.0.0.1"))]
+    told.append(await attempt(member.setsockopt, level, MCAST_JOIN_SOURCE_GROUP, source_group("127.0.0.1")))
+    for data, address in ((b"2", "127.0.0.2"), (b"1", "127.0.0.1")):
+        sender = await here.bound_udp(address)
+        sender.setsockopt(level, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        await sender.sendto(data, (GROUP, member.getsockname()[1]))
+    heard = await member.recv(100)
+    member.setsockopt(level, MCAST_JOIN_SOURCE_GROUP, source_group("127.0.0.2"))
+    told += [
+        await attempt(member.setsockopt, level, MCAST_LEAVE_SOURCE_GROUP, source_group(source))
+        for source in ("127.0.0.1", "127.0.0.3")
+    ]
+    member.setsockopt(level, MCAST_LEAVE_SOURCE_GROUP, source_group("127.0.0.2"))
+    told.append(await attempt(member.setsockopt, level, MCAST_LEAVE_SOURCE_GROUP, source_group("127.0.0.2")))
+    return heard, told
+
+
+@case(("EACCES", b"all", b"all", "waits"))
+async def a_broadcast_is_heard_here_too(here: Place) -> object:
+    """SO_BROADCAST, of the loopback's network: by every address, of both families, and by no other one."""
+    any4, any6, other = await here.bound_udp("0.0.0.0"), here.new(socket.AF_INET6, socket.SOCK_DGRAM), here.udp()
+    any6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    await any6.bind(("::", 0))
+    await other.bind(("127.0.0.1", 0))
+    sender = here.udp()
+    refused = await attempt(sender.sendto, b"all", ("127.255.255.255", 9))
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    for sock in (any4, any6, other):
+        await sender.sendto(b"all", ("127.255.255.255", sock.getsockname()[1]))
+    return refused, await any4.recv(100), await any6.recv(100), await waits(other.recv, 100)
+
+
+@case((1, "0.0.0.0", "127.0.0.1", "EADDRNOTAVAIL", 1, "ENODEV"))
+async def an_interface_for_groups_has_a_number_or_an_address(here: Place) -> object:
+    """ip(7), IP_MULTICAST_IF: struct ip_mreqn, struct in_addr, and none of this host's; ipv6(7), IPV6_MULTICAST_IF."""
+    sock, six = here.udp(), here.new(socket.AF_INET6, socket.SOCK_DGRAM)
+    level, option = socket.IPPROTO_IP, socket.IP_MULTICAST_IF
+    kept = []
+    for value in (bytes(8) + LO, socket.inet_aton("127.0.0.1")):
+        sock.setsockopt(level, option, value)
+        kept.append(socket.inet_ntoa(sock.getsockopt(level, option, 4)))
+    unknown = await attempt(sock.setsockopt, level, option, socket.inet_aton("203.0.113.7"))
+    six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, 1)
+    chosen = six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF)
+    nowhere = await attempt(six.setsockopt, socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, 12345)
+    return chosen, *kept, unknown, chosen, nowhere

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from trioqt import Event, TcpSocket
+from trioqt import AbstractSocket, Event
 
 __all__ = ["told"]
 
 
 @asynccontextmanager
-async def told(sock: TcpSocket, *kinds: type[Event]) -> AsyncIterator[list[Event]]:
+async def told(sock: AbstractSocket, *kinds: type[Event]) -> AsyncIterator[list[Event]]:
     """The events that ``sock`` posts while the block runs; the list is filled when it is left."""
     seen: list[Event] = []
     async with sock.events(*kinds) as events:

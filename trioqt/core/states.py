@@ -45,6 +45,7 @@ class Input(enum.Enum):
     ADOPTED = "a connection that exists already is taken over"
     BIND = "a local address was taken"
     BIND_FAILED = "a local address could not be taken"
+    DATAGRAM_FAILED = "a datagram could not be sent, or did not arrive"
     LISTEN = "a server begins to listen"
     PEER_FINISHED = "the peer will send no more, and we go on (half_open=True)"
     PEER_CLOSED = "the peer will send no more, and we end too (half_open=False)"
@@ -95,6 +96,13 @@ TRANSITIONS: dict[tuple[SocketState, Input], tuple[SocketState, tuple[Told, ...]
     (BOUND,       Input.BIND_FAILED):     (BOUND,       (ErrorOccurred,)),
     (CLOSING,     Input.BIND_FAILED):     (CLOSING,     (ErrorOccurred,)),
     (UNCONNECTED, Input.LISTEN):          (LISTENING,   ()),
+
+    # -- datagrams.  One that fails is told, and says nothing of the next one.
+    (UNCONNECTED, Input.DATAGRAM_FAILED): (UNCONNECTED, (ErrorOccurred,)),
+    (HOST_LOOKUP, Input.DATAGRAM_FAILED): (HOST_LOOKUP, (ErrorOccurred,)),
+    (CONNECTING,  Input.DATAGRAM_FAILED): (CONNECTING,  (ErrorOccurred,)),
+    (CONNECTED,   Input.DATAGRAM_FAILED): (CONNECTED,   (ErrorOccurred,)),
+    (BOUND,       Input.DATAGRAM_FAILED): (BOUND,       (ErrorOccurred,)),
 
     # -- the peer
     (CONNECTED,   Input.PEER_FINISHED):   (CONNECTED,   (ReadChannelFinished,)),

@@ -8,15 +8,32 @@ link says what that means.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections import deque
+from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Bytes", "Link", "ListenerLink", "NativeSocket", "Resettable", "Sockaddr"]
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol
+from trioqt.core.datagram import NetworkDatagram
+
+__all__ = [
+    "Ancillary",
+    "Bytes",
+    "DatagramLink",
+    "DatagramSocket",
+    "Link",
+    "ListenerLink",
+    "NativeSocket",
+    "Resettable",
+    "Sockaddr",
+]
 
 Sockaddr = tuple[Any, ...]
 """An address as the socket module has it: (host, port) or (host, port, flow info, scope id)."""
 
 Bytes = bytes | memoryview
+
+Ancillary = tuple[int, int, bytes]
+"""What comes and goes beside a datagram: | level | type | data |."""
 
 
 class Link(Protocol):
@@ -133,6 +150,72 @@ class ListenerLink(Protocol):
         """The socket below; None where somebody else listens."""
 
 
+class DatagramLink(Protocol):
+    """A socket that carries datagrams, from anybody and to anybody, or to and from one peer."""
+
+    __slots__ = ()
+
+    def is_drained(self) -> bool:
+        """Did the last ``try_receive`` take all there was?  Then wait before the next, instead of trying in vain."""
+
+    def try_receive(self, arrived: deque[NetworkDatagram], most: int) -> OSError | None:
+        """Append what has arrived, up to ``most`` datagrams.
+
+        Returns: What the network says of one that was sent before; what had arrived until then is appended.
+        """
+
+    def wait_receivable(self) -> Awaitable[None]:
+        """Wait until ``try_receive`` may have something.  A full checkpoint.
+
+        Raises: trio.ClosedResourceError if the link is closed, before or meanwhile.
+        Cancelled: nothing was taken.
+        """
+
+    def try_send(
+        self, data: Bytes, address: str, port: int, source: str = "", interface: int = 0, hop_limit: int = -1
+    ) -> None:
+        """Send a datagram to ``address``, or to the peer if that is empty.
+
+        Args:
+          source, interface, hop_limit: As ``NetworkDatagram`` has them; what is left out is the system's choice.
+
+        Raises: BlockingIOError if there is no room, OSError; it was not sent.
+        """
+
+    async def wait_sendable(self) -> None:
+        """Wait until there may be room.  Raises: trio.ClosedResourceError if closed meanwhile."""
+
+    def connect(self, address: Sockaddr) -> None:
+        """From now on there is one peer: what others send is not received.  Raises: OSError."""
+
+    def dropped(self) -> int | None:
+        """How many datagrams the system has dropped, because nobody took them in time; None if it does not say."""
+
+    def join(self, group: HostAddress, interface: int, source: HostAddress | None) -> None:
+        """Receive what is sent to ``group``, of ``source`` only if there is one.  Raises: OSError."""
+
+    def leave(self, group: HostAddress, interface: int, source: HostAddress | None) -> None:
+        """No more of it.  Raises: OSError."""
+
+    def set_multicast_interface(self, interface: int) -> None:
+        """Where what is sent to a group goes out; 0 lets the system choose.  Raises: OSError."""
+
+    def close(self) -> None:
+        """End it now.  Tasks that wait in the link wake with ``trio.ClosedResourceError``."""
+
+    def protocol(self) -> NetworkLayerProtocol:
+        """What it carries; ANY_IP is both."""
+
+    def local_address(self) -> Sockaddr:
+        """This end's address."""
+
+    def peer_address(self) -> Sockaddr | None:
+        """The peer's address, or None while there is none."""
+
+    def native(self) -> DatagramSocket:
+        """The socket below, for options and the descriptor."""
+
+
 class NativeSocket(Protocol):
     """What the native link needs of a socket.
 
@@ -162,6 +245,23 @@ class NativeSocket(Protocol):
     def getpeername(self) -> Any: ...
     def getsockopt(self, level: int, option: int, /) -> int: ...
     def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
+
+
+class DatagramSocket(NativeSocket, Protocol):
+    """What the link for datagrams needs beside that; the ``try_...`` take addresses, and no names."""
+
+    def try_bind(self, address: Sockaddr, /) -> None: ...
+    def try_connect(self, address: Sockaddr, /) -> None: ...
+    def try_send_to(self, data: Bytes, address: Sockaddr, /) -> int: ...
+    def try_send_message(
+        self, buffers: Sequence[Bytes], ancillary: Sequence[Ancillary], flags: int, address: Sockaddr | None, /
+    ) -> int: ...
+    def try_receive_message(
+        self, max_bytes: int, max_ancillary: int, /
+    ) -> tuple[bytes, list[Ancillary], int, Sockaddr]: ...
+    def option_bytes(self, level: int, option: int, size: int, /) -> bytes: ...
+    def interface_index(self, name: str, /) -> int: ...
+    def interface_name(self, index: int, /) -> str: ...
 
 
 class Resettable(ABC):

@@ -20,7 +20,7 @@ from trioqt.core.errors import raise_bare
 from trioqt.links.base import Sockaddr
 from trioqt.links.native import NativeLink, native_socket
 
-__all__ = ["AttemptsFailed", "Target", "connect", "connect_again", "link_over", "look_up", "race"]
+__all__ = ["AttemptsFailed", "Target", "connect", "connect_again", "link_over", "look_up", "race", "reachable"]
 
 # RFC 8305, section 5, "Connection Attempt Delay": the recommended value.
 ATTEMPT_DELAY = 0.25
@@ -199,3 +199,12 @@ async def connect(sock: trio.socket.SocketType, target: Target) -> None:
         if exc.errno is not None:  # trio puts the address into the reason, where it spoils our message
             exc.strerror = os.strerror(exc.errno)
         raise
+
+
+def reachable(target: Target, family: int, *, dual_stack: bool) -> Target:
+    """The target as a socket of ``family`` has to be told it.  Raises: OSError if it cannot get there."""
+    if target.family == family:
+        return target
+    if dual_stack and family == socket.AF_INET6:
+        return Target(family, (f"::ffff:{target.address[0]}", target.address[1], 0, 0))
+    raise OSError(errno.ECONNREFUSED, "not reachable from the address that was bound")  # Qt's kind for it

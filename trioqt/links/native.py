@@ -9,12 +9,12 @@ import contextlib
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import trio
 
-from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+from trioqt.links.base import Ancillary, Bytes, Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.newcomers import ignore_newcomers
 
@@ -41,9 +41,39 @@ class KernelSocket(socket.socket):
 
         def try_recv(self, max_bytes: int, /) -> bytes: ...
         def try_send(self, data: Bytes, /) -> int: ...
+        def try_bind(self, address: Sockaddr, /) -> None: ...
+        def try_connect(self, address: Sockaddr, /) -> None: ...
+        def try_send_to(self, data: Bytes, address: Sockaddr, /) -> int: ...
+        def try_send_message(
+            self, buffers: Sequence[Bytes], ancillary: Sequence[Ancillary], flags: int, address: Sockaddr | None, /
+        ) -> int: ...
+        def try_receive_message(
+            self, max_bytes: int, max_ancillary: int, /
+        ) -> tuple[bytes, list[Ancillary], int, Sockaddr]: ...
+        def option_bytes(self, level: int, option: int, size: int, /) -> bytes: ...
+        def interface_index(self, name: str, /) -> int: ...
+        def interface_name(self, index: int, /) -> str: ...
     else:
         try_recv = socket.socket.recv
         try_send = socket.socket.send
+        try_bind = socket.socket.bind
+        try_connect = socket.socket.connect
+        try_send_to = socket.socket.sendto
+        option_bytes = socket.socket.getsockopt
+        interface_index = staticmethod(socket.if_nametoindex)
+        interface_name = staticmethod(socket.if_indextoname)
+        if hasattr(socket.socket, "recvmsg"):
+            try_receive_message = socket.socket.recvmsg
+            try_send_message = socket.socket.sendmsg
+        else:  # Windows: what comes beside a datagram is not known
+
+            def try_receive_message(self, max_bytes, max_ancillary, /):
+                data, address = self.recvfrom(max_bytes)
+                return data, [], 0, address
+
+            def try_send_message(self, buffers, ancillary, flags, address, /):
+                data = b"".join(buffers)
+                return self.send(data) if address is None else self.sendto(data, address)
 
     @classmethod
     def adopt(cls, sock: socket.socket | trio.socket.SocketType) -> KernelSocket:

@@ -13,7 +13,7 @@ from trioqt.core.socket_state import SocketState
 from trioqt.links.base import Sockaddr
 from trioqt.links.native import KernelSocket, set_where_possible
 
-__all__ = ["open_connection", "open_listener"]
+__all__ = ["open_connection", "open_datagram_socket", "open_listener"]
 
 
 def open_connection(descriptor: int, state: SocketState) -> tuple[socket.socket, Sockaddr | None]:
@@ -40,6 +40,32 @@ def open_connection(descriptor: int, state: SocketState) -> tuple[socket.socket,
         if (sock.getsockname()[1] == 0) != (state is SocketState.UNCONNECTED):
             raise OSError(errno.EINVAL, "it is not bound" if state is SocketState.BOUND else "it is bound")
         return sock, None
+    except OSError as exc:
+        sock.detach()
+        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
+
+
+def open_datagram_socket(descriptor: int, state: SocketState) -> tuple[KernelSocket, Sockaddr | None]:
+    """The UDP socket in ``state``, CONNECTED or BOUND, that ``descriptor`` is, and its peer.
+
+    Raises: SocketError; the descriptor stays open.
+    """
+    attempted = f"cannot adopt descriptor {descriptor}"
+    try:
+        sock = _socket_of(descriptor)
+    except (OSError, ValueError) as exc:
+        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
+    try:
+        if sock.fileno() != descriptor:  # Python cuts a large number down to a C int
+            raise OSError(errno.EBADF, "there is none of that number")
+        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_DGRAM:
+            raise OSError(errno.EPROTONOSUPPORT, "it is no UDP socket")
+        if _is_connected(sock) != (state is SocketState.CONNECTED):
+            raise OSError(errno.EINVAL, "it is connected" if state is SocketState.BOUND else "it is not connected")
+        if sock.getsockname()[1] == 0:
+            raise OSError(errno.EINVAL, "it is not bound")
+        peer = sock.getpeername() if state is SocketState.CONNECTED else None
+        return KernelSocket.adopt(sock), peer
     except OSError as exc:
         sock.detach()
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc

@@ -6,7 +6,6 @@ What can be done with it then is ``stream_device.py``.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import operator
 import socket
@@ -22,7 +21,17 @@ from trioqt.core.options import KEEP_ALIVE_FIGURES, UNSENT_LIMIT, SocketType, un
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import Link, NativeSocket, Sockaddr
-from trioqt.links.connect import AttemptsFailed, Prepare, Target, connect, connect_again, link_over, look_up, race
+from trioqt.links.connect import (
+    AttemptsFailed,
+    Prepare,
+    Target,
+    connect,
+    connect_again,
+    link_over,
+    look_up,
+    race,
+    reachable,
+)
 from trioqt.links.interrupts import protected
 from trioqt.links.native import KernelSocket, NativeLink, reset_on_close, set_where_possible
 from trioqt.links.stream import StreamLink
@@ -361,24 +370,15 @@ async def _connect_bound(bound: Bound, targets: list[Target], prepare: Prepare) 
     # gets through; the other way round it works.
     for target in sorted(targets, key=lambda target: bound.is_any and target.family != socket.AF_INET6):
         try:
-            reachable = _reachable(target, bound.sock.family, bound.is_any)
-            prepare(bound.sock, reachable.address)
+            there = reachable(target, bound.sock.family, dual_stack=bound.is_any)
+            prepare(bound.sock, there.address)
             if tried:
-                await connect_again(bound.sock, reachable, bound.sockaddr)
+                await connect_again(bound.sock, there, bound.sockaddr)
             else:
-                await connect(bound.sock, reachable)
-            return link_over(bound.sock, reachable.address)
+                await connect(bound.sock, there)
+            return link_over(bound.sock, there.address)
         except OSError as exc:
             exc.add_note(f"while connecting to {target}")
             failures.append(exc)
             tried = True
     raise AttemptsFailed("no address could be connected", failures)
-
-
-def _reachable(target: Target, family: int, dual_stack: bool) -> Target:
-    """The target as a socket of ``family`` has to be told it.  Raises: OSError if it cannot get there."""
-    if target.family == family:
-        return target
-    if dual_stack and family == socket.AF_INET6:
-        return Target(family, (f"::ffff:{target.address[0]}", target.address[1], 0, 0))
-    raise OSError(errno.ECONNREFUSED, "not reachable from the address that was bound")  # Qt's kind for it

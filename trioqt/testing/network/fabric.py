@@ -71,7 +71,7 @@ class Conditions:
 class Packet:
     """Anything that one host sends to another."""
 
-    __slots__ = ("data", "departed", "edge", "kind", "lost", "sender", "seq", "source", "target")
+    __slots__ = ("data", "departed", "edge", "hops", "interface", "kind", "lost", "sender", "seq", "source", "target")
 
     def __init__(
         self, kind: str, source: Address, target: Address, data: bytes = b"", sender: Any = None, seq: int = 0
@@ -85,6 +85,10 @@ class Packet:
         self.sender: Any = sender
         self.seq: int = seq
         self.edge: int = 0
+        self.hops: int = 64
+        """How many routers it might still pass, of which there are none here."""
+        self.interface: int = 0
+        """The number of the interface that it comes in by."""
         self.departed: float = -1.0
         """When it was sent, if that was not just now."""
         self.lost: bool = False

@@ -18,13 +18,32 @@ import attrs
 from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Address, Fabric, Packet, Path
 
-__all__ = ["Binding", "End", "Holder", "Host", "PortTable", "Program", "Waker", "World", "fail", "is_multicast"]
+__all__ = [
+    "ETHERNET",
+    "INTERFACES",
+    "LOOPBACK",
+    "Binding",
+    "End",
+    "Holder",
+    "Host",
+    "PortTable",
+    "Program",
+    "Waker",
+    "World",
+    "fail",
+    "is_multicast",
+]
 
 # Linux: net.ipv4.ip_local_port_range.  Linux draws at random; counting up is as good, and reads better in a trace.
 EPHEMERAL_PORTS = range(32768, 61000)
 
 # As Linux has it for a process (ulimit -n).
 DESCRIPTOR_LIMIT = 1_048_576
+
+
+# The interfaces that every host has, and their numbers: packets to itself take the one, all others the other.
+INTERFACES = {"lo": 1, "eth0": 2}
+LOOPBACK, ETHERNET = INTERFACES.values()
 
 
 def fail(code: int) -> NoReturn:
@@ -270,14 +289,23 @@ class Host:
         self.unix: dict[str | bytes, Holder] = {}
         self.sockets: dict[int, Holder] = {}
         """Those that programs hold, by descriptor."""
-        self.groups: dict[str, dict[int, Any]] = {}
-        """Multicast: who listens to which group."""
+        self.groups: dict[tuple[str, int], dict[int, Any]] = {}
+        """Multicast: who listens to which group, on which interface."""
 
     # ---- addresses -----------------------------------------------------------------------------
 
     def owns(self, address: str) -> bool:
         """Can a socket be bound to it?"""
         return address in self.addresses or address == "::1" or address.startswith("127.")
+
+    def is_broadcast(self, address: str) -> bool:
+        """Does it stand for everybody on one of this host's networks?
+
+        That of an IPv4 address is its first three bytes, though the addresses that hosts are given may be of several.
+        """
+        if address in ("255.255.255.255", "127.255.255.255"):
+            return True
+        return any(_broadcast_of(own) == address for own in self.addresses) and self.world.find(address) is None
 
     def source_for(self, address: str) -> str:
         """The address from which packets to there come.  Raises: OSError ENETUNREACH if there is no way."""
@@ -340,12 +368,14 @@ class Host:
     def _receive_datagram(self, packet: Packet) -> None:
         address, port = packet.target
         if is_multicast(address):
-            for member in list(self.groups.get(address, {}).values()):
-                member.receive(packet)
+            if (address, packet.interface) in self.groups:
+                for holder in self.udp.holders(port):
+                    holder.receive_group(packet)
             return
-        if address == "255.255.255.255":
+        if self.is_broadcast(address):
             for holder in self.udp.holders(port):
-                holder.receive(packet)
+                if holder.binding.fits(address):
+                    holder.receive(packet)
             return
         holders = self.udp.find(address, port)
         connected = [holder for holder in holders if holder.remote is not None]
@@ -385,6 +415,10 @@ class Host:
             fail(errno.ENETDOWN)
         if len(self.sockets) >= self.descriptor_limit:
             fail(errno.EMFILE)
+
+
+def _broadcast_of(own: str) -> str:
+    return "" if ":" in own else own.rpartition(".")[0] + ".255"
 
 
 def is_multicast(address: str) -> bool:

@@ -21,12 +21,12 @@ import trio
 
 from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Address
-from trioqt.testing.network.host import Binding, Host, fail, is_multicast
+from trioqt.testing.network.host import INTERFACES, Binding, Host, fail, is_multicast
 from trioqt.testing.network.no_end import CLOSED, CRASHED, LEFT_OPEN, Closed, Fresh
 from trioqt.testing.network.options import Options
 from trioqt.testing.network.socket_addresses import own_address, peer_address, resolved, shown, sockaddr
 from trioqt.testing.network.socket_messages import Messages
-from trioqt.testing.network.socket_options import join_or_leave, remote_of, what_is_so
+from trioqt.testing.network.socket_options import choose_interface, join_or_leave, remote_of, what_is_so
 from trioqt.testing.network.sorts import SOCKET_FLAGS, sort_of
 from trioqt.testing.network.stream_ends import StreamEnd, StreamListener
 from trioqt.testing.network.tcp import TcpEnd
@@ -170,7 +170,7 @@ class VirtualSocket(Messages):
             fail(errno.EINVAL)
         if level == socket.IPPROTO_IPV6 and optname == socket.IPV6_V6ONLY and self._local()[1]:
             fail(errno.EINVAL)
-        self.options.set(level, optname, value)
+        self.options.set(level, optname, choose_interface(self._host, self.end, level, optname, value))
         if self._waiting.has_writer() and self.end.is_writable():
             self._waiting.wake_writer()  # there may be more room now
         if isinstance(self.end, TcpEnd) and (self.options.keep_alive or optname == socket.SO_KEEPALIVE):
@@ -226,9 +226,7 @@ class VirtualSocket(Messages):
         if self._family == socket.AF_UNIX:
             self._bind_unix(address)
         elif isinstance(self.end, UdpEnd):
-            if self.end.binding is not None:
-                fail(errno.EINVAL)
-            self.end.bind(*self._own_address(address))
+            self.try_bind(address)
         else:
             own = self._own_address(address)
             if self._may_be_bound_anew():
@@ -237,6 +235,31 @@ class VirtualSocket(Messages):
                 fail(errno.EINVAL)
             self._bind_tcp(*own)
             self._keeps = own if own[1] else None
+
+    def try_bind(self, address: Any, /) -> None:
+        self._check_open()
+        assert isinstance(self.end, UdpEnd)
+        if self.end.binding is not None:
+            fail(errno.EINVAL)
+        self.end.bind(*self._own_address(address))
+
+    def try_connect(self, address: Any, /) -> None:
+        self._start_connecting(address)
+
+    def option_bytes(self, level: int, optname: int, buflen: int, /) -> bytes:
+        value: bytes = self.getsockopt(level, optname, buflen)
+        return value
+
+    def interface_index(self, name: str, /) -> int:
+        if name not in INTERFACES:
+            fail(errno.ENODEV)
+        return INTERFACES[name]
+
+    def interface_name(self, index: int, /) -> str:
+        for name, number in INTERFACES.items():
+            if number == index:
+                return name
+        fail(errno.ENXIO)
 
     def _may_be_bound_anew(self) -> bool:
         """Linux: a connect() that fails gives back a port that was not named in bind()."""

@@ -10,17 +10,19 @@ import errno
 import operator
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import trio
 
-from trioqt.links.base import Bytes
+from trioqt.links.base import Ancillary, Bytes
 from trioqt.links.interrupts import protected
 from trioqt.testing.network.host import fail
 from trioqt.testing.network.options import Options
 from trioqt.testing.network.socket_addresses import peer_address, sockaddr
 from trioqt.testing.network.stream_ends import StreamListener
+from trioqt.testing.network.udp import Beside
+from trioqt.testing.network.udp_messages import known_beside, said_beside
 from trioqt.testing.network.unix import UnixEnd
 from trioqt.testing.network.waiting import try_and_wait
 
@@ -62,6 +64,24 @@ class Messages(trio.socket.SocketType):
         sent: int = self.end.send(data)
         return sent
 
+    def try_send_to(self, data: Bytes, address: Any, /) -> int:
+        return self._send(data, 0, address)
+
+    def try_send_message(
+        self, buffers: Sequence[Bytes], ancillary: Sequence[Ancillary], flags: int, address: Any, /
+    ) -> int:
+        return self._send(b"".join(buffers), flags, address, said_beside(ancillary))
+
+    def try_receive_message(self, max_bytes: int, max_ancillary: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
+        return self._receive_datagram(max_bytes, max_ancillary, 0)
+
+    def _receive_datagram(self, count: int, room: int, flags: int) -> tuple[bytes, list[Ancillary], int, Any]:
+        arrival = self.end.read(peek=bool(flags & socket.MSG_PEEK))
+        known, told = known_beside(arrival, self.family, self.options, room)
+        if len(arrival.data) > count:
+            told |= socket.MSG_TRUNC
+        return arrival.data[:count], known, told, sockaddr(self.family, arrival.source)
+
     def _receive(self, count: int, flags: int) -> bytes:
         refuse_urgent(flags)
         if count == 0:
@@ -77,15 +97,15 @@ class Messages(trio.socket.SocketType):
         if self.type != socket.SOCK_DGRAM:
             data = self._receive(count, flags)
             return data, self.end.peer_name if isinstance(self.end, UnixEnd) else None
-        datagram, source = self.end.read(peek=bool(flags & socket.MSG_PEEK))
-        return datagram[:count], sockaddr(self.family, source)
+        arrival = self.end.read(peek=bool(flags & socket.MSG_PEEK))
+        return arrival.data[:count], sockaddr(self.family, arrival.source)
 
-    def _send(self, data: Any, flags: int = 0, address: Any = None) -> int:
+    def _send(self, data: Any, flags: int = 0, address: Any = None, beside: Beside | None = None) -> int:
         refuse_urgent(flags)
         view = memoryview(data)
         if self.type == socket.SOCK_DGRAM:
             target = None if address is None else peer_address(self.family, self.options, address)
-            sent: int = self.end.send(view.tobytes(), target)
+            sent: int = self.end.send(view.tobytes(), target, beside)
             return sent
         if isinstance(self.end, StreamListener):
             fail(errno.EPIPE if self.family != socket.AF_UNIX else errno.ENOTCONN)
@@ -132,7 +152,8 @@ class Messages(trio.socket.SocketType):
             self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /
         ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
             count = not_negative(bufsize, "recvmsg")
-            return await try_and_wait(self.wait_readable, self._receive_message, count, flags)
+            room = not_negative(ancbufsize, "recvmsg")
+            return await try_and_wait(self.wait_readable, self._receive_message, count, flags, room)
 
         async def recvmsg_into(
             self, buffers: Iterable[Buffer], ancbufsize: int = 0, flags: int = 0, /
@@ -140,7 +161,7 @@ class Messages(trio.socket.SocketType):
             views = [memoryview(buffer).cast("B") for buffer in buffers]
             count = sum(map(len, views))
             data, ancillary, returned, source = await try_and_wait(
-                self.wait_readable, self._receive_message, count, flags
+                self.wait_readable, self._receive_message, count, flags, ancbufsize
             )
             rest = data
             for view in views:
@@ -148,13 +169,13 @@ class Messages(trio.socket.SocketType):
                 rest = rest[len(view) :]
             return len(data), ancillary, returned, source
 
-        def _receive_message(self, count: int, flags: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        def _receive_message(
+            self, count: int, flags: int, room: int
+        ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
             if self.type != socket.SOCK_DGRAM:
                 data, source = self._receive_from(count, flags)
                 return data, [], 0, source
-            datagram, origin = self.end.read(peek=bool(flags & socket.MSG_PEEK))
-            truncated = socket.MSG_TRUNC if len(datagram) > count else 0
-            return datagram[:count], [], int(truncated), sockaddr(self.family, origin)
+            return self._receive_datagram(count, room, flags)
 
         async def sendmsg(
             self,
@@ -165,11 +186,13 @@ class Messages(trio.socket.SocketType):
             /,
         ) -> int:
             data = b"".join(bytes(memoryview(buffer)) for buffer in buffers)
-            if any(True for _ in ancdata):
-                raise NotImplementedError("simulated sockets carry no ancillary data")
+            said = [(level, kind, bytes(memoryview(value))) for level, kind, value in ancdata]
+            if said and self.type != socket.SOCK_DGRAM:
+                raise NotImplementedError("simulated streams carry no ancillary data")
+            beside = said_beside(said)
             if address is not None:
                 address = await self.resolve(address)
-            return await try_and_wait(self.wait_writable, self._send, data, flags, address)
+            return await try_and_wait(self.wait_writable, self._send, data, flags, address, beside)
 
 
 def refuse_urgent(flags: int) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
+import sys
 from typing import Any
 
 from trioqt.testing.network.fabric import Address
-from trioqt.testing.network.host import Host, fail, is_multicast
+from trioqt.testing.network.host import ETHERNET, INTERFACES, LOOPBACK, Host, fail, is_multicast
 from trioqt.testing.network.options import number
 from trioqt.testing.network.socket_addresses import canonical
 from trioqt.testing.network.sorts import DEFAULT_PROTOCOLS
@@ -16,7 +18,7 @@ from trioqt.testing.network.tcp import TcpEnd
 from trioqt.testing.network.tcp_listener import TcpListener
 from trioqt.testing.network.udp import UdpEnd
 
-__all__ = ["join_or_leave", "remote_of", "what_is_so"]
+__all__ = ["choose_interface", "join_or_leave", "remote_of", "what_is_so"]
 
 # linux/tcp.h: struct tcp_info; net/tcp_states.h.
 TCP_INFO_SIZE = 104
@@ -51,10 +53,13 @@ def what_is_so(host: Host, family: int, type_: int, end: Any, level: int, name: 
     return None
 
 
-def _fact(family: int, type_: int, end: Any, name: int) -> int | None:
+def _fact(family: int, type_: int, end: Any, name: int) -> int | bytes | None:
     if name == socket.SO_ERROR:
         error: int = end.take_error() if hasattr(end, "take_error") else 0
         return error
+    if name == number("SO_MEMINFO"):  # linux/sock_diag.h: nine numbers, the last of them counts what was dropped
+        unread, _ = end.queued() if hasattr(end, "queued") else (0, 0)
+        return struct.pack("=I28xI", unread, end.dropped if isinstance(end, UdpEnd) else 0)
     if name == socket.SO_ACCEPTCONN:
         return int(isinstance(end, StreamListener))
     facts = {"SO_TYPE": type_, "SO_DOMAIN": family, "SO_PROTOCOL": DEFAULT_PROTOCOLS.get((family, type_), 0)}
@@ -84,23 +89,84 @@ def _path_mtu(host: Host, end: Any, level: int) -> int:
     return int(path.conditions.mtu)
 
 
+# How each membership request is laid out: | group | interface's address | its number |, | group | number |, and
+# struct group_source_req (RFC 3678, 5.1.2).
+_SOURCES = {number("MCAST_JOIN_SOURCE_GROUP"): True, number("MCAST_LEAVE_SOURCE_GROUP"): False}
+
+
 def join_or_leave(host: Host, end: Any, level: int, name: int, value: int | bytes) -> bool:
-    """Joining and leaving multicast groups: | group | interface |.  False: it is another option."""
+    """Joining and leaving multicast groups, and choosing where to send to them.  False: it is another option."""
     family = {socket.IPPROTO_IP: socket.AF_INET, socket.IPPROTO_IPV6: socket.AF_INET6}.get(level)
-    joins = {socket.IPPROTO_IP: socket.IP_ADD_MEMBERSHIP, socket.IPPROTO_IPV6: socket.IPV6_JOIN_GROUP}
-    leaves = {socket.IPPROTO_IP: socket.IP_DROP_MEMBERSHIP, socket.IPPROTO_IPV6: socket.IPV6_LEAVE_GROUP}
-    if family is None or name not in (joins[level], leaves[level]):
+    if family is None:
         return False
-    size = 4 if family == socket.AF_INET else 16
+    joins = {socket.IPPROTO_IP: socket.IP_ADD_MEMBERSHIP, socket.IPPROTO_IPV6: socket.IPV6_JOIN_GROUP}[level]
+    leaves = {socket.IPPROTO_IP: socket.IP_DROP_MEMBERSHIP, socket.IPPROTO_IPV6: socket.IPV6_LEAVE_GROUP}[level]
+    if name not in (joins, leaves, *_SOURCES):
+        return False
     if not isinstance(end, UdpEnd):
         fail(errno.EPROTO if family == socket.AF_INET else errno.ENOPROTOOPT)
-    if isinstance(value, int) or len(value) < size + 4:
+    if isinstance(value, int):
+        fail(errno.EINVAL)
+    if name in _SOURCES:
+        group, source, interface = _source_request(value)
+        _check_group(group, family)
+        (end.join_source if _SOURCES[name] else end.leave_source)(group, interface or ETHERNET, source)
+        return True
+    size = 4 if family == socket.AF_INET else 16
+    if len(value) < size + 4:
         fail(errno.EINVAL)
     group = canonical(socket.inet_ntop(family, value[:size]))
-    interface = socket.inet_ntop(family, value[4:8]) if family == socket.AF_INET else "0.0.0.0"
-    if interface != "0.0.0.0" and not host.owns(interface):
-        fail(errno.ENODEV)
-    if not is_multicast(group):
-        fail(errno.EINVAL)
-    (end.join if name == joins[level] else end.leave)(group)
+    interface = _interface_of(host, value[4:]) if family == socket.AF_INET else _checked(value[16:20], errno.ENODEV)
+    _check_group(group, family)
+    (end.join if name == joins else end.leave)(group, interface or ETHERNET)
     return True
+
+
+def choose_interface(host: Host, end: Any, level: int, name: int, value: int | bytes) -> int | bytes:
+    """IP_MULTICAST_IF, IPV6_MULTICAST_IF: what is kept of the value, as ``getsockopt`` tells it."""
+    if not isinstance(end, UdpEnd):
+        return value
+    if (level, name) == (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF):
+        packed = struct.pack("i", value) if isinstance(value, int) else value
+        end.multicast_interface = _checked(packed, errno.ENODEV)
+    elif (level, name) == (socket.IPPROTO_IP, socket.IP_MULTICAST_IF):
+        packed = struct.pack("i", value) if isinstance(value, int) else value
+        own = packed if len(packed) < 8 else packed[4:]  # struct ip_mreq and ip_mreqn begin with a group
+        end.multicast_interface = _interface_of(host, own, errno.EADDRNOTAVAIL)
+        return own[:4]
+    return value
+
+
+def _interface_of(host: Host, value: bytes, unknown: int = errno.ENODEV) -> int:
+    """| address | number |: the number counts if there is one."""
+    if any(value[4:8]):
+        return _checked(value[4:8], unknown)
+    address = socket.inet_ntop(socket.AF_INET, value[:4])
+    if address == "0.0.0.0":
+        return 0
+    if not host.owns(address):
+        fail(unknown)
+    return LOOPBACK if address.startswith("127.") else ETHERNET
+
+
+def _checked(value: bytes, unknown: int) -> int:
+    index: int = struct.unpack("i", value[:4])[0]
+    if index and index not in INTERFACES.values():
+        fail(unknown)
+    return index
+
+
+def _source_request(value: bytes) -> tuple[str, str, int]:
+    if len(value) < 264:
+        fail(errno.EINVAL)
+    addresses = []
+    for storage in (value[8:136], value[136:264]):
+        family = int.from_bytes(storage[:2], sys.byteorder)
+        packed = storage[4:8] if family == socket.AF_INET else storage[8:24]
+        addresses.append(canonical(socket.inet_ntop(family, packed)))
+    return addresses[0], addresses[1], _checked(value[:4], errno.ENODEV)
+
+
+def _check_group(group: str, family: int) -> None:
+    if not is_multicast(group) or (":" in group) != (family == socket.AF_INET6):
+        fail(errno.EINVAL)
