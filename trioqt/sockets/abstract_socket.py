@@ -501,6 +501,8 @@ class AbstractSocket(HasProxy, Resettable):
         dual_stack = host == HostAddress.ANY
         try:
             with self._under_way.call("bind"):
+                if await self._bound_elsewhere(port):
+                    return
                 if host == HostAddress.NULL:
                     raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is none")
                 target = any_target(port) if dual_stack else (await look_up(host, port, NetworkLayerProtocol.ANY_IP))[0]
@@ -520,6 +522,10 @@ class AbstractSocket(HasProxy, Resettable):
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
         assert sock is not None
         self._took_address(Bound(sock, sock.getsockname(), dual_stack))
+
+    async def _bound_elsewhere(self, port: int) -> bool:
+        """Has the socket got another address than one of this host's, at a proxy?  Raises: OSError, UnicodeError."""
+        return False
 
     def _call_off(self) -> None:
         """An end is made: it ends what has no state yet too."""
