@@ -14,6 +14,7 @@ import trio
 from trioqt.core.addresses import HostAddress
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.network_proxy import NetworkProxy, ProxyKind
+from trioqt.links.interrupts import protected
 from trioqt.sockets.ssl_server import SslServer
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
@@ -31,6 +32,7 @@ COMMANDS = {CONNECT: "CONNECT", BIND: "BIND", ASSOCIATE: "ASSOCIATE"}
 NONE = NetworkProxy(ProxyKind.NONE)
 
 
+@protected
 class ScriptedProxy:
     """A proxy for tests, on whatever network they run: ``await nursery.start(ScriptedProxy(ProxyKind.HTTP).serve)``.
 
@@ -241,6 +243,7 @@ def _refusal(kind: ErrorKind) -> bytes:
     return bytes([5, SOCKS_REPLIES.get(kind, 1), 0, 1]) + bytes(6)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _carry_datagrams(relay: UdpSocket) -> None:
     """From the first who sends one, to whom that says, and back."""
     client: tuple[HostAddress, int] | None = None
@@ -261,6 +264,7 @@ async def _carry_datagrams(relay: UdpSocket) -> None:
 async def _carry(one: TcpSocket, other: TcpSocket) -> None:
     """Bytes both ways, and each end that comes."""
 
+    @trio.lowlevel.enable_ki_protection  # a Ctrl-C is for the test, not for its proxy
     async def pump(source: TcpSocket, sink: TcpSocket) -> None:
         async for chunk in source:
             await sink.send_all(chunk)
