@@ -92,6 +92,8 @@ NEEDS_NAMESPACE: dict[str, str] = {
     "http_bad_proxy": NAMES,
     "proxy_application": NAMES,
     "proxy_factory": NAMES,
+    "udp_bad_destination": ROUTES,
+    "udp_sticky_error": ROUTES,
 }
 """The scenarios that need a network namespace, and so root, each with the reason."""
 

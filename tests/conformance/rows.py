@@ -1,4 +1,4 @@
-"""The rows of the table of Qt's behaviours that are about TcpSocket and TcpServer, and where each is shown.
+"""The rows of the table of Qt's behaviours that are about TcpSocket, TcpServer and UdpSocket, and where each is shown.
 
 A row is shown by scenarios, which real Qt and trioqt both play and in which they are compared, and by named tests
 where those say more; or a sentence says why trioqt cannot have it.  The numbers are those of the table; what a row
@@ -7,7 +7,7 @@ is about is told in our words.
 
 import attrs
 
-__all__ = ["NOT_OURS", "ROWS", "Row"]
+__all__ = ["ROWS", "Row"]
 
 
 @attrs.frozen
@@ -36,9 +36,6 @@ def shown(id: str, situation: str, *where: str) -> Row:
 def not_applicable(id: str, situation: str, reason: str) -> Row:
     return Row(id, situation, reason=reason)
 
-
-NOT_OURS = {"P-020"}
-"""Numbers in a sequence of these that belong to another class (UdpSocket)."""
 
 PROTECTED = "The setters are protected in C++, for subclasses; here the state table and the system say what is so."
 NO_OPEN_MODE = "There is no open mode: sockets are read-write (row 21)."
@@ -618,6 +615,12 @@ ROWS: tuple[Row, ...] = (
         "socks5_server",
         "tests/sockets/test_servers_through_proxies.py::test_it_listens_where_the_proxy_says_and_takes_one_connection",
     ),
+    shown(
+        "P-020",
+        "SOCKS5: datagrams",
+        "socks5_udp",
+        "tests/sockets/test_datagrams_through_proxies.py::test_datagrams_go_both_ways_with_the_right_sender",
+    ),
     shown("P-021", "HTTP: the tunnel opens", "http_ok_ip"),
     shown("P-022", "HTTP: forbidden", "tests/core/test_http_connect.py::test_every_other_status_has_its_kind"),
     shown(
@@ -682,4 +685,206 @@ ROWS: tuple[Row, ...] = (
         "tests/sockets/test_through_proxies.py::test_a_sockets_own_proxy_is_used_for_this_machine_too",
     ),
     shown("P-038", "one byte of room and the far end's close", "http_eof_after_limited_read"),
+    # ---- datagrams
+    shown("U-001", "a fresh socket", "udp_construct"),
+    shown(
+        "U-002",
+        "datagrams and groups before there is an address",
+        "udp_construct",
+        "tests/sockets/test_multicast.py::test_groups_need_an_address",
+    ),
+    shown("U-003", "bind", "udp_bind"),
+    shown("U-004", "bind without saying where", "udp_bind"),
+    shown("U-005", "an address that cannot be had", "udp_bind_errors"),
+    shown("U-006", "bind a second time", "udp_bind_twice"),
+    shown(
+        "U-007",
+        "close, and bind again",
+        "udp_bind_twice",
+        "tests/sockets/test_udp_life.py::test_it_is_bound_again_after_an_end",
+    ),
+    shown(
+        "U-008",
+        "who may share a port",
+        "udp_bind_modes",
+        "tests/sockets/test_udp_life.py::test_a_port_is_shared_if_both_say_so",
+    ),
+    shown("U-009", "two that share a port", "udp_share_delivery"),
+    shown(
+        "U-010",
+        "what a write returns and tells",
+        "udp_echo",
+        "tests/sockets/test_datagrams.py::test_a_connected_socket_reads_and_writes",
+    ),
+    shown("U-011", "a write of a socket without an address", "udp_unbound_write"),
+    shown(
+        "U-012",
+        "one socket sends over IPv4 and IPv6",
+        "tests/sockets/test_datagrams.py::test_a_socket_for_both_families_hears_both",
+    ),
+    shown(
+        "U-013",
+        "messages of all kinds over both families",
+        "udp_echo",
+        "udp_datagram_fields",
+        "tests/sockets/test_datagrams.py::test_datagrams_keep_their_borders_and_their_order",
+    ),
+    shown(
+        "U-014",
+        "a socket for both families hears IPv4",
+        "udp_datagram_fields",
+        "tests/sockets/test_datagrams.py::test_a_socket_for_both_families_hears_both",
+    ),
+    shown(
+        "U-015",
+        "the destination over IPv6",
+        "udp_datagram_fields",
+        "tests/sockets/test_datagrams.py::test_a_datagram_has_its_addresses",
+    ),
+    shown(
+        "U-016",
+        "IPv4 does not reach a socket for IPv6 alone",
+        "udp_datagram_fields",
+        "tests/sockets/test_datagrams.py::test_an_ipv6_socket_alone_hears_no_ipv4",
+    ),
+    shown(
+        "U-017",
+        "the size of what is pending",
+        "udp_truncated",
+        "tests/sockets/test_datagrams.py::test_the_size_of_what_is_pending",
+    ),
+    shown("U-018", "a read that is too short", "udp_truncated"),
+    shown("U-019", "a read of no bytes", "udp_read_nothing"),
+    shown(
+        "U-020",
+        "an empty datagram",
+        "udp_truncated",
+        "tests/sockets/test_datagrams.py::test_the_size_of_what_is_pending",
+    ),
+    shown("U-021", "a read of what is not there", "udp_read_nothing"),
+    shown("U-022", "a datagram that is too large", "udp_too_large"),
+    shown(
+        "U-023",
+        "when ready_read is told",
+        "tests/sockets/test_udp_life.py::test_ready_read_is_told_once_until_something_is_taken",
+    ),
+    shown("U-024", "a look does not have it told again", "udp_ready_read_has_pending"),
+    shown(
+        "U-025",
+        "a slot that reads one at a time",
+        "tests/sockets/test_udp_life.py::test_a_listener_that_takes_one_at_a_time_gets_them_all",
+    ),
+    shown("U-026", "nobody is there, and no peer", "udp_no_peer"),
+    shown("U-027", "a destination that cannot be reached", "udp_bad_destination"),
+    shown(
+        "U-028",
+        "a destination without an address",
+        "udp_bad_destination",
+        "tests/sockets/test_datagrams.py::test_a_port_alone_is_one_of_this_machine",
+    ),
+    shown("U-029", "a datagram without a destination", "udp_write_network_datagram"),
+    shown("U-030", "connect", "udp_connected", "tests/sockets/test_udp_life.py::test_it_gets_a_peer_without_a_packet"),
+    not_applicable("U-031", "the open mode of a connected socket", NO_OPEN_MODE),
+    shown("U-032", "write to the peer", "udp_connected"),
+    shown("U-033", "read from the peer", "udp_connected"),
+    shown("U-034", "somebody else sends to a connected socket", "udp_connected_filter"),
+    shown(
+        "U-035",
+        "nobody is at the peer's port",
+        "udp_connected_refused",
+        "tests/sockets/test_udp_troubles.py::test_a_refusal_is_told_and_raised_and_receiving_goes_on",
+    ),
+    shown("U-036", "a connected socket sends to somebody else", "udp_connected_write_datagram"),
+    shown("U-037", "bind, then connect", "udp_bind_connect"),
+    shown("U-038", "the ends", "udp_close"),
+    shown("U-039", "bytes without a peer", "udp_stream_read_on_bound"),
+    shown(
+        "U-040",
+        "waiting until there is something to read",
+        "tests/sockets/test_datagrams.py::test_ready_to_read_means_one_that_was_not_told_of",
+    ),
+    shown(
+        "U-041", "broadcasts", "udp_broadcast", "tests/sockets/test_multicast.py::test_a_broadcast_needs_no_permission"
+    ),
+    shown(
+        "U-042",
+        "how far a group's datagrams go",
+        "udp_multicast_options",
+        "tests/sockets/test_multicast.py::test_how_far_it_goes",
+    ),
+    shown("U-043", "a hop limit that is out of range", "udp_multicast_options"),
+    shown(
+        "U-044",
+        "whether this host hears it",
+        "udp_multicast_options",
+        "tests/sockets/test_multicast.py::test_the_senders_host_need_not_hear_it",
+    ),
+    shown("U-045", "join before bind", "udp_multicast_errors"),
+    shown("U-046", "leave after the end", "udp_multicast_errors"),
+    shown("U-047", "join, in either family", "udp_multicast", "udp_multicast6"),
+    shown("U-048", "join an IPv4 group with a socket for both families", "udp_multicast_errors"),
+    shown("U-049", "join what is no group, or twice", "udp_multicast_errors", "udp_multicast"),
+    shown(
+        "U-050",
+        "what members hear",
+        "udp_multicast",
+        "tests/sockets/test_multicast.py::test_a_member_hears_its_group_until_it_leaves",
+    ),
+    shown(
+        "U-051",
+        "the interface for groups",
+        "udp_multicast",
+        "tests/sockets/test_multicast.py::test_the_interface_that_was_chosen",
+    ),
+    shown(
+        "U-052", "link-local addresses", "tests/real_peers/test_datagrams.py::test_a_machine_with_several_interfaces"
+    ),
+    shown(
+        "U-053",
+        "the answer to a datagram",
+        "udp_unbound_write",
+        "tests/core/test_datagram.py::test_an_answer_goes_back_the_way_it_came",
+    ),
+    shown("U-054", "hop limit and sender of what is sent", "udp_write_network_datagram"),
+    shown(
+        "U-055",
+        "the size of the read buffer",
+        "tests/sockets/test_datagrams.py::test_buffer_sizes_are_kept_and_have_no_effect",
+    ),
+    shown("U-056", "adopt a bound descriptor", "udp_set_descriptor"),
+    shown(
+        "U-057",
+        "close with something unread",
+        "tests/sockets/test_udp_life.py::test_what_had_arrived_can_be_read_after_the_end",
+        "tests/sockets/test_udp_life.py::test_an_abort_drops_what_had_arrived",
+    ),
+    shown(
+        "U-058",
+        "a steady exchange with another process",
+        "tests/real_peers/test_datagrams.py::test_a_steady_exchange_with_qt",
+    ),
+    shown(
+        "U-059",
+        "a datagram that nobody has filled in",
+        "udp_write_network_datagram",
+        "tests/core/test_datagram.py::test_what_is_left_out_is_unknown",
+    ),
+    shown("U-060", "several failures one after the other", "udp_sticky_error"),
+    shown(
+        "U-061",
+        "a proxy that knows no datagrams",
+        "proxy_unsupported",
+        "tests/sockets/test_datagrams_through_proxies.py::test_other_kinds_carry_no_datagrams",
+    ),
+    shown(
+        "U-062",
+        "write while looking up",
+        "tests/sockets/test_udp_life.py::test_an_attempt_that_has_begun_can_be_waited_for",
+    ),
+    shown(
+        "U-063",
+        "the factory of proxies and a datagram socket",
+        "proxy_factory",
+        "tests/sockets/test_datagrams_through_proxies.py::test_the_applications_proxy_is_for_datagrams_too",
+    ),
 )

@@ -31,6 +31,7 @@ import trio.testing
 
 from tests.conformance.names import DELAYS, NAMES
 from trioqt.links import connect as connecting, through_proxy
+from trioqt.links.datagram import NativeDatagramLink
 from trioqt.sockets import tcp_socket
 from trioqt.testing.simulation.determinism import pinned_scheduler
 
@@ -149,9 +150,18 @@ def scripted_connect() -> Iterator[None]:
             raise OSError(number, os.strerror(number))
         await real(sock, target)
 
+    send = NativeDatagramLink.try_send
+
+    def try_send(self: NativeDatagramLink, data: Any, address: str, *more: Any) -> None:
+        if address.startswith(UNREACHABLE):
+            number = getattr(errno, ROUTES.get(address, "ENETUNREACH"))
+            raise OSError(number, os.strerror(number))
+        send(self, data, address, *more)
+
     with (
         mock.patch.object(connecting, "connect", connect),
         mock.patch.object(tcp_socket, "connect", connect),
+        mock.patch.object(NativeDatagramLink, "try_send", try_send),
         mock.patch.object(through_proxy, "ANSWER_TIME", math.inf),  # a proxy beside has time to begin
     ):
         yield

@@ -19,7 +19,7 @@ from tests.conformance.entries import end_of, is_call, is_signal
 from tests.conformance.rules import RULES
 from tests.conformance.trace import Entry
 from tests.conformance.trioqt_backend import run
-from trioqt import ErrorKind, SocketError, TcpSocket
+from trioqt import ErrorKind, SocketError, TcpSocket, UdpSocket
 
 # Here Qt's sockets are being destroyed when their signals come, and their getters cannot be asked.
 SILENT = ("server_destroy", "tcp_destroyed_when_connected")
@@ -221,18 +221,22 @@ def test_no_rule_is_made_for_one_scenario() -> None:
 # ---- what is wrong with the sockets themselves is noticed -----------------------------------------
 
 
-async def starting_only(sock: TcpSocket) -> None:
+async def starting_only(sock: TcpSocket | UdpSocket) -> None:
     """A disconnect_from_host() that is not awaited."""
 
     async def end() -> None:
         with contextlib.suppress(SocketError, trio.ClosedResourceError):
-            await disconnect_from_host(sock)
+            if isinstance(sock, UdpSocket):
+                await disconnect_datagrams(sock)
+            else:
+                await disconnect_from_host(sock)
 
     trio.lowlevel.spawn_system_task(end)
     await trio.lowlevel.checkpoint()
 
 
 disconnect_from_host = TcpSocket.disconnect_from_host
+disconnect_datagrams = UdpSocket.disconnect_from_host
 
 # In these it is called when there is no connection, so that there is nothing to wait for.
 NOTHING_TO_END = {"tcp_close_unconnected", "tcp_disconnect_in_error_slot"}
@@ -244,6 +248,7 @@ def test_an_end_that_is_not_awaited_is_noticed_wherever_there_is_something_to_en
     """Each scenario that disconnects, whether it deviates otherwise or not."""
     names = {name for name in all_scenarios() if any(is_call(e, "disconnect_from_host") for e in recorded(name)[0])}
     monkeypatch.setattr(TcpSocket, "disconnect_from_host", starting_only)
+    monkeypatch.setattr(UdpSocket, "disconnect_from_host", starting_only)
 
     same = {name for name in names if judged(name) == expected_differences(name)}
 

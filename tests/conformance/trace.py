@@ -208,7 +208,7 @@ class Trace:
         return data.decode("latin-1").encode("unicode_escape").decode()
 
     def norm_object(self, value: Any) -> Any:
-        """An object of a class of Qt.  QSslError and QNetworkDatagram have their place here."""
+        """An object of a class of Qt.  QSslError has its place here."""
         network, core = self.backend.network, self.backend.core
         if isinstance(value, core.QByteArray):
             return self.norm_data(bytes(value))
@@ -222,9 +222,29 @@ class Trace:
                 "error_string": value.errorString(),
                 "addresses": [self.norm(address) for address in value.addresses()],
             }
+        if isinstance(value, network.QNetworkDatagram):
+            return {
+                "valid": value.isValid(),
+                "data": self.norm(value.data()),
+                "sender": self.norm(value.senderAddress()),
+                "sender_port": self.norm(value.senderPort(), "senderPort"),
+                "destination": self.norm(value.destinationAddress()),
+                "destination_port": self.norm(value.destinationPort(), "destinationPort"),
+                "hop_limit": value.hopLimit(),
+                "interface_index": "N" if value.interfaceIndex() else 0,
+            }
         if isinstance(value, core.QObject):
             return self.name(value)
         return type(value).__name__
+
+    def norm_read(self, result: Any) -> Any:
+        """What ``readDatagram`` gave: data, address and port."""
+        if result is None:
+            return None
+        data, address, port = result
+        if address.isNull():
+            return "failed (PySide6 gives back an undefined buffer, a null address and port 0)"
+        return [self.norm(data), self.norm(address), self.symbolic_port(port)]
 
     # ---- entries
 
@@ -295,7 +315,7 @@ class Trace:
         except Exception as error:
             self.add(k="ret", **what, raised=type(error).__name__)
             return None
-        shown = self.norm(result, method)
+        shown = self.norm_read(result) if method == "readDatagram" else self.norm(result, method)
         if self.active:
             if len(self.events) == here + 1:
                 self.events[here]["ret"] = shown

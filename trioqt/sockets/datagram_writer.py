@@ -44,12 +44,12 @@ class DatagramWriter(Datagrams):
 
         Args:
           data: Its bytes; or a datagram, whose destination, hop limit, interface and sender address count.
-          host, port: Where to, an address; left out, the peer of ``connect_to_host``.
+          host, port: Where to, an address; left out, the peer of ``connect_to_host``, or a port of this machine.
 
         Raises:
           trio.WouldBlock: The system has no room for it; it was not sent.
-          SocketError: DATAGRAM_TOO_LARGE, NETWORK if there is no way to there, no destination or its port is 0, or what
-            else the system answers; told as ``ErrorOccurred`` too.  It was not sent.  OPERATION in a wrong state.
+          SocketError: DATAGRAM_TOO_LARGE, NETWORK if there is no way to there, or it has no port, or what else the
+            system answers; told as ``ErrorOccurred`` too.  It was not sent.  OPERATION in a wrong state.
           trio.ClosedResourceError: The socket is closed.
           TypeError, ValueError: The host is no address; ``send_datagram`` takes names.
         Qt: writeDatagram().
@@ -159,8 +159,10 @@ class DatagramWriter(Datagrams):
         if link is None or self._closed:
             link = self._link_to_send()
         if not (address and port) and (address or link.peer_address() is None):
-            exc = OSError(errno.EDESTADDRREQ, "it has no destination")
-            self._datagram_failed("cannot send a datagram", exc, ErrorKind.NETWORK)  # as Qt
+            if not port:
+                exc = OSError(errno.EDESTADDRREQ, "it has no destination")
+                self._datagram_failed("cannot send a datagram", exc, ErrorKind.NETWORK)  # as Qt
+            address = HostAddress.ANY_IPV4.text  # this machine, as with Qt
         try:
             try:
                 link.try_send(data, address, port, source, interface, hop_limit)
@@ -173,7 +175,9 @@ class DatagramWriter(Datagrams):
         except BlockingIOError:
             raise trio.WouldBlock("the system has no room for a datagram") from None
         except OSError as exc:
-            self._datagram_failed(f"cannot send a datagram of {len(data)} bytes", exc)
+            # A route that is forbidden is none, and so Qt has it too.
+            kind = ErrorKind.NETWORK if exc.errno == errno.EACCES else None
+            self._datagram_failed(f"cannot send a datagram of {len(data)} bytes", exc, kind)
         if self._subscriptions:
             self._post(BytesWritten(len(data)))
         return len(data)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from tests.conformance.stand_in.datagrams import QNetworkDatagram, QNetworkInterface, QUdpSocket
 from tests.conformance.stand_in.loop import ConnectionType, QCoreApplication, QEventLoop, QTimer
 from tests.conformance.stand_in.objects import QIODevice, QIODeviceBase, QObject
 from tests.conformance.stand_in.on_stage import NOT_THERE, stage
@@ -63,6 +64,9 @@ NETWORK = SimpleNamespace(
     QAbstractSocket=QAbstractSocket,
     QTcpSocket=QTcpSocket,
     QTcpServer=QTcpServer,
+    QUdpSocket=QUdpSocket,
+    QNetworkDatagram=QNetworkDatagram,
+    QNetworkInterface=QNetworkInterface,
     QHostAddress=QHostAddress,
     QHostInfo=absent("QHostInfo"),
     QNetworkProxy=QNetworkProxy,
