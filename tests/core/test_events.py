@@ -23,15 +23,22 @@ from trioqt.core.events import (
     ErrorOccurred,
     Event,
     HostFound,
+    ModeChanged,
     NewConnection,
     Nudge,
+    ProxyAuthenticationRequired,
     ReadChannelFinished,
     ReadyRead,
+    SslErrors,
     StateChanged,
 )
+from trioqt.core.network_proxy import NetworkProxy, ProxyKind
 from trioqt.core.socket_state import SocketState
+from trioqt.core.tls import SslError, SslErrorKind, SslMode
 
 PEER = HostAddress("192.0.2.1")
+PROXY = NetworkProxy(ProxyKind.SOCKS5, "proxy.example", 1080)
+MISNAMED = SslError(SslErrorKind.HOST_NAME_MISMATCH, "another name")
 
 # One of each, twice: made apart, and equal.
 EXAMPLES: list[tuple[Event, Event]] = [
@@ -39,6 +46,8 @@ EXAMPLES: list[tuple[Event, Event]] = [
     (HostFound(), HostFound()),
     (Connected(), Connected()),
     (Encrypted(), Encrypted()),
+    (ModeChanged(SslMode.CLIENT), ModeChanged(mode=SslMode.CLIENT)),
+    (SslErrors((MISNAMED,)), SslErrors(errors=(MISNAMED,))),
     (ReadChannelFinished(), ReadChannelFinished()),
     (Disconnected(), Disconnected()),
     (ErrorOccurred(ErrorKind.NETWORK, "no route"), ErrorOccurred(kind=ErrorKind.NETWORK, message="no route")),
@@ -48,6 +57,7 @@ EXAMPLES: list[tuple[Event, Event]] = [
     (AcceptError(ErrorKind.SOCKET_RESOURCE, "full"), AcceptError(kind=ErrorKind.SOCKET_RESOURCE, message="full")),
     (ConnectionFinished(PEER, 4000, None), ConnectionFinished(peer=PEER, peer_port=4000, error=None)),
     (Draining(), Draining()),
+    (ProxyAuthenticationRequired(PROXY, "staff"), ProxyAuthenticationRequired(proxy=PROXY, realm="staff")),
 ]
 
 
@@ -61,9 +71,12 @@ def test_these_are_facts_and_these_are_nudges() -> None:
         HostFound,
         Connected,
         Encrypted,
+        ModeChanged,
+        SslErrors,
         ReadChannelFinished,
         Disconnected,
         ErrorOccurred,
+        ProxyAuthenticationRequired,
         ConnectionFinished,
         Draining,
     }
@@ -81,6 +94,8 @@ def test_events_have_these_fields_in_this_order() -> None:
         "HostFound": (),
         "Connected": (),
         "Encrypted": (),
+        "ModeChanged": ("mode",),
+        "SslErrors": ("errors",),
         "ReadChannelFinished": (),
         "Disconnected": (),
         "ErrorOccurred": ("kind", "message"),
@@ -90,6 +105,7 @@ def test_events_have_these_fields_in_this_order() -> None:
         "AcceptError": ("kind", "message"),
         "ConnectionFinished": ("peer", "peer_port", "error"),
         "Draining": (),
+        "ProxyAuthenticationRequired": ("proxy", "realm"),
     }
 
 
