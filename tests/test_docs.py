@@ -131,7 +131,16 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
     """``Connection._fill`` and its like are still called so."""
     modules = [abstract_socket, connection, serving, stream_device, stream_reader, stream_writer, subscription]
     modules += [tcp_server, tcp_socket, connect, datagrams, datagram_reader, datagram_writer, links_datagram]
-    others = ["links.native", "links.poller", "links.stream", "sockets.corks", "core.states", "core.buffers"]
+    others = [
+        "links.native",
+        "links.poller",
+        "links.stream",
+        "links.tls",
+        "sockets.corks",
+        "sockets.ssl_server",
+        "core.states",
+        "core.buffers",
+    ]
     others += [f"testing.network.{name}" for name in ("virtual_network", "socket", "tcp", "fabric")]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
     text = (ROOT / "docs" / "architecture.md").read_text()

@@ -12,8 +12,9 @@ import trio
 
 from tests.cancel.connecting import Resolver
 from tests.cancel.kit import GOOD, NETWORKS, Case, Play, Situation, Trial, turn
-from trioqt import Connected, ErrorKind, SocketError, SocketState, StateChanged, UdpSocket
+from trioqt import Connected, ErrorKind, ProxyKind, SocketError, SocketState, StateChanged, UdpSocket
 from trioqt.core.socket_state import SocketState as State
+from trioqt.testing import ScriptedProxy
 
 __all__ = ["CASES", "EXCUSED"]
 
@@ -286,6 +287,23 @@ async def nothing_to_wait_for_beside(trial: Trial) -> None:
 # ---- an address, and one peer ----------------------------------------------------------------------------------------
 
 
+async def bind_by_proxy(trial: Trial) -> None:
+    """Cancelled, no proxy is asked to carry anything any more; then one is, and does."""
+    async with trio.open_nursery() as nursery:
+        proxy = await nursery.start(ScriptedProxy(ProxyKind.SOCKS5).serve)
+        async with raw_peer() as peer, trial.udp_socket() as sock:
+            sock.set_proxy(proxy.network_proxy())
+            await trial.call(sock.bind)
+            if trial.cancelled:
+                trial.equal("state", sock.state(), SocketState.UNCONNECTED)
+                trial.equal("descriptor", sock.socket_descriptor(), -1)
+                await sock.bind()
+            await sock.send_datagram(b"hello", *peer.getsockname())
+            trial.equal("received", await peer.recv(100), b"hello")
+        await turn(2)
+        nursery.cancel_scope.cancel()
+
+
 def binding(host: str, *, disturbed: bool = False) -> Play:
     async def play(trial: Trial) -> None:
         trio.socket.set_custom_hostname_resolver(Resolver((GOOD,)))
@@ -501,6 +519,7 @@ OTHERS: tuple[tuple[str, Situation, str, Play, str], ...] = (
     ("wait_for_bytes_written", "second task",      "",           nothing_to_wait_for_beside,             ""),
     ("bind",                   "answered at once", "",           binding(GOOD),                          ""),
     ("bind",                   "has to wait",      "",           binding("host.example"),                ""),
+    ("bind",                   "has to wait",      "proxy",      bind_by_proxy,                          ""),
     ("bind",                   "second task",      "aborted",    binding("host.example", disturbed=True), ""),
     ("connect_to_host",        "answered at once", "",           connecting(GOOD),                       ""),
     ("connect_to_host",        "answered at once", "bound",      connecting(GOOD, bound=True),           ""),

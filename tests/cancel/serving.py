@@ -27,7 +27,8 @@ from tests.cancel.kit import (
     turn,
 )
 from tests.cancel.watching import all_steps
-from trioqt import ConnectionFinished, Event, NewConnection, SocketError, SocketState, TcpServer, TcpSocket
+from trioqt import ConnectionFinished, Event, NewConnection, ProxyKind, SocketError, SocketState, TcpServer, TcpSocket
+from trioqt.testing import ScriptedProxy
 
 __all__ = ["CASES", "NAMES", "Client", "Echo", "Manner", "cancelled_twice", "come", "serve_two_more"]
 
@@ -481,6 +482,24 @@ async def listen_called_off(trial: Trial) -> None:
         trial.equal("listening", server.is_listening(), True)
 
 
+async def listen_by_proxy(trial: Trial) -> None:
+    """Cancelled, the proxy does not listen either; then it does, and what comes there is taken."""
+    client = Client(b"alice")
+    async with trio.open_nursery() as nursery:
+        proxy = await nursery.start(ScriptedProxy(ProxyKind.SOCKS5).serve)
+        async with trial.server() as server:
+            server.set_proxy(proxy.network_proxy())
+            await trial.call(server.listen, "0.0.0.0")
+            if trial.cancelled:
+                trial.equal("listening", server.is_listening(), False)
+                await server.listen("0.0.0.0")
+            trial.nursery.start_soon(client.run, server.server_port(), "asks")
+            async with await server.accept() as sock:
+                trial.equal("received", await sock.receive_exactly(5), b"alice")
+        await turn(2)
+        nursery.cancel_scope.cancel()
+
+
 async def listen_in_use(trial: Trial) -> None:
     with listen_now(GOOD) as taken:
         async with trial.server() as server:
@@ -675,6 +694,7 @@ LISTENS: tuple[tuple[Situation, str, Play], ...] = (
     ("answered at once", "in use",    listen_in_use),
     ("has to wait",      "name",      listening("some.host", (GOOD, REFUSING))),
     ("has to wait",      "twice",     listening("some.host", (GOOD, REFUSING), twice=True)),
+    ("has to wait",      "proxy",     listen_by_proxy),
     ("second task",      "listen()",  listening("some.host", (GOOD,), beside=listen_too)),
     ("second task",      "called off", listen_called_off),
     ("second task",      "aclose()",  listening("some.host", (GOOD,), beside=close_it)),

@@ -7,7 +7,7 @@ is about is told in our words.
 
 import attrs
 
-__all__ = ["NOT_OURS", "ROWS", "Row"]
+__all__ = ["ROWS", "Row"]
 
 
 @attrs.frozen
@@ -36,9 +36,6 @@ def shown(id: str, situation: str, *where: str) -> Row:
 def not_applicable(id: str, situation: str, reason: str) -> Row:
     return Row(id, situation, reason=reason)
 
-
-NOT_OURS = {"P-020"}
-"""Numbers in a sequence of these that are about proxies for datagrams."""
 
 PROTECTED = "The setters are protected in C++, for subclasses; here the state table and the system say what is so."
 NO_OPEN_MODE = "There is no open mode: sockets are read-write (row 21)."
@@ -618,6 +615,12 @@ ROWS: tuple[Row, ...] = (
         "socks5_server",
         "tests/sockets/test_servers_through_proxies.py::test_it_listens_where_the_proxy_says_and_takes_one_connection",
     ),
+    shown(
+        "P-020",
+        "SOCKS5: datagrams",
+        "socks5_udp",
+        "tests/sockets/test_datagrams_through_proxies.py::test_datagrams_go_both_ways_with_the_right_sender",
+    ),
     shown("P-021", "HTTP: the tunnel opens", "http_ok_ip"),
     shown("P-022", "HTTP: forbidden", "tests/core/test_http_connect.py::test_every_other_status_has_its_kind"),
     shown(
@@ -867,13 +870,23 @@ ROWS: tuple[Row, ...] = (
         "tests/core/test_datagram.py::test_what_is_left_out_is_unknown",
     ),
     shown("U-060", "several failures one after the other", "udp_sticky_error"),
-    shown("U-061", "a proxy that knows no datagrams", "proxy_unsupported"),
+    shown(
+        "U-061",
+        "a proxy that knows no datagrams",
+        "proxy_unsupported",
+        "tests/sockets/test_datagrams_through_proxies.py::test_other_kinds_carry_no_datagrams",
+    ),
     shown(
         "U-062",
         "write while looking up",
         "tests/sockets/test_udp_life.py::test_an_attempt_that_has_begun_can_be_waited_for",
     ),
-    shown("U-063", "the factory of proxies and a datagram socket", "proxy_factory"),
+    shown(
+        "U-063",
+        "the factory of proxies and a datagram socket",
+        "proxy_factory",
+        "tests/sockets/test_datagrams_through_proxies.py::test_the_applications_proxy_is_for_datagrams_too",
+    ),
     # ---- host look-up
     shown(
         "H-001",

@@ -37,8 +37,10 @@ from trioqt import (
     SslSocket,
     TcpServer,
     TcpSocket,
+    UdpSocket,
 )
 
+LOCAL = HostAddress("127.0.0.1")
 BIG = random_bytes(1_000_000)
 
 EACH = pytest.mark.parametrize("proxy", [microsocks, danted, tinyproxy, squid], ids=lambda start: start.__name__)
@@ -248,6 +250,27 @@ async def test_a_real_proxy_listens_for_us(network: Loopback) -> None:
                 async with await server.accept() as sock:
                     assert await sock.receive_exactly(2) == b"hi"
                     assert sock.peer_port() == peer.sock.getsockname()[1]
+
+
+async def test_a_real_proxy_carries_datagrams(network: Loopback) -> None:
+    """UDP ASSOCIATE, by address and by name, with the host as the sender."""
+    with trio.fail_after(60):
+        async with danted() as real, UdpSocket() as far, UdpSocket() as sock:
+            await far.bind("127.0.0.1")
+            port = far.local_port()
+            sock.set_proxy(real.proxy)
+            await sock.bind()
+            for host in ("127.0.0.1", "localhost"):
+                await sock.send_datagram(b"question", host, port)
+                question = await far.receive_datagram()
+                await far.send_datagram(question.make_reply(b"answer"))
+                answer = await sock.receive_datagram()
+                assert (answer.data, answer.sender_address, answer.sender_port) == (b"answer", LOCAL, port)
+            real.program.kill()
+            with pytest.raises(SocketError) as caught:
+                await sock.receive_datagram()
+
+    assert caught.value.kind is ErrorKind.PROXY_CONNECTION_CLOSED
 
 
 # ---- ours ----------------------------------------------------------------------------------

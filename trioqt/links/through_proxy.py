@@ -23,7 +23,17 @@ from trioqt.links.connect import AttemptsFailed, look_up
 from trioqt.links.interrupts import protected
 from trioqt.links.tls import Terms, TlsLink, message_of
 
-__all__ = ["ANSWER_TIME", "Answer", "ProxiedLink", "ProxiedListener", "Reach", "connect_through", "listen_through"]
+__all__ = [
+    "ANSWER_TIME",
+    "ENDS",
+    "Answer",
+    "ProxiedLink",
+    "ProxiedListener",
+    "Reach",
+    "connect_through",
+    "listen_through",
+    "speak",
+]
 
 # How long a proxy may take for each of its answers, in seconds, however many bytes of it have come.  It may have to
 # connect first, so this is what Qt gives a connect (QT_CONNECT_TIMEOUT in qabstractsocket.cpp).
@@ -66,7 +76,7 @@ async def connect_through(
     Cancelled: every connection is closed.
     """
     target = target_of(host, port)
-    link, reported = await _speak(proxy, CONNECTS[proxy.kind](target, credentials_of(proxy)), reach, answer)
+    link, reported = await speak(proxy, CONNECTS[proxy.kind](target, credentials_of(proxy)), reach, answer)
     peer = (str(host) if isinstance(target.host, HostAddress) else "", port)
     return ProxiedLink(link, peer, _sockaddr(reported))
 
@@ -82,7 +92,7 @@ async def listen_through(
     Raises, Cancelled: as ``connect_through``.
     """
     prologue = socks5.bind(target_of(host, port), credentials_of(proxy))
-    link, reported = await _speak(proxy, prologue, reach, answer)
+    link, reported = await speak(proxy, prologue, reach, answer)
     return ProxiedListener(link, proxy, _sockaddr(reported) or ("", 0))
 
 
@@ -172,7 +182,7 @@ class _Wire:
         return got
 
 
-async def _speak(proxy: NetworkProxy, prologue: Prologue, reach: Reach, answer: Answer) -> tuple[Link, Reported | None]:
+async def speak(proxy: NetworkProxy, prologue: Prologue, reach: Reach, answer: Answer) -> tuple[Link, Reported | None]:
     """Connect to the proxy, and do what ``prologue`` wants, to its end.  Cancelled: every connection is closed."""
     wire = _Wire(await _link_to(proxy, reach, answer))
     try:

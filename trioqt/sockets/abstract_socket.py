@@ -543,6 +543,8 @@ class AbstractSocket(HasProxy, Resettable):
 
         try:
             with self._under_way.call("bind"):
+                if await self._bound_elsewhere(port):
+                    return
                 if host == HostAddress.NULL:
                     raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, "there is none")
                 modes = bind_options(mode, datagrams=transport is SocketType.UDP)
@@ -570,6 +572,10 @@ class AbstractSocket(HasProxy, Resettable):
             raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
         assert sock is not None
         self._took_address(Bound(sock, sock.getsockname(), is_any))
+
+    async def _bound_elsewhere(self, port: int) -> bool:
+        """Has the socket got another address than one of this host's, at a proxy?  Raises: OSError, UnicodeError."""
+        return False
 
     def _call_off(self) -> None:
         """An end is made: it ends what has no state yet too."""

@@ -18,6 +18,7 @@ from trioqt.core.states import Input
 from trioqt.links.base import DatagramLink
 from trioqt.links.bind import any_target
 from trioqt.links.connect import look_up
+from trioqt.links.datagrams_through_proxy import ProxiedDatagramLink
 from trioqt.links.interrupts import protected
 from trioqt.sockets.arguments import Host, check_host, check_port, spelled
 from trioqt.sockets.datagrams import CONNECTED, ENDS, UNCONNECTED, Datagrams
@@ -185,6 +186,8 @@ class DatagramWriter(Datagrams):
         self._check_can_begin("send")
         if self._machine.state is not UNCONNECTED:
             self._refuse("send", ended=False)
+        if self._choose_proxy("udp", "", 0) is not None:
+            raise SocketError(ErrorKind.OPERATION, "cannot send by a proxy before bind() or connect_to_host()")
         try:
             return self._bind_to_any()
         except OSError as exc:
@@ -220,7 +223,9 @@ class DatagramWriter(Datagrams):
         raise SocketError(kind, message, errno=exc.errno if isinstance(exc, OSError) else None) from exc
 
     async def _found(self, name: str, port: int) -> str:
-        """An address of ``name`` that this socket can send to.  Raises: SocketError."""
+        """An address of ``name`` that this socket can send to; by a proxy the name itself.  Raises: SocketError."""
+        if isinstance(self._link, ProxiedDatagramLink) and self._link.proxy.looks_up_names:
+            return name
         if self._link is not None:
             protocol = self._link.protocol()
         elif any_target(0).dual_stack:

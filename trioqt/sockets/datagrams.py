@@ -19,7 +19,7 @@ import trio
 
 from trioqt.core.addresses import HostAddress, from_sockaddr
 from trioqt.core.datagram import NetworkDatagram
-from trioqt.core.errors import kind_of, reason_of
+from trioqt.core.errors import SocketError, kind_of, reason_of
 from trioqt.core.events import ReadyRead
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
@@ -168,7 +168,7 @@ class Datagrams(AbstractSocket):
         self._changed()
 
     def _lose(self, exc: OSError) -> None:
-        """Somebody has closed the descriptor below us."""
+        """Somebody has closed the descriptor below us, or the proxy carries nothing more."""
         self._set_failure(kind_of(exc), f"the socket was lost: {reason_of(exc)}", exc)
         self._machine.feed(Input.DATAGRAM_FAILED, self._tell)
         self._machine.feed(Input.ABORT, self._tell)
@@ -228,10 +228,10 @@ class Datagrams(AbstractSocket):
         self._check_same(generation, "receive")
 
     def _link_failed(self, link: DatagramLink, exc: Exception) -> None:
-        """A wait on ``link`` ended: it was closed here, or somebody has closed the descriptor below us."""
+        """A wait on ``link`` ended: it was closed here, or is lost."""
         if self._link is not link:
             return
-        if isinstance(exc, OSError) and exc.errno in LOST:
+        if isinstance(exc, OSError) and (exc.errno in LOST or isinstance(exc, SocketError)):
             self._lose(exc)
         else:
             self.abort()

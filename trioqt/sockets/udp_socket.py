@@ -13,12 +13,15 @@ import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, location
 from trioqt.core.errors import SocketError, kind_of, reason_of
+from trioqt.core.network_proxy import NetworkProxy
 from trioqt.core.options import SocketType
+from trioqt.core.proxies import target_of
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
-from trioqt.links.base import DatagramLink
-from trioqt.links.connect import AttemptsFailed, Target, look_up, reachable
+from trioqt.links.base import DatagramLink, Link, Sockaddr
+from trioqt.links.connect import AttemptsFailed, Target, look_up, race, reachable
 from trioqt.links.datagram import NativeDatagramLink
+from trioqt.links.datagrams_through_proxy import ProxiedDatagramLink, associate_through
 from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Bound, Failure, Generation
 from trioqt.sockets.arguments import Host, check_host, check_port, spelled
@@ -118,6 +121,44 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
         self._update_watcher()
         self._changed()
 
+    # -- by way of a proxy ------------------------------------------------------------------
+
+    async def _bound_elsewhere(self, port: int) -> bool:
+        proxy = self._choose_proxy("udp", "", port)
+        if proxy is None:
+            return False
+        link = await self._associate(proxy)
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()  # an end may have been made in this step
+            self._need(Input.BIND, "bind")
+        except BaseException:
+            link.close()
+            raise
+        self._begin(link, is_any=False)
+        self._machine.feed(Input.BIND, self._tell)
+        self._update_watcher()
+        self._changed()
+        return True
+
+    async def _associate(self, proxy: NetworkProxy) -> ProxiedDatagramLink:
+        """Have the proxy carry datagrams.  Raises: OSError, UnicodeError.  Cancelled: everything is closed."""
+
+        def open_socket(address: Sockaddr) -> DatagramLink:
+            return self._connected_link(Target(socket.AF_INET if len(address) == 2 else socket.AF_INET6, address))
+
+        return await associate_through(proxy, _reach, self._authenticate, open_socket)
+
+    async def _connect_through(
+        self, proxy: NetworkProxy, host: HostAddress | str, port: int, protocol: NetworkLayerProtocol
+    ) -> ProxiedDatagramLink:
+        """A link whose peer that is.  Raises: OSError, UnicodeError.  Cancelled: it is closed."""
+        if not isinstance(host, HostAddress) and not proxy.looks_up_names:
+            host = from_sockaddr((await look_up(host, port, protocol))[0].address)
+        target = target_of(host, port)
+        link = self._link if isinstance(self._link, ProxiedDatagramLink) else await self._associate(proxy)
+        link.connect_to(target)
+        return link
+
     # -- one peer ---------------------------------------------------------------------------
 
     async def connect_to_host(
@@ -151,17 +192,27 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
             raise TypeError(f"a protocol is a NetworkLayerProtocol, not {type(protocol).__name__}")
         if protocol is NetworkLayerProtocol.UNKNOWN:
             raise ValueError("connecting needs a protocol that is known")
-        self._begin_attempt(name)
+        proxy = self._begin_attempt(name, port)
         self._attempt = attempt = trio.CancelScope()
+        proxied: ProxiedDatagramLink | None = None
         try:
             with attempt:
                 if task_status is not trio.TASK_STATUS_IGNORED:
                     task_status.started()
                     await trio.lowlevel.checkpoint()  # then whoever is told has had its turn, in whatever order
                 await trio.lowlevel.checkpoint()
-                targets = await look_up(host, port, protocol)
+                targets: list[Target] = []
+                if proxy is None:
+                    targets = await look_up(host, port, protocol)
+                else:
+                    proxied = await self._connect_through(proxy, host, port, protocol)
                 if self._attempt is attempt and self._in_scope():
-                    self._connect_now(targets)
+                    if proxied is None:
+                        self._connect_now(targets)
+                    else:
+                        found = isinstance(host, HostAddress) or (proxy is not None and not proxy.looks_up_names)
+                        self._machine.feed(Input.FOUND if found else Input.LEFT_TO_PROXY, self._tell)
+                        self._has_peer(proxied)
                     return
         except (OSError, UnicodeError, AttemptsFailed) as exc:
             if self._attempt is attempt:
@@ -172,12 +223,30 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
             if self._attempt is attempt:
                 self._drop_attempt(Input.ATTEMPT_DROPPED)
             raise
+        finally:
+            if proxied is not None and self._link is not proxied:
+                proxied.close()
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
-    def _begin_attempt(self, name: str) -> None:
+    def _check_can_connect(self) -> None:
         self._check_can_begin("connect")
         if self._machine.state not in (UNCONNECTED, BOUND):
             self._refuse_aloud("connect", Input.LOOK_UP)
+
+    def _begin_attempt(self, name: str, port: int) -> NetworkProxy | None:
+        """Returns: the proxy by which it goes; where it is bound already, that is settled."""
+        self._check_can_connect()
+        proxy: NetworkProxy | None = None
+        if self._link is None:
+            try:
+                proxy = self._choose_proxy("udp", name, port)
+            except SocketError as error:
+                self._set_error(error.kind, error.message)
+                self._machine.feed(Input.NO_PROXY, self._tell)
+                raise
+            self._check_can_connect()  # a factory may have done something with it
+        elif isinstance(self._link, ProxiedDatagramLink):
+            proxy = self._link.proxy
         if self._link is None:
             self._generation = Generation()
             self._forget_arrived()
@@ -185,6 +254,7 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
         self._error, self._error_string = None, ""
         self._peer_name = name
         self._machine.feed(Input.LOOK_UP, self._tell)
+        return proxy
 
     def _connect_now(self, targets: list[Target]) -> None:
         """Raises: AttemptsFailed."""
@@ -202,18 +272,21 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
                 exc.add_note(f"while connecting to {target}")
                 failures.append(exc)
                 continue
-            self._attempt, self._link, self._is_any = None, link, False
-            peer = link.peer_address()
-            assert peer is not None
-            sender = from_sockaddr(peer), peer[1]
-            kept = [datagram for datagram in self._arrived if (datagram.sender_address, datagram.sender_port) == sender]
-            self._arrived = deque(kept)
-            self._generation.connected = True
-            self._machine.feed(Input.ESTABLISHED, self._tell)
-            self._update_watcher()
-            self._changed()
+            self._has_peer(link)
             return
         raise AttemptsFailed("no address could be connected", failures)
+
+    def _has_peer(self, link: DatagramLink) -> None:
+        self._attempt, self._link, self._is_any = None, link, False
+        peer = link.peer_address()
+        assert peer is not None
+        sender = from_sockaddr(peer), peer[1]
+        kept = [datagram for datagram in self._arrived if (datagram.sender_address, datagram.sender_port) == sender]
+        self._arrived = deque(kept)
+        self._generation.connected = True
+        self._machine.feed(Input.ESTABLISHED, self._tell)
+        self._update_watcher()
+        self._changed()
 
     def _connected_link(self, target: Target) -> DatagramLink:
         sock = trio.socket.socket(target.family, socket.SOCK_DGRAM)
@@ -345,3 +418,12 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
             self._machine.feed(Input.ABORT, self._tell)
             self._drop_link()
         self._changed()
+
+
+async def _reach(host: str, port: int) -> Link:
+    """The connection to a proxy that carries datagrams; it has no options of ours."""
+    return await race(await look_up(host, port, NetworkLayerProtocol.ANY_IP), _as_it_is)
+
+
+def _as_it_is(sock: trio.socket.SocketType, peer: Sockaddr) -> None:
+    """Set no option on it."""

@@ -11,11 +11,14 @@ from typing import Any, Self
 
 import trio
 
+from trioqt.core.addresses import HostAddress
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.network_proxy import NetworkProxy, ProxyKind
+from trioqt.links.interrupts import protected
 from trioqt.sockets.ssl_server import SslServer
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
+from trioqt.sockets.udp_socket import UdpSocket
 
 __all__ = ["ScriptedProxy"]
 
@@ -24,17 +27,19 @@ HTTP_ANSWERS = {
     ErrorKind.HOST_NOT_FOUND: b"404 Not Found",
     ErrorKind.CONNECTION_REFUSED: b"503 Service Unavailable",
 }
-CONNECT, BIND = 1, 2
+CONNECT, BIND, ASSOCIATE = 1, 2, 3
+COMMANDS = {CONNECT: "CONNECT", BIND: "BIND", ASSOCIATE: "ASSOCIATE"}
 NONE = NetworkProxy(ProxyKind.NONE)
 
 
+@protected
 class ScriptedProxy:
     """A proxy for tests, on whatever network they run: ``await nursery.start(ScriptedProxy(ProxyKind.HTTP).serve)``.
 
     Left alone it does what a proxy does: it connects, and carries bytes both ways.  What it is to do wrong is told.
 
     Args:
-      kind: SOCKS5, which connects and listens, or HTTP, which connects.
+      kind: SOCKS5, which connects, listens and carries datagrams, or HTTP, which connects.
       user, password: What it wants to be shown first; nothing if both are empty.
       says: What to say in place of all that, one item for each connection: these bytes, once the client has spoken, and
         then the end.  Further connections are as usual.  None as an item: say nothing, and stay.
@@ -145,8 +150,10 @@ class ScriptedProxy:
         else:
             host = str(ip_address(await client.receive_exactly(4 if kind == 1 else 16)))
         (port,) = struct.unpack("!H", await client.receive_exactly(2))
-        self.seen.append(f"{'CONNECT' if command == CONNECT else 'BIND'} {host}:{port}")
-        if command == BIND:
+        self.seen.append(f"{COMMANDS[command]} {host}:{port}")
+        if command == ASSOCIATE:
+            await self._relay(client)
+        elif command == BIND:
             await self._listen(client)
         else:
             await self._connect(client, host, port, _reply, _refusal)
@@ -161,6 +168,18 @@ class ScriptedProxy:
                 server.close()
                 await self._say(client, _reply(str(far.peer_address()), far.peer_port()) + self._early)
                 await _carry(client, far)
+
+    async def _relay(self, client: TcpSocket) -> None:
+        """Carry datagrams, while the client keeps the connection."""
+        async with UdpSocket() as relay:
+            relay.set_proxy(NONE)
+            await relay.bind(self._host)
+            await self._say(client, _reply(self._host, relay.local_port()))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_carry_datagrams, relay)
+                async for _ in client:
+                    pass
+                nursery.cancel_scope.cancel(reason="the client has ended")
 
     # -- HTTP -------------------------------------------------------------------------------
 
@@ -211,18 +230,41 @@ class ScriptedProxy:
 
 def _reply(host: str, port: int) -> bytes:
     """SOCKS5's for what went well."""
-    address = ip_address(host)
+    return bytes([5, 0, 0]) + _address(host, port)
+
+
+def _address(host: HostAddress | str, port: int) -> bytes:
+    address = HostAddress(host).ip
     kind = 4 if isinstance(address, IPv6Address) else 1
-    return bytes([5, 0, 0, kind]) + address.packed + struct.pack("!H", port)
+    return bytes([kind]) + address.packed + struct.pack("!H", port)
 
 
 def _refusal(kind: ErrorKind) -> bytes:
     return bytes([5, SOCKS_REPLIES.get(kind, 1), 0, 1]) + bytes(6)
 
 
+@trio.lowlevel.enable_ki_protection
+async def _carry_datagrams(relay: UdpSocket) -> None:
+    """From the first who sends one, to whom that says, and back."""
+    client: tuple[HostAddress, int] | None = None
+    async for datagram in relay:
+        sender = (datagram.sender_address, datagram.sender_port)
+        client = client or sender
+        if sender != client:
+            wrapped = bytes(3) + _address(*sender) + datagram.data
+            await relay.send_datagram(wrapped, *client)
+            continue
+        kind, rest = datagram.data[3], datagram.data[4:]
+        length = rest[0] + 1 if kind == 3 else 4 if kind == 1 else 16
+        host = rest[1:length].decode() if kind == 3 else str(ip_address(rest[:length]))
+        (port,) = struct.unpack_from("!H", rest, length)
+        await relay.send_datagram(rest[length + 2 :], host, port)
+
+
 async def _carry(one: TcpSocket, other: TcpSocket) -> None:
     """Bytes both ways, and each end that comes."""
 
+    @trio.lowlevel.enable_ki_protection  # a Ctrl-C is for the test, not for its proxy
     async def pump(source: TcpSocket, sink: TcpSocket) -> None:
         async for chunk in source:
             await sink.send_all(chunk)
