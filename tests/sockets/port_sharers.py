@@ -6,15 +6,11 @@ It prints its port once clients may come, answers each with its own process id, 
 from __future__ import annotations
 
 import os
-import socket
 import sys
 
 import trio
 
-from trioqt import BindMode, SocketError, TcpServer, TcpSocket
-from trioqt.core.options import bind_options
-from trioqt.links.bind import bind_socket
-from trioqt.links.connect import Target
+from trioqt import BindMode, SocketError, TcpServer, TcpSocket, UdpSocket
 
 ME = b"%d\n" % os.getpid()
 
@@ -31,13 +27,11 @@ async def serve_connections(port: int, *, reuse: bool) -> None:
 
 
 async def answer_datagrams(port: int, *, reuse: bool) -> None:
-    mode = BindMode.REUSE_PORT if reuse else BindMode.DEFAULT_FOR_PLATFORM
-    target = Target(socket.AF_INET, ("127.0.0.1", port))
-    with await bind_socket(target, bind_options(mode, datagrams=True), socket_type=socket.SOCK_DGRAM) as sock:
-        print(sock.getsockname()[1], flush=True)
-        while True:
-            _, sender = await sock.recvfrom(100)
-            await sock.sendto(ME, sender)
+    async with UdpSocket() as sock:
+        await sock.bind("127.0.0.1", port, BindMode.REUSE_PORT if reuse else BindMode.DEFAULT_FOR_PLATFORM)
+        print(sock.local_port(), flush=True)
+        async for datagram in sock:
+            await sock.send_datagram(datagram.make_reply(ME))
 
 
 async def main(kind: str, port: int, *, reuse: bool) -> None:

@@ -1,4 +1,4 @@
-"""Options and bind modes as every socket has them, on one that is for datagrams and does nothing but be bound."""
+"""Options and bind modes as every socket has them, on one for datagrams."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import socket
 from typing import Any
 
 import pytest
-import trio
 
 from tests.networks import Network
-from trioqt import AbstractSocket, BindMode, ErrorKind, SocketError, SocketOption, SocketState, SocketType
-from trioqt.core.states import Input
+from trioqt import BindMode, ErrorKind, SocketError, SocketOption, SocketState, UdpSocket
 
 UNSUPPORTED = ErrorKind.UNSUPPORTED_SOCKET_OPERATION
 
@@ -35,30 +33,13 @@ SETTINGS: list[tuple[SocketOption, int, int]] = [
 # fmt: on
 
 
-class Datagrams(AbstractSocket):
-    """As much of a datagram socket as options and binding are about."""
-
-    def socket_type(self) -> SocketType:
-        return SocketType.UDP
-
-    def _system_type(self) -> int:
-        return socket.SOCK_DGRAM
-
-    async def _leave(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-    def abort(self, *, reset: bool = False) -> None:
-        self._unbind()
-        self._machine.feed(Input.ABORT, self._tell)
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "*"])
 @pytest.mark.parametrize(("option", "value", "reported"), SETTINGS)
 async def test_an_option_is_on_the_bound_socket_whenever_it_was_set(
     network: Network, host: str, option: SocketOption, value: int, reported: int
 ) -> None:
     """Before, remembered; after, at once; on one family and on both."""
-    async with Datagrams() as early, Datagrams() as late:
+    async with UdpSocket() as early, UdpSocket() as late:
         early.set_socket_option(option, value)
         await early.bind(host)
         await late.bind(host)
@@ -71,7 +52,7 @@ async def test_an_option_is_on_the_bound_socket_whenever_it_was_set(
 @pytest.mark.parametrize("option", OF_CONNECTIONS)
 async def test_what_only_connections_have_is_unsupported(network: Network, option: SocketOption, bound: bool) -> None:
     """To set and to read, before and after; Qt says nothing of it, and the system may know another option by it."""
-    async with Datagrams() as sock:
+    async with UdpSocket() as sock:
         if bound:
             await sock.bind(network.host)
         with pytest.raises(SocketError) as written:
@@ -85,7 +66,7 @@ async def test_what_only_connections_have_is_unsupported(network: Network, optio
 async def test_the_path_mtu_wants_a_peer_and_is_nobodys_to_set(network: Network) -> None:
     """OPERATION to read it while bound; UNSUPPORTED to set it at any time."""
     kinds: list[ErrorKind] = []
-    async with Datagrams() as sock:
+    async with UdpSocket() as sock:
         for bound in (False, True):
             if bound:
                 await sock.bind(network.host)
@@ -100,7 +81,7 @@ async def test_the_path_mtu_wants_a_peer_and_is_nobodys_to_set(network: Network)
 
 async def test_a_ttl_that_the_system_refuses_fails_the_bind_and_is_named(network: Network) -> None:
     """It could not be known before; the socket is as it was, and binds without it."""
-    async with Datagrams() as sock:
+    async with UdpSocket() as sock:
         sock.set_socket_option(SocketOption.MULTICAST_TTL, 1024)
         with pytest.raises(SocketError, match="cannot set MULTICAST_TTL to 1024: Invalid argument") as caught:
             await sock.bind(network.host)
@@ -115,7 +96,7 @@ async def test_a_ttl_that_the_system_refuses_fails_the_bind_and_is_named(network
 async def test_options_of_the_system_are_set_before_the_address_is_taken(network: Network) -> None:
     """SO_REUSEADDR for one: behind bind() it would let nobody in."""
     options: list[tuple[int, int, int | bytes]] = [(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)]
-    async with Datagrams() as first, Datagrams() as second:
+    async with UdpSocket() as first, UdpSocket() as second:
         await first.bind(network.host, options=options)
         await second.bind(network.host, first.local_port(), options=options)
 
@@ -131,7 +112,7 @@ MODES = (BindMode.DEFAULT_FOR_PLATFORM, BindMode.DONT_SHARE_ADDRESS, BindMode.RE
 async def test_who_may_have_the_same_address(network: Network, first: BindMode, second: BindMode) -> None:
     """As in Qt on Unix (U-008): both must share; and both must reuse the port, which is another thing."""
     shared = (first in SHARING and second in SHARING) or first is second is BindMode.REUSE_PORT
-    async with Datagrams() as sock, Datagrams() as other:
+    async with UdpSocket() as sock, UdpSocket() as other:
         await sock.bind(network.host, mode=first)
         outcome: Any = "bound"
         try:
@@ -140,3 +121,35 @@ async def test_who_may_have_the_same_address(network: Network, first: BindMode, 
             outcome = error.kind
 
         assert outcome == ("bound" if shared else ErrorKind.ADDRESS_IN_USE)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+async def test_options_of_the_system_are_on_a_socket_with_a_peer(network: Network, bound: bool) -> None:
+    """Given to connect_to_host they are set before the peer is fixed, on a socket that was bound too."""
+    async with UdpSocket() as sock:
+        if bound:
+            await sock.bind(network.host)
+        await sock.connect_to_host(network.host, 9, options=[(socket.SOL_SOCKET, socket.SO_PRIORITY, 3)])
+        with network.socket(sock.socket_descriptor()) as below:
+            there = below.getsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY)
+
+        assert there == 3
+        assert sock.socket_option(SocketOption.PATH_MTU) == 65535
+
+
+@pytest.mark.parametrize("bound", [False, True])
+async def test_an_option_that_the_system_refuses_fails_the_connect_and_is_named(network: Network, bound: bool) -> None:
+    """The kind and the number are the system's; the socket is UNCONNECTED, and can be used again."""
+    option = (socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"nosuch0")
+    async with UdpSocket() as sock:
+        if bound:
+            await sock.bind(network.host)
+        with pytest.raises(SocketError, match="cannot set SO_BINDTODEVICE to b'nosuch0': No such device") as caught:
+            await sock.connect_to_host(network.host, 9, options=[option])
+        state = sock.state()
+        with pytest.raises(TypeError, match="options are a list of"):
+            await sock.connect_to_host(network.host, 9, options=7)  # type: ignore[arg-type]
+        await sock.connect_to_host(network.host, 9)
+
+    assert (caught.value.kind, caught.value.errno) == (ErrorKind.SOCKET_ADDRESS_NOT_AVAILABLE, errno.ENODEV)
+    assert state is SocketState.UNCONNECTED

@@ -13,10 +13,22 @@ import pytest
 import trio
 from hypothesis import given, strategies as st
 
+from tests.certificates import contexts
 from tests.links.scripted import Answer, ScriptedNetwork, names
 from tests.networks import Loopback, Network, RawListener
 from tests.sockets.telling import told
-from trioqt import BindMode, ErrorKind, ErrorOccurred, SocketError, SocketOption, SocketState, TcpServer, TcpSocket
+from trioqt import (
+    BindMode,
+    ErrorKind,
+    ErrorOccurred,
+    SocketError,
+    SocketOption,
+    SocketState,
+    SslServer,
+    SslSocket,
+    TcpServer,
+    TcpSocket,
+)
 from trioqt.sockets.arguments import check_options
 
 SOL, IP, IPV6, TCP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP
@@ -350,3 +362,20 @@ async def test_an_option_that_the_platform_lacks_is_never_passed_over(monkeypatc
             kinds += [written.value.kind, read.value.kind]
 
     assert kinds == [ErrorKind.UNSUPPORTED_SOCKET_OPERATION] * 4
+
+
+async def test_a_connection_that_speaks_tls_has_them(network: Network) -> None:
+    """From the first packet on: they go to the socket below."""
+    both = contexts("localhost")
+    async with SslServer(both.server) as server, SslSocket(context=both.client) as sock:
+        await server.listen(network.host)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.accept)
+            await sock.connect_to_host_encrypted(
+                network.host,
+                server.server_port(),
+                server_hostname="localhost",
+                options=[(TCP, socket.TCP_NODELAY, 0)],
+            )
+
+        assert sock.socket_option(SocketOption.LOW_DELAY) == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from typing import Self, Unpack
 
@@ -20,6 +20,7 @@ from trioqt.core.addresses import NetworkLayerProtocol
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import Encrypted, ModeChanged, SslErrors
 from trioqt.core.network_proxy import NetworkProxy
+from trioqt.core.options import SystemOption
 from trioqt.core.states import Input, Told
 from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode, ssl_error_of, verification_error
 from trioqt.links.base import ENDS, Link
@@ -156,13 +157,14 @@ class SslSocket(TcpSocket):
         *,
         server_hostname: str | None = None,
         protocol: NetworkLayerProtocol = NetworkLayerProtocol.ANY_IP,
+        options: Sequence[SystemOption] = (),
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """``connect_to_host``, then the handshake; returns when encrypted.  It is CONNECTED before that.
 
         Args:
           server_hostname: What the certificate must be for, and what is asked for (SNI); ``host`` if None.
-          protocol, task_status: As for ``connect_to_host``.
+          protocol, options, task_status: As for ``connect_to_host``.
 
         Raises:
           SocketError: As ``connect_to_host``; SSL_HANDSHAKE_FAILED, with ``ssl_handshake_errors()`` if the certificate
@@ -175,7 +177,7 @@ class SslSocket(TcpSocket):
         name = name_of(host) if server_hostname is None else check_hostname(server_hostname)
         self._planned = terms = self._client_terms(name)
         try:
-            await self.connect_to_host(host, port, protocol=protocol, task_status=task_status)
+            await self.connect_to_host(host, port, protocol=protocol, options=options, task_status=task_status)
             await self._shake_hands()
         finally:
             if self._planned is terms:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import operator
 import socket
 from collections import deque
+from collections.abc import Sequence
 
 import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, location
 from trioqt.core.errors import SocketError, kind_of, reason_of
 from trioqt.core.network_proxy import NetworkProxy
-from trioqt.core.options import SocketType
+from trioqt.core.options import SocketType, SystemOption
 from trioqt.core.proxies import target_of
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
@@ -23,8 +24,9 @@ from trioqt.links.connect import AttemptsFailed, Target, look_up, race, reachabl
 from trioqt.links.datagram import NativeDatagramLink
 from trioqt.links.datagrams_through_proxy import ProxiedDatagramLink, associate_through
 from trioqt.links.interrupts import protected
+from trioqt.links.native import set_options
 from trioqt.sockets.abstract_socket import Bound, Failure, Generation
-from trioqt.sockets.arguments import Host, check_host, check_port, spelled
+from trioqt.sockets.arguments import Host, check_host, check_options, check_port, spelled
 from trioqt.sockets.datagram_reader import DatagramReader
 from trioqt.sockets.datagram_writer import DatagramWriter
 from trioqt.sockets.datagrams import BATCH, BOUND, CONNECTED, UNCONNECTED
@@ -140,22 +142,28 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
         self._changed()
         return True
 
-    async def _associate(self, proxy: NetworkProxy) -> ProxiedDatagramLink:
+    async def _associate(self, proxy: NetworkProxy, options: Sequence[SystemOption] = ()) -> ProxiedDatagramLink:
         """Have the proxy carry datagrams.  Raises: OSError, UnicodeError.  Cancelled: everything is closed."""
 
         def open_socket(address: Sockaddr) -> DatagramLink:
-            return self._connected_link(Target(socket.AF_INET if len(address) == 2 else socket.AF_INET6, address))
+            target = Target(socket.AF_INET if len(address) == 2 else socket.AF_INET6, address)
+            return self._connected_link(target, options)
 
         return await associate_through(proxy, _reach, self._authenticate, open_socket)
 
     async def _connect_through(
-        self, proxy: NetworkProxy, host: HostAddress | str, port: int, protocol: NetworkLayerProtocol
+        self,
+        proxy: NetworkProxy,
+        host: HostAddress | str,
+        port: int,
+        protocol: NetworkLayerProtocol,
+        options: Sequence[SystemOption],
     ) -> ProxiedDatagramLink:
         """A link whose peer that is.  Raises: OSError, UnicodeError.  Cancelled: it is closed."""
         if not isinstance(host, HostAddress) and not proxy.looks_up_names:
             host = from_sockaddr((await look_up(host, port, protocol))[0].address)
         target = target_of(host, port)
-        link = self._link if isinstance(self._link, ProxiedDatagramLink) else await self._associate(proxy)
+        link = self._link if isinstance(self._link, ProxiedDatagramLink) else await self._associate(proxy, options)
         link.connect_to(target)
         return link
 
@@ -167,6 +175,7 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
         port: int,
         *,
         protocol: NetworkLayerProtocol = NetworkLayerProtocol.ANY_IP,
+        options: Sequence[SystemOption] = (),
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Fix the peer: only its datagrams are received, and ``write`` sends to it.  No packet is sent.
@@ -175,6 +184,7 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
 
         Args:
           protocol: IPV4 or IPV6 uses only such addresses.
+          options: Of the system's, as for ``TcpSocket``; a socket that was bound gets them too.
           task_status: Told once the attempt has begun: ``await nursery.start(sock.connect_to_host, ...)`` returns in
             HOST_LOOKUP.
 
@@ -192,6 +202,7 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
             raise TypeError(f"a protocol is a NetworkLayerProtocol, not {type(protocol).__name__}")
         if protocol is NetworkLayerProtocol.UNKNOWN:
             raise ValueError("connecting needs a protocol that is known")
+        wanted = check_options(options)
         proxy = self._begin_attempt(name, port)
         self._attempt = attempt = trio.CancelScope()
         proxied: ProxiedDatagramLink | None = None
@@ -205,10 +216,10 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
                 if proxy is None:
                     targets = await look_up(host, port, protocol)
                 else:
-                    proxied = await self._connect_through(proxy, host, port, protocol)
+                    proxied = await self._connect_through(proxy, host, port, protocol, wanted)
                 if self._attempt is attempt and self._in_scope():
                     if proxied is None:
-                        self._connect_now(targets)
+                        self._connect_now(targets, wanted)
                     else:
                         found = isinstance(host, HostAddress) or (proxy is not None and not proxy.looks_up_names)
                         self._machine.feed(Input.FOUND if found else Input.LEFT_TO_PROXY, self._tell)
@@ -256,16 +267,17 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
         self._machine.feed(Input.LOOK_UP, self._tell)
         return proxy
 
-    def _connect_now(self, targets: list[Target]) -> None:
+    def _connect_now(self, targets: list[Target], options: Sequence[SystemOption]) -> None:
         """Raises: AttemptsFailed."""
         self._machine.feed(Input.FOUND, self._tell)
         failures: list[OSError] = []
         for target in targets:
             try:
                 if self._link is None:
-                    link = self._connected_link(target)
+                    link = self._connected_link(target, options)
                 else:
                     link = self._link
+                    set_options(link.native(), options)
                     there = reachable(target, int(link.native().family), dual_stack=self._is_any)
                     link.connect(there.address)
             except OSError as exc:
@@ -288,7 +300,7 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
         self._update_watcher()
         self._changed()
 
-    def _connected_link(self, target: Target) -> DatagramLink:
+    def _connected_link(self, target: Target, options: Sequence[SystemOption]) -> DatagramLink:
         sock = trio.socket.socket(target.family, socket.SOCK_DGRAM)
         try:
             link = self._make_link(sock, target.address)
@@ -296,6 +308,7 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
             sock.close()
             raise
         try:
+            set_options(link.native(), options)
             link.connect(target.address)
         except BaseException:
             link.close()
