@@ -30,6 +30,7 @@ __all__ = [
     "Program",
     "Waker",
     "World",
+    "broadcast_of",
     "fail",
     "is_multicast",
 ]
@@ -305,7 +306,7 @@ class Host:
         """
         if address in ("255.255.255.255", "127.255.255.255"):
             return True
-        return any(_broadcast_of(own) == address for own in self.addresses) and self.world.find(address) is None
+        return any(broadcast_of(own) == address for own in self.addresses) and self.world.find(address) is None
 
     def source_for(self, address: str) -> str:
         """The address from which packets to there come.  Raises: OSError ENETUNREACH if there is no way."""
@@ -419,7 +420,8 @@ class Host:
             fail(errno.EMFILE)
 
 
-def _broadcast_of(own: str) -> str:
+def broadcast_of(own: str) -> str:
+    """Everybody on the network of an IPv4 address, whose first three bytes that is."""
     return "" if ":" in own else own.rpartition(".")[0] + ".255"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from trioqt.core.addresses import HostAddress
 from trioqt.core.interfaces import InterfaceAddress, InterfaceFlag, NetworkInterface
 from trioqt.links.interrupts import protected
-from trioqt.testing.network.host import Host
+from trioqt.testing.network.host import ETHERNET, LOOPBACK, Host, broadcast_of
 
 __all__ = ["SimulatedMachine", "interfaces_of"]
 
@@ -40,7 +40,7 @@ def interfaces_of(host: Host, mtu: int) -> tuple[NetworkInterface, ...]:
     up = InterfaceFlag.IS_UP | InterfaceFlag.IS_RUNNING if host.is_up else InterfaceFlag(0)
     loopback = NetworkInterface(
         name="lo",
-        index=1,
+        index=LOOPBACK,
         hardware_address=bytes(6).hex(":"),
         flags=up | InterfaceFlag.IS_LOOPBACK,
         mtu=LOOPBACK_MTU,
@@ -51,7 +51,7 @@ def interfaces_of(host: Host, mtu: int) -> tuple[NetworkInterface, ...]:
     )
     ethernet = NetworkInterface(
         name="eth0",
-        index=2,
+        index=ETHERNET,
         hardware_address=_hardware_address(host.addresses[0]),
         flags=up | InterfaceFlag.CAN_BROADCAST | InterfaceFlag.CAN_MULTICAST,
         mtu=mtu,
@@ -69,4 +69,4 @@ def _interface_address(text: str) -> InterfaceAddress:
     # Whose network it is nobody has said.  These lengths are the usual ones.
     if ":" in text:
         return InterfaceAddress(HostAddress(text), 64)
-    return InterfaceAddress(HostAddress(text), 24, HostAddress(text.rpartition(".")[0] + ".255"))
+    return InterfaceAddress(HostAddress(text), 24, HostAddress(broadcast_of(text)))

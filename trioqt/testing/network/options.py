@@ -12,7 +12,7 @@ import attrs
 
 from trioqt.core.options import IPPROTO_SCTP
 from trioqt.links.interrupts import protected
-from trioqt.testing.network.host import Binding, fail
+from trioqt.testing.network.host import INTERFACES, Binding, fail
 
 __all__ = ["Options"]
 
@@ -56,8 +56,6 @@ MAX_BUFFER: Final = 2 * 212_992
 DATAGRAM_BUFFER: Final = 212_992
 
 UINT_MAX: Final = 2**32 - 1
-
-DEVICES: Final = (b"lo", b"eth0")
 
 
 @attrs.frozen
@@ -225,7 +223,7 @@ class Options:
         """As it is kept.  Every host has these two interfaces; the addresses choose between them, and this does not."""
         device = INT.pack(value) if isinstance(value, int) else value
         device = device.partition(b"\0")[0]
-        if device not in (b"", *DEVICES):
+        if device and device.decode("latin-1") not in INTERFACES:
             fail(errno.ENODEV)
         return device + b"\0" if device else b""
 
