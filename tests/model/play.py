@@ -24,6 +24,7 @@ from trioqt.core.states import Input, Told
 from trioqt.links.native import KernelSocket
 from trioqt.sockets import tcp_socket
 from trioqt.sockets.descriptors import open_connection
+from trioqt.sockets.stream_reader import RECEIVE_SIZE
 from trioqt.testing import VirtualNetwork
 from trioqt.testing.network.socket import VirtualSocket
 from trioqt.testing.simulation.determinism import pinned_scheduler
@@ -234,7 +235,7 @@ class Play:
         actor.call, actor.since = what, world.line
         line = world.line
         if verb in RECEIVING:
-            line.most = max(line.most, int(argument) if argument else 1 << 17)
+            line.most = max(line.most, int(argument) if argument else RECEIVE_SIZE)
         connected = sock._machine.state in (SocketState.CONNECTED, SocketState.CLOSING)
         if verb in ENDING:
             line.touched = True
@@ -314,7 +315,7 @@ class Play:
         # A receive may have taken what it returns a turn ago, and another one what is behind that in this turn.
         others = sum(other.call != "" and other.call.partition(" ")[0] in RECEIVING for other in self.actors.values())
         line.takes(data, others - 1)
-        number = int(argument or 65536)
+        number = int(argument) if argument else RECEIVE_SIZE
         whole = line.peer_finished and (line.taken == len(line.sent) or bool(line.stashed))
         if verb == "receive_exactly" and len(data) != int(argument):
             raise Wrong(f"{what} gave {len(data)} bytes")
