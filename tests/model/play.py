@@ -382,11 +382,14 @@ class Play:
             raise Wrong(f"{name} {what} came to {outcome}, where the table says {expected}")
         if outcome == "closed" and verb != "write" and not self.may_be_closed(line, expected):
             raise Wrong(f"{name} {what} raised ClosedResourceError, and nobody here has ended anything")
-        if verb in ("read", "read_all", "read_line") and isinstance(result, bytes):
+        if isinstance(result, bytes):
             waiting = sum(other.call.partition(" ")[0] in RECEIVING for other in self.actors.values())
-            line.takes(result, waiting)
-        if verb == "peek" and isinstance(result, bytes) and result != line.sent[line.taken :][: len(result)]:
+            line.takes(result if verb != "peek" else b"", waiting)
+        if verb == "peek" and isinstance(result, bytes) and not self.begins_with(line, result):
             raise Wrong(f"{name} peek gave {result!r}")
+
+    def begins_with(self, line: Line, data: bytes) -> bool:
+        return bool(line.stashed) or line.sent.startswith(data, line.taken)
 
     def transaction(self, what: str, line: Line, was_open: bool, outcome: str) -> None:
         """One is begun or over."""
