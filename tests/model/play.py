@@ -24,6 +24,7 @@ from trioqt.core.states import Input, Told
 from trioqt.links.native import KernelSocket
 from trioqt.sockets import tcp_socket
 from trioqt.sockets.descriptors import open_connection
+from trioqt.sockets.stream_reader import RECEIVE_SIZE
 from trioqt.testing import VirtualNetwork
 from trioqt.testing.network.socket import VirtualSocket
 from trioqt.testing.simulation.determinism import pinned_scheduler
@@ -234,7 +235,7 @@ class Play:
         actor.call, actor.since = what, world.line
         line = world.line
         if verb in RECEIVING:
-            line.most = max(line.most, int(argument) if argument else 1 << 17)
+            line.most = max(line.most, int(argument) if argument else RECEIVE_SIZE)
         connected = sock._machine.state in (SocketState.CONNECTED, SocketState.CLOSING)
         if verb in ENDING:
             line.touched = True
@@ -314,7 +315,7 @@ class Play:
         # A receive may have taken what it returns a turn ago, and another one what is behind that in this turn.
         others = sum(other.call != "" and other.call.partition(" ")[0] in RECEIVING for other in self.actors.values())
         line.takes(data, others - 1)
-        number = int(argument or 65536)
+        number = int(argument) if argument else RECEIVE_SIZE
         whole = line.peer_finished and (line.taken == len(line.sent) or bool(line.stashed))
         if verb == "receive_exactly" and len(data) != int(argument):
             raise Wrong(f"{what} gave {len(data)} bytes")
@@ -381,11 +382,14 @@ class Play:
             raise Wrong(f"{name} {what} came to {outcome}, where the table says {expected}")
         if outcome == "closed" and verb != "write" and not self.may_be_closed(line, expected):
             raise Wrong(f"{name} {what} raised ClosedResourceError, and nobody here has ended anything")
-        if verb in ("read", "read_all", "read_line") and isinstance(result, bytes):
+        if isinstance(result, bytes):
             waiting = sum(other.call.partition(" ")[0] in RECEIVING for other in self.actors.values())
-            line.takes(result, waiting)
-        if verb == "peek" and isinstance(result, bytes) and result != line.sent[line.taken :][: len(result)]:
+            line.takes(result if verb != "peek" else b"", waiting)
+        if verb == "peek" and isinstance(result, bytes) and not self.begins_with(line, result):
             raise Wrong(f"{name} peek gave {result!r}")
+
+    def begins_with(self, line: Line, data: bytes) -> bool:
+        return bool(line.stashed) or line.sent.startswith(data, line.taken)
 
     def transaction(self, what: str, line: Line, was_open: bool, outcome: str) -> None:
         """One is begun or over."""

@@ -80,18 +80,18 @@ class StreamLink(Link):
             with trio.CancelScope() as self._wait:
                 await self._shake_hands()
                 arrived = bytes(await self._stream.receive_some(max_bytes))
+            if arrived is None:
+                raise trio.ClosedResourceError("woken")
+            if not arrived:
+                # Nobody may have this end before it is known to be one.
+                if self._sending:  # which may have failed already, and not know yet
+                    for _ in range(2):
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+                if self._doubted is not None:
+                    raise trio.BrokenResourceError from self._doubted
+            self._arrived = arrived
         finally:
             self._wait = None
-        if arrived is None:
-            raise trio.ClosedResourceError("woken")
-        if not arrived:
-            # Nobody may have this end before it is known to be one.
-            if self._sending:  # which may have failed already, and not know yet
-                for _ in range(2):
-                    await trio.lowlevel.cancel_shielded_checkpoint()
-            if self._doubted is not None:
-                raise trio.BrokenResourceError from self._doubted
-        self._arrived = arrived
 
     async def _shake_hands(self) -> None:
         """TLS's, in a task: one that is cancelled breaks the connection, and a cancelled receive must not."""

@@ -179,7 +179,7 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
     async def _hear_all(self, link: Link) -> None:
         """Take what a stream gives at once, which only waiting can tell, past the buffer's bound; but not for ever."""
         before, most = -1, len(self._read_buffer) + BLOCK_SIZE * BLOCKS_AT_ONCE
-        while before < len(self._read_buffer) < most and self._link is link:
+        while before < len(self._read_buffer) < most and self._link is link and not self._peer_finished:
             before = len(self._read_buffer)
             # Who waits on the link has what there is by the time that the look is over.
             with contextlib.nullcontext() if self._somebody_waits_on_the_link() else self._watching_instead():
