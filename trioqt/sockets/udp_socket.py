@@ -151,6 +151,10 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
             raise TypeError(f"a protocol is a NetworkLayerProtocol, not {type(protocol).__name__}")
         if protocol is NetworkLayerProtocol.UNKNOWN:
             raise ValueError("connecting needs a protocol that is known")
+        if (
+            self._retired
+        ):  # who is cancelled with the block, and has the first turn after it, has nothing to complain of
+            await trio.lowlevel.checkpoint_if_cancelled()
         self._begin_attempt(name)
         self._attempt = attempt = trio.CancelScope()
         try:
