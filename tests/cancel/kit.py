@@ -310,6 +310,7 @@ class Trial:
     medium: Medium
     socket_class: type[TcpSocket]
     server_class: type[TcpServer[Any]]
+    udp_class: type[UdpSocket] = UdpSocket
     sockets: list[Any] = attrs.Factory(list)
     called: set[str] = attrs.Factory(set)
     cancelled: bool = False
@@ -350,7 +351,7 @@ class Trial:
 
     def udp_socket(self) -> UdpSocket:
         """A datagram socket under test."""
-        sock: UdpSocket = type("UdpSocket", (_Recording, UdpSocket), {})()
+        sock: UdpSocket = type("UdpSocket", (_Recording, self.udp_class), {})()
         self.sockets.append(sock)
         return sock
 
@@ -543,14 +544,17 @@ class Case:
         return ", ".join(filter(None, (self.coroutine, self.situation, self.variant, self.medium)))
 
     def scenario(
-        self, socket_class: type[TcpSocket] = TcpSocket, server_class: type[TcpServer[Any]] = TcpServer
+        self,
+        socket_class: type[TcpSocket] = TcpSocket,
+        server_class: type[TcpServer[Any]] = TcpServer,
+        udp_class: type[UdpSocket] = UdpSocket,
     ) -> Callable[[Probe], Awaitable[None]]:
         """What ``cancel_everywhere`` wants, with these classes under test."""
 
         async def run(probe: Probe) -> None:
             async with self._network() as net:
                 async with trio.open_nursery() as nursery:
-                    trial = Trial(probe, nursery, self.medium, socket_class, server_class)
+                    trial = Trial(probe, nursery, self.medium, socket_class, server_class, udp_class)
                     await self.play(trial)
                 trial.finish()
                 if net is not None:

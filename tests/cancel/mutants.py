@@ -1,4 +1,4 @@
-"""Six ways to be wrong that look right.  Each must be caught by a scenario that the real classes pass."""
+"""Nine ways to be wrong that look right.  Each must be caught by a scenario that the real classes pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from tests.cancel.kit import hand_over
-from trioqt import TcpServer, TcpSocket
+from trioqt import NetworkDatagram, TcpServer, TcpSocket, UdpSocket
 from trioqt.core.states import Told
 
 __all__ = ["MUTANTS"]
@@ -80,6 +80,33 @@ class DropsAccepted(TcpServer[TcpSocket]):
         return sock
 
 
+class DropsDatagrams(UdpSocket):
+    """A datagram taken before a checkpoint, and lost if that is cancelled."""
+
+    async def receive_datagram(self, max_bytes: int | None = None) -> NetworkDatagram:
+        datagram = await super().receive_datagram(max_bytes)
+        await trio.lowlevel.checkpoint()
+        return datagram
+
+
+class SendsTwice(UdpSocket):
+    """A send that can be cancelled when the datagram is out: whoever tries again sends it twice."""
+
+    async def send_datagram(self, data: Any, host: Any = "", port: int = 0) -> None:
+        await super().send_datagram(data, host, port)
+        await trio.lowlevel.checkpoint()
+
+
+class ForgetsTrouble(UdpSocket):
+    """What the network says is looked at before a checkpoint, and never heard of if that is cancelled."""
+
+    async def receive_datagram(self, max_bytes: int | None = None) -> NetworkDatagram:
+        trouble, self._trouble = self._trouble, None
+        await trio.lowlevel.checkpoint()
+        self._trouble = trouble or self._trouble
+        return await super().receive_datagram(max_bytes)
+
+
 MUTANTS: dict[type, tuple[str, str]] = {
     TakesFirst: ("TcpSocket.receive_some, has to wait", "expect"),
     TellsLater: ("TcpSocket.connect_to_host, answered at once, address", "expect"),
@@ -87,5 +114,8 @@ MUTANTS: dict[type, tuple[str, str]] = {
     LeaksAttempts: ("TcpSocket.connect_to_host, answered at once, address", "leak"),
     Tears: ("TcpSocket.send_all, full queue", "expect"),
     DropsAccepted: ("TcpServer.accept, has to wait", ""),
+    DropsDatagrams: ("UdpSocket.receive_datagram, has to wait", ""),
+    SendsTwice: ("UdpSocket.send_datagram, answered at once", ""),
+    ForgetsTrouble: ("UdpSocket.receive_datagram, peer resets", ""),
 }
 """Each with the scenario that catches it, on every network, and the kind of problem that it is found by; empty: any."""

@@ -1,4 +1,4 @@
-"""The scenarios can fail: six mutants of the real classes are each caught, on either network."""
+"""The scenarios can fail: nine mutants of the real classes are each caught, on either network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.cancel.kit import Medium
 from tests.cancel.mutants import MUTANTS
 from tests.cancel.scenarios import find_case
-from trioqt import TcpServer, TcpSocket
+from trioqt import TcpServer, TcpSocket, UdpSocket
 from trioqt.testing import cancel_everywhere
 
 
@@ -19,6 +19,8 @@ def test_a_mutant_is_caught_by_a_scenario_that_the_real_class_passes(mutant: typ
     case = find_case(f"{name}, {medium}")
     if issubclass(mutant, TcpSocket):
         mutated = case.scenario(mutant, TcpServer)
+    elif issubclass(mutant, UdpSocket):
+        mutated = case.scenario(udp_class=mutant)
     else:
         assert issubclass(mutant, TcpServer)
         mutated = case.scenario(TcpSocket, mutant)

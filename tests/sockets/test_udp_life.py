@@ -459,6 +459,29 @@ async def test_after_its_block_it_is_closed(network: Network, call: str) -> None
             await result
 
 
+@pytest.mark.parametrize("call", ["connect_to_host", "receive_datagram", "__anext__", "send_datagram", "aclose"])
+async def test_a_task_that_is_cancelled_with_the_block_is_cancelled(network: Network, call: str) -> None:
+    """Also if its first turn comes when the socket is closed already: that is no mistake of its."""
+    ended: list[str] = []
+
+    async def begin(sock: UdpSocket) -> None:
+        try:
+            await getattr(sock, call)(*CALLS.get(call, ()))
+        except trio.Cancelled:
+            ended.append("cancelled")
+            raise
+        except (trio.ClosedResourceError, SocketError) as exc:
+            ended.append(type(exc).__name__)
+
+    async with trio.open_nursery() as nursery:
+        async with bound() as sock:
+            pass
+        nursery.cancel_scope.cancel()
+        nursery.start_soon(begin, sock)
+
+    assert ended == ["cancelled"]
+
+
 async def test_without_a_block_it_does_not_work(network: Network) -> None:
     """A socket needs a scope, or a parent's nursery."""
     sock = UdpSocket()

@@ -139,8 +139,8 @@ class DatagramWriter(Datagrams):
         Qt: waitForBytesWritten().
         """
         self._check_call()
-        self._check_open("wait")
         await trio.lowlevel.checkpoint()
+        self._check_open("wait")
 
     def _write(self, datagram: NetworkDatagram) -> int:
         return self._send(

@@ -203,6 +203,8 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
         if protocol is NetworkLayerProtocol.UNKNOWN:
             raise ValueError("connecting needs a protocol that is known")
         wanted = check_options(options)
+        if self._retired:  # who is cancelled with the block, and has the first turn after it, made no mistake
+            await trio.lowlevel.checkpoint_if_cancelled()
         proxy = self._begin_attempt(name, port)
         self._attempt = attempt = trio.CancelScope()
         proxied: ProxiedDatagramLink | None = None
