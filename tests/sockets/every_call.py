@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from trioqt import HostAddress, SocketOption, TcpServer, TcpSocket
+from trioqt import HostAddress, PauseMode, SocketOption, TcpServer, TcpSocket
 
 __all__ = ["SERVER_CALLS", "SOCKET_CALLS", "public_methods"]
 
@@ -47,6 +47,7 @@ _SOCKET: dict[str, tuple[Any, ...]] = {
     "receive_exactly": (1,),
     "receive_until": (b"\n",),
     "send_all": (b"x",),
+    "set_pause_mode": (PauseMode.NEVER,),
     "set_read_buffer_size": (1,),
     "set_socket_descriptor": (10**6,),
     "set_socket_option": (SocketOption.KEEP_ALIVE, 1),

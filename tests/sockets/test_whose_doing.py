@@ -22,7 +22,7 @@ import trio.testing
 from tests.links.scripted import names
 from tests.networks import Loopback, Network, RawPeer
 from tests.sockets.arrivals import bytes_arrived, fill
-from trioqt import SocketError, SocketOption, SocketState, TcpServer, TcpSocket
+from trioqt import PauseMode, SocketError, SocketOption, SocketState, TcpServer, TcpSocket
 
 Call = Callable[[TcpSocket], object]
 
@@ -392,6 +392,7 @@ CALLS: dict[str, Call] = {
     "bind":                          lambda sock: sock.bind("127.0.0.1"),
     "connect_to_host":               lambda sock: sock.connect_to_host("127.0.0.1", 1),
     "events":                        step_of_events,
+    "set_pause_mode":                lambda sock: sock.set_pause_mode(PauseMode.NEVER),
     "set_read_buffer_size":          lambda sock: sock.set_read_buffer_size(1),
     "set_socket_descriptor":         lambda sock: sock.set_socket_descriptor(-1),
 }

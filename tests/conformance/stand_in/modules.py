@@ -16,6 +16,15 @@ from tests.conformance.stand_in.objects import QIODevice, QIODeviceBase, QObject
 from tests.conformance.stand_in.on_stage import NOT_THERE, stage
 from tests.conformance.stand_in.servers import QTcpServer
 from tests.conformance.stand_in.sockets import QAbstractSocket, QTcpSocket
+from tests.conformance.stand_in.tls import (
+    QSsl,
+    QSslCertificate,
+    QSslConfiguration,
+    QSslError,
+    QSslKey,
+    QSslServer,
+    QSslSocket,
+)
 from tests.conformance.stand_in.values import QByteArray, QHostAddress
 
 __all__ = ["CORE", "NETWORK", "SHIBOKEN", "absent"]
@@ -64,6 +73,13 @@ NETWORK = SimpleNamespace(
     QTcpSocket=QTcpSocket,
     QTcpServer=QTcpServer,
     QHostAddress=QHostAddress,
+    QSsl=QSsl,
+    QSslCertificate=QSslCertificate,
+    QSslConfiguration=QSslConfiguration,
+    QSslError=QSslError,
+    QSslKey=QSslKey,
+    QSslServer=QSslServer,
+    QSslSocket=QSslSocket,
     QHostInfo=absent("QHostInfo"),
     QNetworkProxy=Proxy,
 )
