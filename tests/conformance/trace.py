@@ -50,20 +50,24 @@ PORT_GETTERS = frozenset({"localPort", "peerPort", "serverPort", "senderPort", "
 
 # The signals that `watch` records, by the first of these classes of QtNetwork that an object is of.  A class with
 # signals of its own (QSslSocket, QSslServer) goes above the one that it is derived from.
+SOCKET_SIGNALS = (
+    *("stateChanged", "errorOccurred", "hostFound", "connected", "disconnected", "readyRead", "bytesWritten"),
+    *("aboutToClose", "readChannelFinished", "proxyAuthenticationRequired"),
+)
+SERVER_SIGNALS = ("newConnection", "pendingConnectionAvailable", "acceptError")
 SIGNALS: dict[str, tuple[str, ...]] = {
-    "QAbstractSocket": (
-        "stateChanged",
-        "errorOccurred",
-        "hostFound",
-        "connected",
-        "disconnected",
-        "readyRead",
-        "bytesWritten",
-        "aboutToClose",
-        "readChannelFinished",
-        "proxyAuthenticationRequired",
+    "QSslSocket": (
+        *SOCKET_SIGNALS,
+        *("encrypted", "sslErrors", "peerVerifyError", "modeChanged", "encryptedBytesWritten"),
+        *("alertSent", "alertReceived", "handshakeInterruptedOnError", "newSessionTicketReceived"),
     ),
-    "QTcpServer": ("newConnection", "pendingConnectionAvailable", "acceptError"),
+    "QAbstractSocket": SOCKET_SIGNALS,
+    "QSslServer": (
+        *SERVER_SIGNALS,
+        *("sslErrors", "peerVerifyError", "errorOccurred", "startedEncryptionHandshake"),
+        *("handshakeInterruptedOnError", "handshakeTimeout", "alertSent", "alertReceived"),
+    ),
+    "QTcpServer": SERVER_SIGNALS,
 }
 
 STATUS = (
@@ -214,6 +218,8 @@ class Trace:
             return self.norm_data(bytes(value))
         if isinstance(value, network.QHostAddress):
             return "addr:" + (value.toString() or "null")
+        if isinstance(value, network.QSslError):
+            return value.error().name
         if isinstance(value, network.QNetworkProxy):
             return "proxy:" + value.type().name
         if isinstance(value, network.QHostInfo):

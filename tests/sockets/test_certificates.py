@@ -68,10 +68,11 @@ async def outcome(
 
 @every_bad
 async def test_each_bad_certificate_is_refused_in_the_handshake(network: Network, bad: str, tmp_path: Path) -> None:
-    """By the context's own verification; the first finding is told."""
-    make, in_handshake, _ = BAD[bad]
+    """By the context's own verification; what it has stopped at is told, with what else is wrong."""
+    make, in_handshake, listed = BAD[bad]
+    told = listed if in_handshake in listed else (in_handshake,)
 
-    assert await outcome(network, make(tmp_path)) == (ErrorKind.SSL_HANDSHAKE_FAILED, (in_handshake,))
+    assert await outcome(network, make(tmp_path)) == (ErrorKind.SSL_HANDSHAKE_FAILED, told)
 
 
 @every_bad
@@ -115,7 +116,7 @@ async def test_exactly_what_is_ignored_is_forgiven(network: Network, bad: str, t
             await sock.connect_to_host_encrypted(network.host, port, server_hostname=NAME)
 
         assert refused.value.kind is ErrorKind.SSL_HANDSHAKE_FAILED
-        assert [error.kind for error in sock.ssl_handshake_errors()] == [in_handshake]
+        assert in_handshake in [error.kind for error in sock.ssl_handshake_errors()]
         assert session is None  # one could go on with it, and see no certificate
 
 

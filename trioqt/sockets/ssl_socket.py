@@ -259,13 +259,19 @@ class SslSocket(TcpSocket):
         context = default_context() if self._context is None else self._context
         if context.check_hostname and not hostname:
             raise ValueError("the context checks the name in the certificate, so it needs a server_hostname")
-        if self._ignored or self._pause_mode & PauseMode.ON_SSL_ERRORS:
-            # Who goes on with a session shows no certificate, so there would be nothing to judge.
-            return Terms(context, False, hostname, judge=partial(self._judge, context, hostname))
         given = self._session
         if given is not None and given.context is context and given.server_hostname == hostname:
             return Terms(context, False, hostname, session=given.session)
         return Terms(context, False, hostname)
+
+    def _judged(self, terms: Terms) -> Terms:
+        """``terms``, with somebody who looks at the peer's certificate, if there is something to ask."""
+        asks = self._ignored or self._pause_mode & PauseMode.ON_SSL_ERRORS
+        if terms.server_side or not asks:
+            return terms
+        # Who goes on with a session shows no certificate, so there would be nothing to judge.
+        judge = partial(self._judge, terms.context, terms.server_hostname)
+        return Terms(terms.context, False, terms.server_hostname, judge=judge)
 
     # -- the link becomes TLS ---------------------------------------------------------------
 
@@ -283,7 +289,7 @@ class SslSocket(TcpSocket):
 
     def _cover(self, link: Link) -> Link:
         terms, self._terms = self._terms, None
-        return link if terms is None else TlsLink(link, terms)
+        return link if terms is None else TlsLink(link, self._judged(terms))
 
     def _tell(self, thing: Told) -> None:
         super()._tell(thing)
@@ -298,7 +304,8 @@ class SslSocket(TcpSocket):
         self._check_can_encrypt(terms)
         generation = self._generation
         try:
-            await trio.lowlevel.checkpoint()
+            # It begins in this very step if it can: a watcher would take the peer's first message for bytes.
+            await trio.lowlevel.checkpoint_if_cancelled()
             self._uncork()
             while True:
                 self._check_same(generation, "begin TLS")
@@ -323,7 +330,7 @@ class SslSocket(TcpSocket):
         below, watcher, buffer = self._link, self._watch_scope, self._read_buffer
         assert below is not None
         self._handshake_errors, self._negotiated = (), None
-        channel = TlsLink(below, terms, buffer.take(len(buffer)))
+        channel = TlsLink(below, self._judged(terms), buffer.take(len(buffer)))
         buffer.ahead, self._unseen = 0, False
         self._lay_over(channel)
         self._set_mode(channel)
@@ -334,7 +341,10 @@ class SslSocket(TcpSocket):
     def _check_can_encrypt(self, terms: Terms, *, began: Generation | None = None) -> None:
         """Raise if TLS cannot begin in this step."""
         attempted = "begin TLS"
-        self._pull(1, ahead=True)
+        if (
+            not terms.server_side
+        ):  # to a client nothing comes before its own first message, so whatever is there is plain
+            self._pull(1, ahead=True)
         if self._link is None or self._machine.state is not CONNECTED:
             self._refuse(attempted, began=began)
         if isinstance(self._link, TlsLink):
@@ -344,7 +354,7 @@ class SslSocket(TcpSocket):
         if self._send_finished:
             raise trio.ClosedResourceError(f"cannot {attempted}: sending is finished")
         # Nobody has asked for what was read ahead.  It may be a client's first message: that was told to go ahead, and
-        # has, before this call.  To a client nothing comes before its own.
+        # has, before this call.
         buffer = self._read_buffer
         is_hello = terms.server_side and buffer.peek(1) == HELLO
         if buffer.held > buffer.ahead or (buffer.ahead and not is_hello):
@@ -400,10 +410,9 @@ class SslSocket(TcpSocket):
         elif isinstance(exc, ValueError):
             kind, reason = ErrorKind.SSL_INVALID_USER_DATA, str(exc)
         if not self._handshake_errors:
-            error = ssl_error_of(exc, next(iter(channel.chain()), None))
-            if error is not None:
-                self._handshake_errors = (error,)
-                self._post(SslErrors((error,)))
+            self._handshake_errors = self._errors_behind(channel, exc)
+            if self._handshake_errors:
+                self._post(SslErrors(self._handshake_errors))
         # The orders are Qt's: if it is the certificate's fault, or the connection is lost, as a loss that a read finds;
         # if the two ends do not understand each other, as one that a write finds.
         is_misfit = kind is ErrorKind.SSL_HANDSHAKE_FAILED and not self._handshake_errors
@@ -412,6 +421,18 @@ class SslSocket(TcpSocket):
         with contextlib.suppress(OSError):  # of closing what is lost
             channel.drop_unread()
             self._end_link(found)
+
+    def _errors_behind(self, channel: TlsLink, exc: Exception) -> tuple[SslError, ...]:
+        """What OpenSSL has found wrong with the peer's certificate, and what it would have found after that."""
+        chain, terms = channel.chain(), channel.terms()
+        first = ssl_error_of(exc, next(iter(chain), None))
+        if first is None:
+            return ()
+        if not terms.server_side and chain and can_judge():
+            errors = find_errors(chain, terms.context, terms.server_hostname)
+            if any(error.kind is first.kind for error in errors):  # else it is of what only the handshake knows
+                return errors
+        return (first,)
 
     async def _judge(self, context: ssl.SSLContext, hostname: str | None, chain: tuple[bytes, ...]) -> None:
         """Look at the peer's certificates, and ask if something is wrong.  Raises: ssl.SSLCertVerificationError."""
@@ -474,8 +495,7 @@ class SslSocket(TcpSocket):
     def ssl_handshake_errors(self) -> tuple[SslError, ...]:
         """What the last handshake found wrong with the peer's certificate, ignored or not.
 
-        All of it where errors were ignored by name or paused on, the host's name first; else the first that OpenSSL
-        came to.
+        All of it, the host's name first; of a client, or without pyOpenSSL (``trioqt[tls]``), what came first.
 
         Qt: sslHandshakeErrors().
         """

@@ -23,6 +23,15 @@ from tests.conformance.stand_in.proxies import (
 )
 from tests.conformance.stand_in.servers import QTcpServer
 from tests.conformance.stand_in.sockets import QAbstractSocket, QTcpSocket
+from tests.conformance.stand_in.tls import (
+    QSsl,
+    QSslCertificate,
+    QSslConfiguration,
+    QSslError,
+    QSslKey,
+    QSslServer,
+    QSslSocket,
+)
 from tests.conformance.stand_in.values import QByteArray, QHostAddress
 
 __all__ = ["CORE", "NETWORK", "SHIBOKEN", "absent"]
@@ -69,6 +78,13 @@ NETWORK = SimpleNamespace(
     QNetworkDatagram=QNetworkDatagram,
     QNetworkInterface=QNetworkInterface,
     QHostAddress=QHostAddress,
+    QSsl=QSsl,
+    QSslCertificate=QSslCertificate,
+    QSslConfiguration=QSslConfiguration,
+    QSslError=QSslError,
+    QSslKey=QSslKey,
+    QSslServer=QSslServer,
+    QSslSocket=QSslSocket,
     QHostInfo=QHostInfo,
     QNetworkProxy=QNetworkProxy,
     QNetworkProxyFactory=QNetworkProxyFactory,

@@ -30,9 +30,12 @@ class QTcpServer(QObject):
         self._server: trioqt.TcpServer[trioqt.TcpSocket] = stage().wait(lambda: stage().nursery.start(self._live))
 
     async def _live(self, task_status: trio.TaskStatus[Any]) -> None:
+        await self._live_as(trioqt.TcpServer(self._socket, keep_alive=False), task_status)
+
+    async def _live_as(self, ours: Any, task_status: trio.TaskStatus[Any]) -> None:
         """The server's block."""
         try:
-            async with trioqt.TcpServer(self._socket, keep_alive=False) as server:
+            async with ours as server:
                 server._subscribe(Hook(server, self._tell))
                 task_status.started(server)
                 await self._end.wait()
