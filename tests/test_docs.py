@@ -193,7 +193,7 @@ setDestination setHopLimit setInterfaceIndex setSender swap
 
 
 def from_qt_rows() -> list[list[str]]:
-    return [row for number in range(7) for row in table(FROM_QT, "Qt", number=number)]
+    return [row for number in range(8) for row in table(FROM_QT, "Qt", number=number)]
 
 
 def test_every_qt_member_has_a_row() -> None:
