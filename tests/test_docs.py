@@ -211,7 +211,7 @@ DnsEligibilityStatus
 
 
 def from_qt_rows() -> list[list[str]]:
-    return [row for number in range(9) for row in table(FROM_QT, "Qt", number=number)]
+    return [row for number in range(10) for row in table(FROM_QT, "Qt", number=number)]
 
 
 def test_every_qt_member_has_a_row() -> None:

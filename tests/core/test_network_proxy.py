@@ -40,6 +40,7 @@ def test_https_is_http_inside_of_tls() -> None:
     assert made.context.verify_mode is ssl.CERT_REQUIRED
     assert made.context.check_hostname
     assert given.context is mine
+    assert made == NetworkProxy.from_url("https://host")
 
 
 @pytest.mark.parametrize(

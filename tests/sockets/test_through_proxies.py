@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 import ssl
@@ -16,6 +17,7 @@ import trio
 import trio.testing
 
 from tests.certificates import Contexts
+from tests.links.scripted import Answer, ScriptedNetwork, names as scripted_names
 from tests.networks import Network, RawListener
 from trioqt import (
     Connected,
@@ -463,6 +465,32 @@ async def test_a_proxy_whose_name_is_unknown(
         await must_fail(sock, ErrorKind.PROXY_NOT_FOUND, "127.0.0.1")
 
         assert [event.state for event in spy] == [HOST_LOOKUP, CONNECTING, UNCONNECTED]
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.ETIMEDOUT, ErrorKind.PROXY_CONNECTION_TIMEOUT),
+        (errno.ECONNREFUSED, ErrorKind.PROXY_CONNECTION_REFUSED),
+        (errno.ECONNRESET, ErrorKind.PROXY_CONNECTION_CLOSED),
+        (errno.ENETUNREACH, ErrorKind.NETWORK),
+    ],
+)
+async def test_a_proxy_that_cannot_be_reached(
+    autojump_clock: trio.testing.MockClock, kind: ProxyKind, number: int, error: ErrorKind
+) -> None:
+    """All its addresses are tried, and the last one says why; the system's number is kept."""
+    script = ScriptedNetwork({"10.0.0.8": Answer(130, number), "10.0.0.9": Answer(130, number)})
+    scripted_names({"proxy.test": ["10.0.0.8", "10.0.0.9"]})
+    async with TcpSocket() as sock:
+        sock.set_proxy(NetworkProxy(kind, "proxy.test", 1080))
+        with pytest.raises(SocketError) as caught:
+            await sock.connect_to_host("10.0.0.1", 80)
+
+        assert (caught.value.kind, caught.value.errno) == (error, number)
+        assert isinstance(caught.value.__cause__, SocketError)
+        assert isinstance(caught.value.__cause__.__cause__, ExceptionGroup)
+    assert script.open_sockets() == []
 
 
 @pytest.mark.parametrize("password", ["", "secret"])

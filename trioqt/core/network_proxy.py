@@ -6,6 +6,7 @@ How one is spoken to is in ``proxies.py``; which of several is taken is the sock
 from __future__ import annotations
 
 import enum
+import functools
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -128,7 +129,7 @@ class NetworkProxy:
         ``socks5``: the proxy looks names up.  Without a port it is 1080, and 443 for ``https``, as with curl.
 
         Args:
-          context: For ``https``; None: ``ssl.create_default_context()``.
+          context: For ``https``; None: ``ssl.create_default_context()``, made once in a process.
           via: The proxy through which this one is reached.
 
         Raises:
@@ -141,7 +142,7 @@ class NetworkProxy:
         scheme, host, port, user, password = _parts_of(url)
         kind, usual_port = SCHEMES[scheme]
         if scheme == "https" and context is None:
-            context = ssl.create_default_context()
+            context = _default_context()
         return cls(kind, host, usual_port if port is None else port, user, password, context, via=via)
 
     def __str__(self) -> str:
@@ -161,6 +162,11 @@ def credentials_of(proxy: NetworkProxy) -> Credentials | None:
 def can_carry(proxy: NetworkProxy, use: ProxyUse) -> bool:
     """Can it be used for that?  Qt: capabilities()."""
     return proxy.kind in CAN_CARRY[use]
+
+
+@functools.cache  # it reads a file with all authorities, which takes some 10 ms
+def _default_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def _parts_of(url: str) -> tuple[str, str, int | None, str, str]:
