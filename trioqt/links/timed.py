@@ -35,6 +35,7 @@ class TimedLink(NativeLink):
         native = link.native()
         assert native is not None
         super().__init__(native, link.peer_address())
+        self.drained = link.is_drained()
         self.limits: str = limits
         self._now = trio.lowlevel.current_clock().current_time
         self._waits = 0

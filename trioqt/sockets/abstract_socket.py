@@ -279,7 +279,7 @@ class AbstractSocket(EventSource, Resettable):
     def _close(self) -> None:
         """Abort whatever is left, for good."""
         try:
-            self.abort()
+            self._abort()
         finally:
             self._closed = self._retired = True
             self._open = False
@@ -289,8 +289,10 @@ class AbstractSocket(EventSource, Resettable):
 
     def _check_call(self) -> None:
         """What every call begins with.  Raises: RuntimeError."""
-        self._check_run()
-        if self._parent is not None:
+        if self._parent is None:
+            super()._check_run()
+        else:
+            self._check_run()
             self._in_scope()  # which closes it, if that nursery has ended
 
     def _check_thread(self) -> None:
@@ -641,6 +643,10 @@ class AbstractSocket(EventSource, Resettable):
 
         Qt: abort().  There, the peer never sees a reset.
         """
+        raise NotImplementedError
+
+    def _abort(self, *, reset: bool = False) -> None:
+        """The same, whoever asks."""
         raise NotImplementedError
 
     # -- waiting ----------------------------------------------------------------------------
