@@ -260,9 +260,10 @@ class AbstractSocket(EventSource, Resettable):
         assert nursery is not None
         # Cancelled, because only our own tasks can be in it.  Shielded, because otherwise an outer cancellation would
         # be raised here, in place of the exception that is leaving the block.  And told of no exception, because it
-        # would wrap that in a group.
-        nursery.cancel_scope.cancel(reason="the socket's block is left")
-        nursery.cancel_scope.shield = True
+        # would wrap that in a group.  If it is empty, as mostly, trio does no more than give others their turn.
+        if nursery.child_tasks:
+            nursery.cancel_scope.cancel(reason="the socket's block is left")
+            nursery.cancel_scope.shield = True
         with keeping(sys.exception()):
             try:
                 await block.manager.__aexit__(None, None, None)

@@ -71,15 +71,25 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
 
     async def _leave(self) -> None:
         self._retired = True
-        if self._task_ends and self._ends_at_once():
+        if await self._turn_follows() and self._ends_at_once():
             return
         generation = self._generation
         self._check_sent(generation, again=await self._disconnect(self._flush_timeout))
 
+    async def _turn_follows(self) -> bool:
+        """Do others have their turn once this has ended, so that it needs to give none away?"""
+        if self._task_ends:
+            return True
+        block = self._block
+        if block is None or block.entries > 1 or block.task is not trio.lowlevel.current_task():
+            return False
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return True  # when its nursery ends
+
     def _ends_at_once(self) -> bool:
         """End it in this step, as ``_disconnect`` would, if there is nothing to wait for; else it is as it was.
 
-        For the end of a handler whose work is done.  It saves two coroutines and a turn, 8 us of a short life's 70.
+        It saves a turn and two coroutines, 8 us of a short life's 70.
         """
         link = self._link
         if link is None or self._machine.state is not CONNECTED or self._receiving or self._under_way is not None:
