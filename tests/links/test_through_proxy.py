@@ -87,7 +87,7 @@ class Pieces(Link):
 
     async def finish_sending(self) -> None: ...
 
-    def close(self, *, reset: bool = False) -> None:
+    def close(self, *, reset: bool = False, waited_on: bool = True) -> None:
         self.closed += 1
 
     def has_goodbye(self) -> bool:

@@ -7,6 +7,7 @@ interface has, because a socket call wants the number where people write ``fe80:
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 import re
 import socket
@@ -51,7 +52,12 @@ def _canonical(value: AddressLike) -> str:
         return value.text
     if not isinstance(value, str | IPv4Address | IPv6Address):
         raise TypeError(f"an address is a str, an ipaddress object or a HostAddress, not {type(value).__name__}")
-    text = str(value)
+    return _canonical_text(str(value))
+
+
+# Who connects again and again, and a server's clients, are few addresses; to read one costs 3 us.
+@functools.lru_cache(256)
+def _canonical_text(text: str) -> str:
     if text in ("", ANY_TEXT):
         return text
     try:

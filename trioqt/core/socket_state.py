@@ -24,3 +24,5 @@ class SocketState(enum.Enum):
     """A server accepts connections."""
     CLOSING = 6
     """What is queued is being sent; then the connection ends."""
+
+    __hash__ = object.__hash__  # Enum's is a function in Python, and each step of the table asks for two

@@ -55,6 +55,8 @@ class Input(enum.Enum):
     FLUSHED = "all that was queued is sent"
     ABORT = "the end, now"
 
+    __hash__ = object.__hash__  # as SocketState's
+
 
 Told = SocketState | type[Event]
 """One thing to tell: a state (as StateChanged), or an event class."""

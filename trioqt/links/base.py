@@ -103,11 +103,12 @@ class Link(Protocol):
         Cancelled: not done, as far as a stream can tell.
         """
 
-    def close(self, *, reset: bool = False) -> None:
+    def close(self, *, reset: bool = False, waited_on: bool = True) -> None:
         """End it now.  Tasks that wait in the link wake with ``trio.ClosedResourceError``.
 
         Args:
           reset: The peer must not take this for a clean end: bytes for it are dropped, or something went wrong.
+          waited_on: False: the caller knows that no task waits in it, so none need be looked for.
         """
 
     def has_goodbye(self) -> bool:

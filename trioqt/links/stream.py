@@ -182,7 +182,7 @@ class StreamLink(Link):
         with trio.CancelScope(shield=closes):
             await stream.send_eof()
 
-    def close(self, *, reset: bool = False) -> None:
+    def close(self, *, reset: bool = False, waited_on: bool = True) -> None:
         if reset:
             _close_by_reset(self._stream)
         if self._handshake is not None:

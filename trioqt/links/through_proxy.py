@@ -282,8 +282,8 @@ class ProxiedLink(Link):
     async def finish_sending(self) -> None:
         await self._below.finish_sending()
 
-    def close(self, *, reset: bool = False) -> None:
-        self._below.close(reset=reset)
+    def close(self, *, reset: bool = False, waited_on: bool = True) -> None:
+        self._below.close(reset=reset, waited_on=waited_on)
 
     def has_goodbye(self) -> bool:
         return self._below.has_goodbye()

@@ -557,7 +557,7 @@ class TlsLink(Link):
         while not self._closed and self.try_receive(RECEIVE_SIZE) != b"":
             await self.wait_receivable(RECEIVE_SIZE)
 
-    def close(self, *, reset: bool = False) -> None:
+    def close(self, *, reset: bool = False, waited_on: bool = True) -> None:
         self._closed = True
         self._wake_waiting()
         self._below.close(reset=reset)

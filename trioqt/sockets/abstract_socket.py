@@ -260,9 +260,10 @@ class AbstractSocket(HasProxy, Resettable):
         assert nursery is not None
         # Cancelled, because only our own tasks can be in it.  Shielded, because otherwise an outer cancellation would
         # be raised here, in place of the exception that is leaving the block.  And told of no exception, because it
-        # would wrap that in a group.
-        nursery.cancel_scope.cancel(reason="the socket's block is left")
-        nursery.cancel_scope.shield = True
+        # would wrap that in a group.  If it is empty, as mostly, trio does no more than give others their turn.
+        if nursery.child_tasks:
+            nursery.cancel_scope.cancel(reason="the socket's block is left")
+            nursery.cancel_scope.shield = True
         with keeping(sys.exception()):
             try:
                 await block.manager.__aexit__(None, None, None)
@@ -279,7 +280,7 @@ class AbstractSocket(HasProxy, Resettable):
     def _close(self) -> None:
         """Abort whatever is left, for good."""
         try:
-            self.abort()
+            self._abort()
         finally:
             self._closed = self._retired = True
             self._open = False
@@ -289,8 +290,10 @@ class AbstractSocket(HasProxy, Resettable):
 
     def _check_call(self) -> None:
         """What every call begins with.  Raises: RuntimeError."""
-        self._check_run()
-        if self._parent is not None:
+        if self._parent is None:
+            super()._check_run()
+        else:
+            self._check_run()
             self._in_scope()  # which closes it, if that nursery has ended
 
     def _check_thread(self) -> None:
@@ -648,6 +651,10 @@ class AbstractSocket(HasProxy, Resettable):
 
         Qt: abort().  There, the peer never sees a reset.
         """
+        raise NotImplementedError
+
+    def _abort(self, *, reset: bool = False) -> None:
+        """The same, whoever asks."""
         raise NotImplementedError
 
     # -- waiting ----------------------------------------------------------------------------

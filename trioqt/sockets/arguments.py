@@ -87,6 +87,8 @@ def check_size(size: int, name: str, *, least: int = 0) -> int:
 
 def check_seconds(seconds: float, name: str) -> float:
     """A time, infinity included.  Raises: TypeError, ValueError."""
+    if type(seconds) is float and seconds >= 0:
+        return seconds  # as each new socket's is
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError(f"{name} is a number of seconds, not {type(seconds).__name__}")
     if not seconds >= 0:  # nan too

@@ -126,6 +126,7 @@ class Connection(AbstractSocket):
         "_receiving",
         "_send_finished",
         "_sending",
+        "_task_ends",
         "_timed",
         "_unseen",
         "_was_entered",
@@ -171,6 +172,7 @@ class Connection(AbstractSocket):
         self._sending = False  # a task is in send_all, wait_send_all_might_not_block or send_eof
         self._watching = 0  # tasks in wait_for_disconnected
         self._was_entered = False
+        self._task_ends = False  # the block is left by a task of ours that ends with it: others have their turn then
         self._pending = False  # a server has accepted it, and nobody has taken it
         self._missed: tuple[Event, ...] = ()  # facts of that time, for who listens once it is taken
         self._orphaned = False  # the parent nursery is cancelled: nobody can watch any more
@@ -189,13 +191,13 @@ class Connection(AbstractSocket):
         """Take ``link`` as the connection."""
         if happened is Input.ADOPTED:  # else the attempt has begun with that, and what it queued is for this connection
             self._forget()
-        self._timed = link if isinstance(link, TimedLink) else None
+        self._timed = link if type(link) is TimedLink else None  # isinstance asks typing, for a class of a Protocol
         self._link = self._cover(link)
         self._generation.connected = True
         self._machine.feed(happened, self._tell)
         self._update_direct()
         self._update_watcher()
-        if self._queue:
+        if self._queue.size:
             self._start_drainer()
         self._changed()
 
@@ -280,7 +282,7 @@ class Connection(AbstractSocket):
           ahead: Nobody has asked for them, as far as a call can tell.
           end: An end that is behind them is asked for.
         """
-        if not ahead and len(self._read_buffer) - self._read_buffer.ahead < wanted:
+        if not ahead and self._read_buffer.ahead and len(self._read_buffer) - self._read_buffer.ahead < wanted:
             self._ask()
         link = self._link
         if link is None or self._peer_finished or self._machine.state is not CONNECTED:
@@ -499,6 +501,8 @@ class Connection(AbstractSocket):
 
     def _update_watcher(self) -> None:
         """Start the watcher if somebody wants to know sooner, stop it if nobody does."""
+        if self._half_open and self._watch_scope is None and not self._subscriptions and not self._watching:
+            return  # as of most sockets, whose life is short
         wanted = bool(self._subscriptions) or self._watching > 0 or not (self._half_open or self._pending)
         wanted = wanted and not self._orphaned
         usable = self._link is not None and self._machine.state is CONNECTED and not self._peer_finished
@@ -726,26 +730,27 @@ class Connection(AbstractSocket):
                 self._peer_finished = isinstance(exc, BrokenPipeError)
                 return
 
-    def _end_link(self, happened: Input, *, reset: bool = False) -> None:
+    def _end_link(self, happened: Input, *, reset: bool = False, waited_on: bool = True) -> None:
         """Tell that the connection has ended, and let go of it."""
         link = self._link
         assert link is not None
         self._machine.feed(happened, self._tell)
-        self._drop_link(link, reset=reset)
+        self._drop_link(link, reset=reset, waited_on=waited_on)
 
-    def _drop_link(self, link: Link, *, reset: bool = False) -> None:
+    def _drop_link(self, link: Link, *, reset: bool = False, waited_on: bool = True) -> None:
         """Close ``link`` and what belongs to it: its tasks, its queue, its slot in a server."""
         self._link = self._direct = self._timed = None
         self._drop_queue()
         try:
-            link.close(reset=reset or self._generation.unsent)
+            link.close(reset=reset or self._generation.unsent, waited_on=waited_on)
         finally:  # if somebody has closed the descriptor below us, the rest is to be done all the same
             self._ends_itself = False
             self._goodbye_at = None
-            for scope in (self._watch_scope, self._drain_scope):
-                if scope is not None:
-                    scope.cancel(reason="the connection has ended")
-            self._drain_scope = None
+            if self._watch_scope is not None:
+                self._watch_scope.cancel(reason="the connection has ended")
+            if self._drain_scope is not None:
+                self._drain_scope.cancel(reason="the connection has ended")
+                self._drain_scope = None
             if self._owner is not None:
                 owner, self._owner = self._owner, None
                 owner._forget(self)
@@ -758,12 +763,15 @@ class Connection(AbstractSocket):
         self._unseen = False
 
     def _drop_queue(self) -> None:
-        self._generation.unsent = len(self._queue) > 0
+        self._generation.unsent = self._queue.size > 0
         self._queue.clear()
         self._corked = False
 
     def abort(self, *, reset: bool = False) -> None:
         self._check_run()
+        self._abort(reset=reset)
+
+    def _abort(self, *, reset: bool = False) -> None:
         if self._corked and self._link is not None:
             with contextlib.suppress(OSError):  # whatever that finds, the end is made here
                 self._hand_over(self._link)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 
 import trio
@@ -69,10 +70,14 @@ def unsupported(option: SocketOption) -> SocketError:
 
 def _spec(sock: System, option: SocketOption, peer: Sockaddr | None, kind: SocketType) -> OptionSpec:
     mapped = peer is not None and str(peer[0]).startswith("::ffff:") and "." in peer[0]
-    spec = option_for(option, socket.AF_INET if mapped else sock.family, kind)
+    spec = _known(option, socket.AF_INET if mapped else sock.family, kind)
     if spec is None:
         raise unsupported(option)
     return spec
+
+
+# Asked for each new socket, and always the same.
+_known = functools.lru_cache(128)(option_for)
 
 
 def _error(attempted: str, exc: OSError) -> SocketError:

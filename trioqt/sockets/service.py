@@ -9,6 +9,7 @@ import contextvars
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import trio
@@ -65,7 +66,7 @@ class Service(Generic[SocketT]):
         """Give ``sock`` its task."""
         self.running += 1
         sock._handler = STARTING
-        self._context.run(self._start, sock)
+        self._context.run(partial(self._nursery.start_soon, self._handle, sock, name=self._name))
 
     def cancel(self, reason: str) -> None:
         """Cancel every handler."""
@@ -80,9 +81,6 @@ class Service(Generic[SocketT]):
             above = above.parent_nursery.parent_task
         return None
 
-    def _start(self, sock: SocketT) -> None:
-        self._nursery.start_soon(self._handle, sock, name=self._name)
-
     async def _handle(self, sock: SocketT) -> None:
         # Every open connection holds this frame, so what is seldom needed is elsewhere.
         peer = sock._peer()
@@ -90,6 +88,7 @@ class Service(Generic[SocketT]):
         try:
             async with sock:
                 await await_interruptible(self._handler, sock)
+                sock._task_ends = True
         except BaseException as exc:
             if not self._ended(peer, exc):
                 raise

@@ -60,7 +60,7 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         Cancelled: closed all the same, as by ``abort()``.
         Qt: close().
         """
-        self._check_run()
+        self._check_call()
         self._open = False
         self._retired = True
         generation = self._generation
@@ -71,8 +71,47 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
 
     async def _leave(self) -> None:
         self._retired = True
+        if await self._turn_follows() and self._ends_at_once():
+            return
         generation = self._generation
         self._check_sent(generation, again=await self._disconnect(self._flush_timeout))
+
+    async def _turn_follows(self) -> bool:
+        """Do others have their turn once this has ended, so that it needs to give none away?"""
+        if self._task_ends:
+            return True
+        block = self._block
+        if block is None or block.entries > 1 or block.task is not trio.lowlevel.current_task():
+            return False
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return True  # when its nursery ends
+
+    def _ends_at_once(self) -> bool:
+        """End it in this step, as ``_disconnect`` would, if there is nothing to wait for; else it is as it was.
+
+        It saves a turn and two coroutines, 8 us of a short life's 70.
+        """
+        link = self._link
+        if link is None or self._machine.state is not CONNECTED or self._receiving or self._under_way is not None:
+            return False
+        if not self._peer_finished:
+            self._pull(BLOCK_SIZE)
+        if self._link is not link or self._machine.state is not CONNECTED or not self._is_quiet(link):
+            return False
+        self._generation.ended_by = trio.lowlevel.current_task()
+        self._machine.feed(Input.DISCONNECT, self._tell)
+        self._end_link(Input.FLUSHED, waited_on=False)
+        return True
+
+    def _is_quiet(self, link: Link) -> bool:
+        """Was the system just found empty, and is nothing buffered, queued or to be said, and no task at the link?"""
+        return not (
+            self._queue.size
+            or self._read_buffer.held
+            or self._drain_scope is not None
+            or self._somebody_waits_on_the_link()
+            or link.has_goodbye()
+        )
 
     async def _disconnect(self, flush_timeout: float, *, keep: bool = False, drop: bool = False) -> bool:
         """End the connection in order.  See ``TcpSocket.disconnect_from_host``.
@@ -85,7 +124,6 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         Returns: Was there a connection to end?
         Raises: SocketError: Bytes were queued for a connection that is not made now.
         """
-        self._check_call()
         # It is meant for what there is now; what another task begins in the same step is none of its business.
         generation, bound, dropped = self._generation, self._bound, ""
         there_was = self._link is not None
@@ -107,7 +145,8 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
                 elif link is not None:
                     if self._machine.state is CONNECTED:
                         await self._end_in_order(link, flush_timeout, keep, drop)
-                    await self._join(link, flush_timeout)  # another task, or half_open=False, may be at it
+                    if self._link is link:
+                        await self._join(link, flush_timeout)  # another task, or half_open=False, may be at it
         except BaseException as exc:
             if self._generation is generation:
                 self.abort(reset=not is_cancellation(exc))
@@ -145,11 +184,16 @@ class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
         # Then the kernel may hold more, or more is under way; and closing would reset the connection, which may cost
         # the peer the last thing we said.
         unread = len(self._read_buffer) > 0
+        is_quiet = self._is_quiet(link)
         if drop:
             self._generation.dropped = True
             self._drop_unread()
         self._generation.ended_by = trio.lowlevel.current_task()
         self._machine.feed(Input.DISCONNECT, self._tell)
+        if is_quiet:
+            # What follows would come to the same in this step, with four scopes for waits that are none, each 6 us.
+            self._end_link(Input.FLUSHED, waited_on=False)
+            return
         self._update_direct()
         self._update_watcher()
         self._changed()

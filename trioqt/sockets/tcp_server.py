@@ -563,7 +563,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                 for _ in range(ACCEPTS_AT_ONCE):
                     # From here to the connection's entry in _connections there is no checkpoint, so the limit is exact
                     # and no accepted connection is without an owner.
-                    if not self._has_room() or listener not in self._listeners:
+                    if listener not in self._listeners or not self._has_room():
                         break
                     try:
                         link, peer = listener.try_accept()
@@ -641,7 +641,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                 raise
             self._cannot_take(peer, exc)
             return
-        self._most_connections = max(self._most_connections, len(self._connections))
+        if len(self._connections) > self._most_connections:
+            self._most_connections = len(self._connections)
         if id(sock) in self._connections:  # else it has ended already
             if self._peer_limit is not None:
                 self._peer_limit.count(sock, peer[0])
@@ -654,7 +655,9 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     def _make_socket(self) -> SocketT:
         # What is a caller's can be interrupted, and that ends the block.
-        made = TcpSocket() if self._factory is TcpSocket else call_interruptible(self._factory)
+        if self._factory is TcpSocket:
+            return cast("SocketT", TcpSocket())
+        made = call_interruptible(self._factory)
         is_socket = isinstance(made, TcpSocket)
         if not is_socket or made._closed or made._home is not None or made.state() is not SocketState.UNCONNECTED:
             raise TypeError(f"a socket factory must make new TcpSockets without a parent, not {made!r}")
@@ -696,14 +699,16 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         """A connection has ended: its slot is free."""
         if self._connections.pop(id(sock), None) is None:
             return  # it ended before it was in the books
-        self._ended[id(sock)] = sock
+        if not sock._retired:  # else whoever ends it closes it for good
+            self._ended[id(sock)] = sock
         if sock._handler is None and self._drain is not None:
             self._drain.count(cancelled=False)
         if self._peer_limit is not None:
             self._peer_limit.forget(sock)
         if self._time_limits is not None:
             self._time_limits.forget(sock)
-        self._lot.unpark_all()
+        if self._lot:
+            self._lot.unpark_all()
 
     def _refused(self, peer: Sockaddr, why: str) -> None:
         """A limit has ended a connection before it became a socket."""

@@ -392,6 +392,7 @@ class TcpSocket(StreamDevice):
         Cancelled: as ``abort()``.  What another task has begun meanwhile is not touched.
         Qt: disconnectFromHost + waitForDisconnected.  There, while connecting, it connects first.
         """
+        self._check_call()
         generation = self._generation
         ended = await self._disconnect(math.inf, keep=True)
         self._check_sent(generation, again=ended)

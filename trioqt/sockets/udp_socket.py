@@ -421,6 +421,9 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
         Qt: abort().
         """
         self._check_run()
+        self._abort()
+
+    def _abort(self, *, reset: bool = False) -> None:
         self._call_off()
         self._open = False
         self._forget_arrived()
