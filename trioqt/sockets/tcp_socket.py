@@ -51,7 +51,6 @@ from trioqt.links.native import (
 )
 from trioqt.links.stream import StreamLink
 from trioqt.links.through_proxy import connect_through
-from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import Bound, Failure
 from trioqt.sockets.arguments import (
     Host,
@@ -207,7 +206,7 @@ class TcpSocket(StreamDevice):
     def _queue_went(self, link: Link, took: float) -> None:
         # A peer that never reads never gets here, one that reads slowly only slowly.  And a server with limits in
         # seconds calls a peer stalled that has not taken half of the limit in time, so there it stays small.
-        if self._unsent_limit != UNSENT_LIMIT or isinstance(link, TimedLink):
+        if self._unsent_limit != UNSENT_LIMIT or self._timed is not None:
             return
         native = link.native()
         if native is None or self._socket_type is not SocketType.TCP:
