@@ -214,7 +214,10 @@ class TcpSocket(StreamDevice):
         was_quick = self._quick >= QUICK_TIMES
         # The kernel calls for more once it has sent half of the limit, so with the larger one that takes longer.
         quick = took < (QUICK * QUICK_UNSENT_LIMIT / UNSENT_LIMIT if was_quick else QUICK)
-        self._quick = self._quick + 1 if quick else 0
+        if quick:
+            self._quick = min(self._quick + 1, QUICK_TIMES + 1)
+        else:  # one pause of a quick peer is forgiven
+            self._quick = QUICK_TIMES if self._quick > QUICK_TIMES else 0
         if was_quick != (self._quick >= QUICK_TIMES):
             set_where_possible(native, unsent_options(UNSENT_LIMIT if was_quick else QUICK_UNSENT_LIMIT))
 
