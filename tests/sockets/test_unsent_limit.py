@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trio.testing
 
-from tests.networks import Loopback, Network, RawPeer
-from trioqt import TcpServer, TcpSocket
+from tests.networks import Loopback, Network, RawPeer, TlsPeer
+from trioqt import SslServer, TcpServer, TcpSocket
 from trioqt.core.options import QUICK_UNSENT_LIMIT, UNSENT_LIMIT
 from trioqt.links.native import set_where_possible
+
+if TYPE_CHECKING:
+    from tests.certificates import Contexts
 
 MIB = 1024 * 1024
 
@@ -125,7 +128,9 @@ def test_a_limit_is_at_least_one_byte(limit: Any, error: type[Exception]) -> Non
 # ---- Quick peers ---------------------------------------------------------------------------------
 
 
-async def take(sock: TcpSocket, peer: RawPeer, times: int, clock: trio.testing.MockClock, seconds: float) -> None:
+async def take(
+    sock: TcpSocket, peer: RawPeer | TlsPeer, times: int, clock: trio.testing.MockClock, seconds: float
+) -> None:
     """So often the queue is filled, and the peer takes all of it after so many seconds."""
     for _ in range(times):
         sent = 0
@@ -144,19 +149,19 @@ async def take(sock: TcpSocket, peer: RawPeer, times: int, clock: trio.testing.M
 async def test_a_quick_peer_has_a_larger_one_for_as_long_as_it_is_quick(
     network: Loopback, mock_clock: trio.testing.MockClock
 ) -> None:
-    """It takes so much in no time, and where room is small we wake for each piece of it."""
+    """It takes so much in no time, and where room is small we wake for each piece of it.  One pause is forgiven."""
     async with TcpServer() as server:
         await server.listen(network.host)
         with await network.raw_connect(server.server_port()) as peer:
             sock = await server.accept()
             descriptor = sock.socket_descriptor()
             limits = []
-            for times, seconds in ((3, 0.0), (1, 0.0), (3, 0.1), (1, 1.0), (5, 0.1), (4, 0.0)):
+            for times, seconds in ((3, 0.0), (1, 0.0), (3, 0.1), (1, 1.0), (1, 0.0), (2, 1.0), (5, 0.1), (4, 0.0)):
                 await take(sock, peer, times, mock_clock, seconds)
                 limits.append(unsent_limit(network, descriptor))
 
     large, small = QUICK_UNSENT_LIMIT, UNSENT_LIMIT
-    assert limits == [small, large, large, small, small, large]
+    assert limits == [small, large, large, large, large, small, small, large]
 
 
 @pytest.mark.parametrize("limit", [50_000, None])
@@ -180,6 +185,27 @@ async def test_a_server_that_ends_stalled_connections_keeps_it_small(
         await server.listen(network.host)
         with await network.raw_connect(server.server_port()) as peer:
             sock = await server.accept()
+            await take(sock, peer, 6, mock_clock, 0.0)
+            assert unsent_limit(network, sock.socket_descriptor()) == UNSENT_LIMIT
+
+
+async def test_a_server_with_tls_over_it_keeps_it_small_too(
+    network: Loopback, tls: Contexts, mock_clock: trio.testing.MockClock
+) -> None:
+    """The limits in seconds are those of what lies below."""
+    peers = []
+
+    async def connect_by_tls(port: int) -> None:
+        raw = await network.raw_connect(port)
+        peers.append(await TlsPeer.over(raw, tls.client, server_side=False, server_hostname="peer.example"))
+
+    async with SslServer(tls.server, stall_limit=10) as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        nursery.start_soon(connect_by_tls, server.server_port())
+        sock = await server.accept()
+        await trio.testing.wait_all_tasks_blocked()
+        [peer] = peers
+        with peer:
             await take(sock, peer, 6, mock_clock, 0.0)
             assert unsent_limit(network, sock.socket_descriptor()) == UNSENT_LIMIT
 

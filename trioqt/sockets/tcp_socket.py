@@ -51,7 +51,6 @@ from trioqt.links.native import (
 )
 from trioqt.links.stream import StreamLink
 from trioqt.links.through_proxy import connect_through
-from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import Bound, Failure
 from trioqt.sockets.arguments import (
     Host,
@@ -207,7 +206,7 @@ class TcpSocket(StreamDevice):
     def _queue_went(self, link: Link, took: float) -> None:
         # A peer that never reads never gets here, one that reads slowly only slowly.  And a server with limits in
         # seconds calls a peer stalled that has not taken half of the limit in time, so there it stays small.
-        if self._unsent_limit != UNSENT_LIMIT or isinstance(link, TimedLink):
+        if self._unsent_limit != UNSENT_LIMIT or self._timed is not None:
             return
         native = link.native()
         if native is None or self._socket_type is not SocketType.TCP:
@@ -215,7 +214,10 @@ class TcpSocket(StreamDevice):
         was_quick = self._quick >= QUICK_TIMES
         # The kernel calls for more once it has sent half of the limit, so with the larger one that takes longer.
         quick = took < (QUICK * QUICK_UNSENT_LIMIT / UNSENT_LIMIT if was_quick else QUICK)
-        self._quick = self._quick + 1 if quick else 0
+        if quick:
+            self._quick = min(self._quick + 1, QUICK_TIMES + 1)
+        else:  # one pause of a quick peer is forgiven
+            self._quick = QUICK_TIMES if self._quick > QUICK_TIMES else 0
         if was_quick != (self._quick >= QUICK_TIMES):
             set_where_possible(native, unsent_options(UNSENT_LIMIT if was_quick else QUICK_UNSENT_LIMIT))
 
