@@ -761,14 +761,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ),
     ),
     Deviation(
-        "udp_multicast_errors",
-        "documented: a socket for both families joins IPv4 groups too, and hears them",
-        (
-            "dual: -join_multicast_group(addr:239.1.2.3) -> False",
-            "dual: +join_multicast_group(addr:239.1.2.3) -> True",
-        ),
-    ),
-    Deviation(
         "udp_multicast_options",
         "law 4: a value that is out of range is refused, and -1 is one",
         (
