@@ -742,14 +742,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ),
     ),
     Deviation(
-        "udp_multicast_errors",
-        "documented: a socket for both families joins IPv4 groups too, and hears them",
-        (
-            "dual: -join_multicast_group(addr:239.1.2.3) -> False",
-            "dual: +join_multicast_group(addr:239.1.2.3) -> True",
-        ),
-    ),
-    Deviation(
         "udp_sticky_error",
         "Qt's bug: an engine keeps its first error, so that later ones of other kinds are told as that",
         (

@@ -12,11 +12,16 @@ from trioqt import BindMode, HostAddress, NetworkDatagram, UdpSocket
 GROUP, GROUP6, LINK_GROUP = "239.83.17.62", "ff05::83:17", "ff02::83:17"
 
 
+def any_of(group: str) -> HostAddress:
+    """Every address, of the group's family."""
+    return HostAddress.ANY if ":" in group else HostAddress.ANY_IPV4
+
+
 async def group_by_interface(group: str) -> None:
     """Joined on the one interface it is heard there, and what goes out by the other comes in by that."""
     index = socket.if_nametoindex("two")
     async with UdpSocket() as member, UdpSocket() as sender:
-        await member.bind()
+        await member.bind(any_of(group))
         await sender.bind()
         member.join_multicast_group(group, "two")
         for interface in ("two", "one"):  # by the one it is looped back, by the other it comes through the cable
@@ -38,7 +43,7 @@ async def chosen_sources() -> None:
     """Of two that send to a group through the cable only one is heard."""
     for group, chosen, other in ((GROUP, "10.83.17.1", "10.83.17.2"), (GROUP6, "fd83::1", "fd83::2")):
         async with UdpSocket() as member, UdpSocket() as sender:
-            await member.bind()
+            await member.bind(any_of(group))
             await sender.bind()
             member.join_multicast_group(group, "two", source=chosen)
             for source in (other, chosen):

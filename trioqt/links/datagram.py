@@ -202,8 +202,9 @@ class NativeDatagramLink(DatagramLink):
         level = IP6 if is_ipv6 else IP
         if is_ipv6 and self._family == socket.AF_INET:
             raise OSError(errno.EAFNOSUPPORT, "an IPv4 socket joins no IPv6 group")
-        if not is_ipv6 and self._only_ipv6:
-            raise OSError(errno.EAFNOSUPPORT, "a socket that carries only IPv6 joins no IPv4 group")
+        if not is_ipv6 and self._family == socket.AF_INET6:
+            # Linux would let one that carries both, and no other system does; so Qt does not either.
+            raise OSError(errno.EAFNOSUPPORT, "an IPv4 group needs a socket that is bound for IPv4 alone")
         number = _number(names[2] if source is not None else names[is_ipv6])
         if number is None:
             raise OSError(errno.EOPNOTSUPP, "this system has no such groups")

@@ -23,7 +23,8 @@ class Multicast(Datagrams):
     ) -> None:
         """Receive what is sent to ``group`` and this socket's port.
 
-        A socket receives the groups that it has joined, and no others; it must be bound, to any address.
+        A socket receives the groups that it has joined, and no others.  It must be bound: for an IPv4 group to
+        ``HostAddress.ANY_IPV4`` or an IPv4 address, for an IPv6 group to anything else.
 
         Args:
           interface: The name or the number of the interface where to listen; None lets the system choose by its
@@ -32,11 +33,11 @@ class Multicast(Datagrams):
 
         Raises:
           SocketError: OPERATION if the socket has no address, ADDRESS_IN_USE if it has joined already,
-            SOCKET_ADDRESS_NOT_AVAILABLE if there is no such interface, UNSUPPORTED_SOCKET_OPERATION if the group's
-            family is not the socket's, SOCKET_RESOURCE if it has joined too many (Linux: 20 of IPv4).
+            SOCKET_ADDRESS_NOT_AVAILABLE if there is no such interface, UNSUPPORTED_SOCKET_OPERATION if the socket
+            is not bound for the group's family, SOCKET_RESOURCE if it has joined too many (Linux: 20 of IPv4).
           trio.ClosedResourceError: The socket is closed, or was ended by another task.
           ValueError: It is no group.
-        Qt: joinMulticastGroup().  There, a socket for both families joins no IPv4 group, and sources cannot be chosen.
+        Qt: joinMulticastGroup().  There, sources cannot be chosen.
         """
         link, joined, index, sender = self._membership("join", group, interface, source)
         try:

@@ -14,6 +14,7 @@ from tests.conformance.stand_in.on_stage import or_else, stage
 from tests.conformance.stand_in.sockets import QAbstractSocket
 from tests.conformance.stand_in.values import QByteArray, QHostAddress, SocketState, error_of, host_of
 from trioqt.core.events import Event
+from trioqt.sockets.nursery_ends import at_end_of
 
 __all__ = ["QNetworkDatagram", "QNetworkInterface", "QUdpSocket"]
 
@@ -106,7 +107,9 @@ class QUdpSocket(QAbstractSocket):
         super().__init__(parent)
 
     def _make(self) -> Any:
-        self._take(cast("Any", trioqt.UdpSocket(stage().nursery)))
+        sock = trioqt.UdpSocket(stage().nursery)
+        at_end_of(stage().nursery, sock._in_scope)  # which closes it, whoever holds it still
+        self._take(cast("Any", sock))
         return self._sock
 
     @property
