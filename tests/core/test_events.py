@@ -9,7 +9,6 @@ import attrs
 import pytest
 
 import trioqt
-from trioqt import SslError, SslErrorKind, SslMode
 from trioqt.core import events
 from trioqt.core.addresses import HostAddress
 from trioqt.core.errors import ErrorKind
@@ -24,12 +23,10 @@ from trioqt.core.events import (
     ErrorOccurred,
     Event,
     HostFound,
-    ModeChanged,
     NewConnection,
     Nudge,
     ReadChannelFinished,
     ReadyRead,
-    SslErrors,
     StateChanged,
 )
 from trioqt.core.socket_state import SocketState
@@ -42,11 +39,6 @@ EXAMPLES: list[tuple[Event, Event]] = [
     (HostFound(), HostFound()),
     (Connected(), Connected()),
     (Encrypted(), Encrypted()),
-    (ModeChanged(SslMode.CLIENT), ModeChanged(SslMode.CLIENT)),
-    (
-        SslErrors((SslError(SslErrorKind.CERTIFICATE_EXPIRED, "expired", b"DER"),)),
-        SslErrors((SslError(SslErrorKind.CERTIFICATE_EXPIRED, "expired", b"DER"),)),
-    ),
     (ReadChannelFinished(), ReadChannelFinished()),
     (Disconnected(), Disconnected()),
     (ErrorOccurred(ErrorKind.NETWORK, "no route"), ErrorOccurred(kind=ErrorKind.NETWORK, message="no route")),
@@ -69,8 +61,6 @@ def test_these_are_facts_and_these_are_nudges() -> None:
         HostFound,
         Connected,
         Encrypted,
-        ModeChanged,
-        SslErrors,
         ReadChannelFinished,
         Disconnected,
         ErrorOccurred,
@@ -91,8 +81,6 @@ def test_events_have_these_fields_in_this_order() -> None:
         "HostFound": (),
         "Connected": (),
         "Encrypted": (),
-        "ModeChanged": ("mode",),
-        "SslErrors": ("errors",),
         "ReadChannelFinished": (),
         "Disconnected": (),
         "ErrorOccurred": ("kind", "message"),
