@@ -191,7 +191,7 @@ async def test_a_client_without_its_certificate_is_refused(
 
 
 async def test_limits_see_through_tls(tls: Contexts, mock_clock: trio.testing.MockClock) -> None:
-    """An idle connection is ended as without TLS; simulated, for a kernel knows when bytes came by a clock of its own."""
+    """An idle connection is ended as without TLS; simulated, for a kernel has a clock of its own."""
     async with VirtualNetwork() as net:
         network = Virtual(net)
         async with echoing(network, SslServer(tls.server, idle_limit=60)) as server:
