@@ -114,6 +114,9 @@ def test_what_is_no_proxy_is_refused(arguments: tuple[object, ...], error: type[
 def test_a_way_must_be_a_proxy() -> None:
     with pytest.raises(TypeError):
         NetworkProxy(ProxyKind.HTTP, "host", 1, via="socks5://host")  # type: ignore[arg-type]
+    for kind in set(ProxyKind) - {ProxyKind.SOCKS5, ProxyKind.HTTP}:
+        with pytest.raises(ValueError, match=f"via a proxy of the kind {kind.name}"):
+            NetworkProxy(ProxyKind.HTTP, "host", 1, via=NetworkProxy(kind))
 
 
 def test_who_can_carry_what() -> None:

@@ -438,7 +438,10 @@ async def test_the_password_is_in_nothing_that_can_be_read(
         error = await must_fail(sock, ErrorKind.PROXY_AUTHENTICATION_REQUIRED)
 
         texts = [repr(there), repr(sock), repr(sock.proxy()), *map(repr, spy), str(spy), caplog.text]
-        texts += traceback.TracebackException.from_exception(error, capture_locals=True).format()
+        behind: BaseException | None = error
+        while behind is not None:
+            texts += traceback.TracebackException.from_exception(behind, capture_locals=True).format()
+            behind = behind.__cause__ or behind.__context__
         assert [text for text in texts if "hunter2" in text] == []
         nursery.cancel_scope.cancel()
 

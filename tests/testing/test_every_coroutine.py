@@ -158,6 +158,7 @@ def test_the_tools_can_be_interrupted_at_every_line(scenario: Callable[[Probe], 
 
 # Where each coroutine of `trioqt.testing` is walked: who adds one adds its scenario.
 WALKED = {
+    "ScriptedProxy.serve": "test_scripted_proxy.py",
     "SignalSpy.__aenter__": "test_every_coroutine.py",
     "SignalSpy.__aexit__": "test_every_coroutine.py",
     "SignalSpy.wait_for": "test_signal_spy.py",

@@ -90,6 +90,8 @@ class Credentials:
 def _check_via(proxy: object, attribute: attrs.Attribute[Any], via: object) -> None:
     if via is not None and not isinstance(via, NetworkProxy):
         raise TypeError(f"via is a NetworkProxy, not {type(via).__name__}")
+    if via is not None and not can_carry(via, "tcp"):
+        raise ValueError(f"no proxy can be reached via a proxy of the kind {via.kind.name}")
 
 
 @attrs.frozen

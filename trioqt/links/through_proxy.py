@@ -77,7 +77,7 @@ async def connect_through(
     """
     target = target_of(host, port)
     link, reported = await speak(proxy, CONNECTS[proxy.kind](target, credentials_of(proxy)), reach, answer)
-    peer = (str(host) if isinstance(target.host, HostAddress) else "", port)
+    peer = (str(target.host) if isinstance(target.host, HostAddress) else "", port)
     return ProxiedLink(link, peer, _sockaddr(reported))
 
 
@@ -117,10 +117,10 @@ async def _link_to(proxy: NetworkProxy, reach: Reach, answer: Answer) -> Link:
     except (OSError, UnicodeError, AttemptsFailed) as exc:
         last = exc.exceptions[-1] if isinstance(exc, AttemptsFailed) else exc
         for failed in exc.exceptions if isinstance(exc, AttemptsFailed) else ():
-            failed.__traceback__ = None  # which would keep frames alive
+            failed.__traceback__ = None  # which would keep frames alive, as it would below
         kind, number = kind_of(last), last.errno if isinstance(last, OSError) else None
         message = f"cannot reach the {proxy}: {reason_of(last)}"
-        raise SocketError(UNREACHABLE.get(kind, kind), message, errno=number) from exc
+        raise SocketError(UNREACHABLE.get(kind, kind), message, errno=number) from exc.with_traceback(None)
     return link if proxy.context is None else await _encrypted(link, proxy, proxy.context)
 
 
@@ -161,7 +161,7 @@ class _Wire:
                 sent = self.link.try_send(view)
                 view = view[sent or await self.link.send(view) :]
         except ENDS as exc:
-            self.lost = exc  # its last words may say why
+            self.lost = exc.with_traceback(None)  # its last words may say why
 
     async def receive(self, count: int) -> bytes:
         """Exactly so many, fewer at the end."""
@@ -178,7 +178,7 @@ class _Wire:
                     break
                 got += data or b""
         except ENDS as exc:
-            self.lost = self.lost or exc
+            self.lost = self.lost or exc.with_traceback(None)
         return got
 
 
@@ -197,6 +197,7 @@ async def _follow(
     proxy: NetworkProxy, prologue: Prologue, wire: _Wire, reach: Reach, answer: Answer
 ) -> Reported | None:
     reply: object = None
+    failure: SocketError | None = None
     while True:
         try:
             step = prologue.send(reply)
@@ -204,7 +205,9 @@ async def _follow(
             reported: Reported | None = end.value
             return reported
         except SocketError as error:
-            raise SocketError(error.kind, f"{error.message} ({proxy})") from wire.lost
+            failure = SocketError(error.kind, f"{error.message} ({proxy})")
+        if failure is not None:  # not from within, for the prologue's frames know a password
+            raise failure from wire.lost
         reply = None
         match step:
             case Ask(realm):
