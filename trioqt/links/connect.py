@@ -10,16 +10,16 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_address, to_sockaddr, unmapped
 from trioqt.core.errors import raise_bare
-from trioqt.links.base import NativeSocket, Sockaddr
+from trioqt.links.base import Sockaddr
 from trioqt.links.names import check_name
-from trioqt.links.native import KernelSocket, NativeLink, native_socket
+from trioqt.links.native import NativeLink, native_socket
 
 __all__ = ["AttemptsFailed", "Target", "connect", "connect_again", "link_over", "look_up", "race", "reachable"]
 
@@ -129,7 +129,7 @@ async def race(
     if len(targets) == 1:
         return await _only(targets[0], prepare, proto)
     failures: list[OSError] = []
-    winner: NativeSocket | None = None
+    winner: trio.socket.SocketType | None = None
     peer: Sockaddr | None = None
 
     @trio.lowlevel.enable_ki_protection  # a task of its own, so not below whoever calls this
@@ -172,48 +172,31 @@ async def _only(target: Target, prepare: Prepare, proto: int) -> NativeLink:
     except OSError as exc:
         exc.add_note(f"while connecting to {target}")
         failures = [exc]
-        # What a system refuses at once is told no sooner than a race would: an end that another task makes now counts.
-        for _ in range(2):
-            await trio.lowlevel.checkpoint()
     else:
         return link_over(sock, target.address)
+    # What a system refuses at once is told no sooner than by a race: an end that another task makes now comes first.
+    for _ in range(2):
+        await trio.lowlevel.checkpoint()
     raise AttemptsFailed("no address could be connected", failures)
 
 
-def link_over(sock: NativeSocket | trio.socket.SocketType, asked: Sockaddr) -> NativeLink:
+def link_over(sock: trio.socket.SocketType, asked: Sockaddr) -> NativeLink:
     """The link over ``sock``, which was connected to ``asked``; the peer of 0.0.0.0 is 127.0.0.1."""
     with contextlib.suppress(OSError):  # the peer may have reset it already: then its address is the one we asked for
         asked = sock.getpeername()
     return NativeLink(native_socket(sock), asked)
 
 
-async def open_connected(target: Target, prepare: Prepare, proto: int = 0) -> NativeSocket:
+async def open_connected(target: Target, prepare: Prepare, proto: int = 0) -> trio.socket.SocketType:
     """One attempt.  Raises: OSError.  Cancelled: the socket is closed."""
-    sock = native_socket(trio.socket.socket(target.family, socket.SOCK_STREAM, proto))
+    sock = trio.socket.socket(target.family, socket.SOCK_STREAM, proto)
     try:
-        prepare(cast("trio.socket.SocketType", sock), target.address)  # options are set on either in the same way
-        if isinstance(sock, KernelSocket):
-            await _connect_kernel(sock, target.address)
-        else:  # a simulated one, which has trio's verbs
-            await connect(cast("trio.socket.SocketType", sock), target)
+        prepare(sock, target.address)
+        await connect(sock, target)
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-async def _connect_kernel(sock: KernelSocket, address: Sockaddr) -> None:
-    """As trio does it, without its two context managers and its look at the address.  Raises: OSError."""
-    await trio.lowlevel.checkpoint_if_cancelled()
-    try:
-        sock.try_connect(address)
-    except BlockingIOError:
-        await sock.wait_writable()
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            raise OSError(number, os.strerror(number)) from None
-    else:
-        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 async def connect_again(sock: trio.socket.SocketType, target: Target, local: Sockaddr) -> None:

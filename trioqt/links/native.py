@@ -232,7 +232,7 @@ def _native(sock: NativeSocket | trio.socket.SocketType) -> Iterator[NativeSocke
             yield again
 
 
-def native_socket(sock: NativeSocket | trio.socket.SocketType) -> NativeSocket:
+def native_socket(sock: trio.socket.SocketType) -> NativeSocket:
     """What trio's socket is below: a simulated one as it is, a kernel one without trio's wrapper."""
     if hasattr(sock, "try_recv"):
         return cast("NativeSocket", sock)
