@@ -67,7 +67,7 @@ class Pipe(Link):
     async def finish_sending(self) -> None:
         raise NotImplementedError
 
-    def close(self, *, reset: bool = False) -> None:
+    def close(self, *, reset: bool = False, waited_on: bool = True) -> None:
         self.closed.append(reset)
 
     def has_goodbye(self) -> bool:
@@ -75,6 +75,8 @@ class Pipe(Link):
 
     async def say_goodbye(self, *, linger: float = 0) -> None:
         pass
+
+    def drop_unread(self) -> None: ...
 
     def most_unread(self) -> int:
         return 0
