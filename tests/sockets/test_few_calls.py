@@ -97,6 +97,8 @@ async def accepted(network: Network, **options: Any) -> AsyncIterator[tuple[TcpS
 async def test_an_echo_by_qts_verbs_waits_once_and_asks_once(network: Network, calls: Calls) -> None:
     """``wait_for_ready_read`` hands on what it read, and nobody looks for more in the same step."""
     async with accepted(network) as (sock, peer):
+        await peer.send(b"first")  # for which the kernel is asked before anybody waits
+        assert await sock.receive_exactly(5) == b"first"
         for _ in range(3):
             async with trio.open_nursery() as nursery:
 

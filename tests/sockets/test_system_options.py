@@ -29,6 +29,8 @@ from trioqt import (
     TcpServer,
     TcpSocket,
 )
+from trioqt.core import options
+from trioqt.sockets import native_options
 from trioqt.sockets.arguments import check_options
 
 SOL, IP, IPV6, TCP = socket.SOL_SOCKET, socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP
@@ -349,6 +351,7 @@ async def test_a_system_without_reuse_port_says_so(network: Network, monkeypatch
 async def test_an_option_that_the_platform_lacks_is_never_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """UNSUPPORTED for setting and reading, with and without a socket."""
     monkeypatch.delattr(socket, "TCP_KEEPCNT")
+    monkeypatch.setattr(native_options, "_known", options.option_for)  # nobody has asked before
     option = SocketOption.KEEP_ALIVE_COUNT
     kinds = []
     async with TcpSocket() as sock:
