@@ -25,7 +25,7 @@ CHART = Path("docs/_static/speed.svg")
 PAGES = (Path("docs/topics/speed.md"), Path("README.md"))
 
 # What a column may show, in this order: the first that a row has.
-FASTEST = ("trioqt-write", "trioqt-receive_some", "trioqt", "trioqt-ssl_stream")
+FASTEST = ("trioqt-write", "trioqt-receive_some", "trioqt")
 OTHER_FORMS = {"`send_all`": ("trioqt-send_all",), "Qt's verbs": ("trioqt-qt",)}
 
 # The README has one number for each kind of work.
