@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 __all__ = ["SocketState"]
 
@@ -25,4 +26,5 @@ class SocketState(enum.Enum):
     CLOSING = 6
     """What is queued is being sent; then the connection ends."""
 
-    __hash__ = object.__hash__  # Enum's is a function in Python, and each step of the table asks for two
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__  # Enum's is a function in Python, and each step of the table asks for two

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import (
@@ -55,7 +56,8 @@ class Input(enum.Enum):
     FLUSHED = "all that was queued is sent"
     ABORT = "the end, now"
 
-    __hash__ = object.__hash__  # as SocketState's
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__  # as SocketState's
 
 
 Told = SocketState | type[Event]

@@ -264,8 +264,9 @@ class NativeLink(Watched, Link):
 
     __slots__ = ("_closed", "_peer", "_poller", "_sock")
 
-    # ``drained``: the last recv came back short, so the kernel has nothing now: wait at once next time, instead of
-    # paying for a BlockingIOError first (1.5 to 2.3 us, where recv with data and send together are 4.4 to 6.6).
+    drained: bool
+    # The last recv came back short, so the kernel has nothing now: wait at once next time, instead of paying for a
+    # BlockingIOError first (1.5 to 2.3 us, where recv with data and send together are 4.4 to 6.6).
 
     def __init__(self, sock: NativeSocket, peer: Sockaddr | None = None) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ class TimedLink(NativeLink):
         self.limits: str = limits
         self._now = trio.lowlevel.current_clock().current_time
         self._waits = 0
-        self.drained = link.is_drained()
+        self.drained: bool = link.is_drained()
         self.moved_at: float = self._now()
         """When the system last took a byte or gave one; at first, when the connection began."""
         self.asked_at: float = -math.inf
