@@ -19,6 +19,9 @@ from trioqt.links.poller import POLLER_TASK
 from trioqt.sockets.answers import ANSWERS
 
 
+pytestmark = pytest.mark.unwatched("a task that watches does some of what is counted")
+
+
 @attrs.define
 class Calls:
     """How often the system was asked, and what came of it."""

@@ -13,6 +13,8 @@ from trioqt import SocketState, TcpServer, TcpSocket
 
 QUESTION = b"x" * 64
 
+pytestmark = pytest.mark.unwatched("a task that watches does some of what is counted")
+
 
 class Steps(trio.abc.Instrument):
     """Counts the steps of the tasks that have a name, and notes the names of those that begin."""

@@ -196,6 +196,7 @@ async def test_bytes_that_nobody_reads_count_at_the_time_they_came(
     assert seen.handlers == [(100.0, ErrorKind.SOCKET_TIMEOUT, IDLE)]
 
 
+@pytest.mark.unwatched("what is read ahead has moved when it came")
 async def test_who_begins_to_receive_at_the_limit_gets_what_has_come(autojump_clock: Clock) -> None:
     """A line was whole at 5, and each of 50 handlers asks for it at that very moment, in whatever order tasks run."""
     seen, lines = Seen(), Counter[bytes]()
