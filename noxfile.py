@@ -118,7 +118,7 @@ def minima(session: nox.Session) -> None:
 
 @nox.session
 def pythons(session: nox.Session) -> None:
-    """The tests of all but the command, with each other Python that we claim to run on, where this machine has it."""
+    """The tests of core, links and sockets, with each other Python that we claim to run on and this machine has."""
     this = f"{sys.version_info.major}.{sys.version_info.minor}"
     for version in nox.project.python_versions(PYPROJECT):
         if version == this:
@@ -127,7 +127,8 @@ def pythons(session: nox.Session) -> None:
             session.log(f"Python {version}: there is none on this machine")
             continue
         python = environment(session, f"python{version}", found)
-        run_tests(session, python, "tests/core", "tests/links", "tests/sockets", "tests/testing")
+        folders = ("tests/core", "tests/links", "tests/sockets")
+        session.run(python, "-m", "pytest", "-n", "2", "--tb=short", *folders, *session.posargs)
 
 
 # ---- how -----------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from trioqt.links.native import NativeLink
 from trioqt.links.poller import POLLER_TASK
 from trioqt.sockets.answers import ANSWERS
 
-
 pytestmark = pytest.mark.unwatched("a task that watches does some of what is counted")
 
 
