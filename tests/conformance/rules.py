@@ -79,20 +79,6 @@ def drop(qt: Entries, ours: Entries) -> int:
     return remove(qt, unwanted)
 
 
-def tell_once(qt: Entries, ours: Entries) -> int:
-    """Qt tells the end of TLS and that of TCP apart, in the same words; with us there is one end."""
-    last: dict[object, Entry] = {}
-    doubled = []
-    for entry in qt:
-        if entry["k"] != "signal":
-            continue
-        before, last[entry["obj"]] = last.get(entry["obj"]), entry
-        is_same = before is not None and (before["name"], before.get("args")) == (entry["name"], entry.get("args"))
-        if is_same and entry.get("args") in (["ClosingState"], ["RemoteHostClosedError"]):
-            doubled.append(id(entry))
-    return remove(qt, lambda entry: id(entry) in doubled)
-
-
 def refuse(qt: Entries, ours: Entries) -> int:
     touched = 0
     for entries in (qt, ours):
@@ -682,12 +668,6 @@ RULES: tuple[Rule, ...] = (
         " `pending_connection_available`, and the wording of errors; what follows where Qt itself crashed; and of TLS"
         " what is about ciphertext and alerts, or the context's to say.",
         drop,
-    ),
-    Rule(
-        "told once",
-        "law 5, row 5",
-        "CLOSING and REMOTE_HOST_CLOSED, which Qt tells twice, at the end of TLS and at that of TCP, are told once.",
-        tell_once,
     ),
     Rule(
         "refused",

@@ -13,6 +13,9 @@ from trioqt.testing.simulation.simulate import Settings, Simulation
 # Beside this one; `nox -s soak` wants nine.
 PROCESSES = int(os.environ.get("TRIOQT_SOAK", "2"))
 
+# A day on which connections are refused, reset and too slow.
+SEED = 2
+
 
 def play(seed: int) -> tuple[str, dict[str, int], list[str]]:
     settings = Settings(network=twenty_hosts.network)
@@ -23,10 +26,10 @@ def play(seed: int) -> tuple[str, dict[str, int], list[str]]:
 
 def test_much_goes_wrong_and_much_goes_well() -> None:
     """Else the other tests would prove little."""
-    _, tally, kinds = play(seed=0)
+    _, tally, kinds = play(seed=SEED)
 
     assert tally["ok"] > 80
-    assert len(tally) >= 3
+    assert len(tally) >= 4
     assert {"DATA", "FIN", "RST", "SYN", "SYN-ACK", "crash", "fault", "heal", "lookup", "lost", "restart"} <= set(kinds)
 
 
@@ -35,7 +38,7 @@ def test_it_replays_in_other_processes(process: int, monkeypatch: pytest.MonkeyP
     """Event by event, in a process with another hash seed and another heap: three processes with this one."""
     monkeypatch.setenv("PYTHONHASHSEED", str(100 + process))
 
-    assert_replays(twenty_hosts.main, seed=0, network=twenty_hosts.network)
+    assert_replays(twenty_hosts.main, seed=SEED, network=twenty_hosts.network)
 
 
 def test_ten_seeds_give_ten_days() -> None:
