@@ -320,6 +320,8 @@ class TcpSocket(StreamDevice):
                     else:
                         address = from_sockaddr(targets[0].address)
                         link = await connect_through(proxy, address, port, reach_proxy, self._authenticate)
+                if self._subscriptions:  # whoever was told of CONNECTING has its turn while that is so
+                    await trio.lowlevel.checkpoint()
                 native = link.native()
                 if self._options is not known and native is not None:
                     # Set meanwhile, when some of the race's sockets were made already.
