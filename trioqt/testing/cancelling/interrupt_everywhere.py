@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from types import ModuleType
 from typing import get_args
 
+import trio.testing
+
 import trioqt
 from trioqt.testing.cancelling.lines import Code, Lines
 from trioqt.testing.cancelling.report import Report
@@ -85,8 +87,25 @@ def interrupt_everywhere(
         )
 
 
-def _walker(points: Points, code: Code, survives: bool, groups: bool, *args: object) -> Lines:
-    return Lines(points, *args, code=code, survives=survives, groups=groups)  # type: ignore[arg-type]
+def _walker(
+    points: Points,
+    code: Code,
+    survives: bool,
+    groups: bool,
+    target: int | None,
+    clock: trio.testing.MockClock,
+    patience: float,
+) -> Lines:
+    # By name, all of them: before attrs 25.4 a class whose fields must be named names those of its base, too.
+    return Lines(
+        points=points,
+        target=target,
+        clock=clock,
+        patience=patience,
+        code=code,
+        survives=survives,
+        groups=groups,
+    )
 
 
 @contextlib.contextmanager
