@@ -101,8 +101,10 @@ def tests(session: nox.Session) -> None:
     """All other tests, and which of them were slowest; those of sockets once more, and somebody listens to each."""
     if not session.posargs:
         session.run("python", "-m", "pytest", "-n", "2", "--tb=short", "tests/sockets", "--watched")
+        session.run("python", "-m", "pytest", "-n", "2", TOOL)
     slowest = ("--durations=10", "--durations-min=0.5")
-    run_tests(session, "python", "--ignore=tests/test_examples.py", *slowest)
+    rest = session.posargs or [f"--ignore={TOOL}"]
+    session.run("python", "-m", "pytest", "-n", "2", "--tb=short", "--ignore=tests/test_examples.py", *slowest, *rest)
 
 
 @nox.session
@@ -132,14 +134,6 @@ def pythons(session: nox.Session) -> None:
 
 
 # ---- how -----------------------------------------------------------------------------------
-
-
-def run_tests(session: nox.Session, python: str, *arguments: str) -> None:
-    """Those of ``TOOL`` first, unless one has chosen some; then what ``arguments`` name."""
-    if not session.posargs:
-        session.run(python, "-m", "pytest", "-n", "2", TOOL)
-    rest = session.posargs or [f"--ignore={TOOL}"]
-    session.run(python, "-m", "pytest", "-n", "2", "--tb=short", *arguments, *rest)
 
 
 def minimum(requirement: str) -> str:

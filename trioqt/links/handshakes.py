@@ -14,22 +14,19 @@ from typing import Protocol, runtime_checkable
 
 from trioqt.links import newcomers
 from trioqt.links.base import NativeSocket
+from trioqt.links.netlink import ANSWER_SIZE, HEADER, NLMSG_DONE, NLMSG_ERROR, split
 
 __all__ = ["half_open", "ignore_newcomers"]
 
 # linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h; Python has no names for them.
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
-NLMSG_DONE, NLMSG_ERROR = 3, 2
 REQUEST_DUMP = 0x301
-HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, sender
 REQUEST = struct.Struct("=BBxxI2s2x44x")  # family, protocol, states, our port; any peer
 ANSWER = struct.Struct("=6x2s16x16s")  # the peer's port and address
 
 # net/tcp_states.h: TCP_SYN_RECV and TCP_NEW_SYN_RECV.
 SYN_RECV = 1 << 3 | 1 << 12
-
-BLOCK = 65536
 
 # The kernel answers at once; something that only looks like one may not.
 PATIENCE = 0.1
@@ -72,10 +69,10 @@ def _ask(diag: socket.socket, family: int, port: bytes) -> Iterator[tuple[bytes,
     request = REQUEST.pack(family, socket.IPPROTO_TCP, SYN_RECV, port)
     diag.sendto(HEADER.pack(HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, REQUEST_DUMP, 0, 0) + request, (0, 0))
     while True:
-        block, start = diag.recv(BLOCK), 0
-        while start < len(block):
-            length, kind, *_ = HEADER.unpack_from(block, start)
-            if kind in (NLMSG_DONE, NLMSG_ERROR) or length < HEADER.size + ANSWER.size:
+        messages = list(split(diag.recv(ANSWER_SIZE)))
+        if not messages:
+            return  # nothing that a kernel says
+        for kind, _, _, body in messages:
+            if kind in (NLMSG_DONE, NLMSG_ERROR) or len(body) < ANSWER.size:
                 return
-            yield ANSWER.unpack_from(block, start + HEADER.size)
-            start += length + 3 & ~3
+            yield ANSWER.unpack_from(body)

@@ -19,7 +19,16 @@ import trio
 from trioqt.core.addresses import HostAddress
 from trioqt.core.interfaces import InterfaceAddress, InterfaceFlag, NetworkInterface
 
-__all__ = ["addresses_in", "kernel_interfaces", "links_in"]
+__all__ = [
+    "ANSWER_SIZE",
+    "HEADER",
+    "NLMSG_DONE",
+    "NLMSG_ERROR",
+    "addresses_in",
+    "kernel_interfaces",
+    "links_in",
+    "split",
+]
 
 HEADER = struct.Struct("=IHHII")
 LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: | family | kind of device | index | flags | changed |

@@ -30,6 +30,7 @@ from trioqt.core.events import (
     ReadChannelFinished,
     StateChanged,
 )
+from trioqt.core.network_proxy import NetworkProxy, ProxyUse
 from trioqt.core.options import (
     BindMode,
     OptionSpec,
@@ -584,6 +585,25 @@ class AbstractSocket(HasProxy, Resettable):
         """An end is made: it ends what has no state yet too."""
         if self._under_way is not None:
             self._under_way.call_off()
+
+    def _check_can_connect(self) -> None:
+        self._check_can_begin("connect")
+        if self._machine.state not in (UNCONNECTED, SocketState.BOUND):
+            self._refuse_aloud("connect", Input.LOOK_UP)
+
+    def _proxy_to_connect(self, use: ProxyUse, name: str, port: int) -> NetworkProxy | None:
+        """The proxy by which an attempt goes that can begin; None: none.
+
+        Raises: as ``_choose_proxy``, which is told, and ``_check_can_connect``.
+        """
+        try:
+            proxy = self._choose_proxy(use, name, port)
+        except SocketError as error:
+            self._set_error(error.kind, error.message)
+            self._machine.feed(Input.NO_PROXY, self._tell)
+            raise
+        self._check_can_connect()  # a factory may have done something with it
+        return proxy
 
     def _check_can_bind(self) -> None:
         self._check_can_begin("bind")

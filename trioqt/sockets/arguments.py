@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from types import FunctionType
 
-from trioqt.core.addresses import HostAddress, parse_address
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_address
 from trioqt.core.options import SocketType, SystemOption
 from trioqt.links.names import LONGEST_NAME
 
@@ -25,6 +25,7 @@ __all__ = [
     "check_limit",
     "check_options",
     "check_port",
+    "check_protocol",
     "check_seconds",
     "check_size",
     "check_stream_type",
@@ -75,6 +76,14 @@ def check_port(port: int) -> int:
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is 0 to 65535, not {port}")
     return port
+
+
+def check_protocol(protocol: NetworkLayerProtocol) -> None:
+    """Of a connection.  Raises: TypeError, ValueError."""
+    if not isinstance(protocol, NetworkLayerProtocol):
+        raise TypeError(f"a protocol is a NetworkLayerProtocol, not {type(protocol).__name__}")
+    if protocol is NetworkLayerProtocol.UNKNOWN:
+        raise ValueError("connecting needs a protocol that is known")
 
 
 def check_size(size: int, name: str, *, least: int = 0) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
+from collections.abc import Iterator
 from typing import cast
 
 from trioqt.core.errors import ErrorKind, SocketError, reason_of
@@ -21,16 +23,7 @@ def open_connection(descriptor: int, state: SocketState) -> tuple[socket.socket,
 
     Raises: SocketError; the descriptor stays open.
     """
-    attempted = f"cannot adopt descriptor {descriptor}"
-    try:
-        sock = _socket_of(descriptor)
-    except (OSError, ValueError) as exc:
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    try:
-        if sock.fileno() != descriptor:  # Python cuts a large number down to a C int
-            raise OSError(errno.EBADF, "there is none of that number")
-        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
-            raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
+    with _looked_at(descriptor, "adopt", socket.SOCK_STREAM) as sock:
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise OSError(errno.EOPNOTSUPP, "it listens")
         if state is SocketState.CONNECTED:
@@ -40,9 +33,6 @@ def open_connection(descriptor: int, state: SocketState) -> tuple[socket.socket,
         if (sock.getsockname()[1] == 0) != (state is SocketState.UNCONNECTED):
             raise OSError(errno.EINVAL, "it is not bound" if state is SocketState.BOUND else "it is bound")
         return sock, None
-    except OSError as exc:
-        sock.detach()
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
 
 
 def open_datagram_socket(descriptor: int, state: SocketState) -> tuple[KernelSocket, Sockaddr | None]:
@@ -50,25 +40,49 @@ def open_datagram_socket(descriptor: int, state: SocketState) -> tuple[KernelSoc
 
     Raises: SocketError; the descriptor stays open.
     """
-    attempted = f"cannot adopt descriptor {descriptor}"
-    try:
-        sock = _socket_of(descriptor)
-    except (OSError, ValueError) as exc:
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    try:
-        if sock.fileno() != descriptor:  # Python cuts a large number down to a C int
-            raise OSError(errno.EBADF, "there is none of that number")
-        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_DGRAM:
-            raise OSError(errno.EPROTONOSUPPORT, "it is no UDP socket")
+    with _looked_at(descriptor, "adopt", socket.SOCK_DGRAM) as sock:
         if _is_connected(sock) != (state is SocketState.CONNECTED):
             raise OSError(errno.EINVAL, "it is connected" if state is SocketState.BOUND else "it is not connected")
         if sock.getsockname()[1] == 0:
             raise OSError(errno.EINVAL, "it is not bound")
         peer = sock.getpeername() if state is SocketState.CONNECTED else None
         return KernelSocket.adopt(sock), peer
-    except OSError as exc:
-        sock.detach()
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
+
+
+def open_listener(descriptor: int, *, keep_alive: bool = False) -> KernelSocket:
+    """The listening socket that ``descriptor`` is.
+
+    Args:
+      keep_alive: As for ``inherited_options``.
+
+    Raises: SocketError; the descriptor stays open.
+    """
+    with _looked_at(descriptor, "listen on", socket.SOCK_STREAM) as sock:
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise OSError(errno.EINVAL, "it does not listen")
+        set_where_possible(sock, inherited_options(keep_alive=keep_alive, kind=kind_of_socket(sock)))
+        return KernelSocket.adopt(sock)
+
+
+@contextlib.contextmanager
+def _looked_at(descriptor: int, verb: str, kind: int) -> Iterator[socket.socket]:
+    """The socket of ``kind`` that ``descriptor`` is.  An OSError of the block is why it will not do.
+
+    Raises: SocketError; the descriptor stays open.
+    """
+    sock: socket.socket | None = None
+    try:
+        sock = _socket_of(descriptor)
+        if sock.fileno() != descriptor:  # Python cuts a large number down to a C int
+            raise OSError(errno.EBADF, "there is none of that number")
+        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != kind:
+            raise OSError(errno.EPROTONOSUPPORT, f"it is no {'TCP' if kind == socket.SOCK_STREAM else 'UDP'} socket")
+        yield sock
+    except (OSError, ValueError) as exc:
+        if sock is not None:
+            sock.detach()
+        message = f"cannot {verb} descriptor {descriptor}: {reason_of(exc)}"
+        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message) from exc
 
 
 def _socket_of(descriptor: int) -> socket.socket:
@@ -100,28 +114,3 @@ def _is_connected(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
-
-
-def open_listener(descriptor: int, *, keep_alive: bool = False) -> KernelSocket:
-    """The listening socket that ``descriptor`` is.
-
-    Args:
-      keep_alive: As for ``inherited_options``.
-
-    Raises: SocketError; the descriptor stays open.
-    """
-    attempted = f"cannot listen on descriptor {descriptor}"
-    try:
-        sock = _socket_of(descriptor)
-    except (OSError, ValueError) as exc:
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    try:
-        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
-            raise OSError(errno.EPROTONOSUPPORT, "it is no TCP socket")
-        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError(errno.EINVAL, "it does not listen")
-        set_where_possible(sock, inherited_options(keep_alive=keep_alive, kind=kind_of_socket(sock)))
-    except OSError as exc:
-        sock.detach()
-        raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, f"{attempted}: {reason_of(exc)}") from exc
-    return KernelSocket.adopt(sock)

@@ -57,6 +57,7 @@ from trioqt.sockets.arguments import (
     check_host,
     check_options,
     check_port,
+    check_protocol,
     check_size,
     check_stream_type,
     spelled,
@@ -271,10 +272,7 @@ class TcpSocket(StreamDevice):
         self._check_run()
         name = str(host)
         host, port = check_host(host), check_port(port)
-        if not isinstance(protocol, NetworkLayerProtocol):
-            raise TypeError(f"a protocol is a NetworkLayerProtocol, not {type(protocol).__name__}")
-        if protocol is NetworkLayerProtocol.UNKNOWN:
-            raise ValueError("connecting needs a protocol that is known")
+        check_protocol(protocol)
         wanted = check_options(options)
         await self._yield_to_its_end()
         proxy = self._begin_attempt(name, port)
@@ -350,21 +348,10 @@ class TcpSocket(StreamDevice):
                 link.close(reset=attempt.resets)
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
-    def _check_can_connect(self) -> None:
-        self._check_can_begin("connect")
-        if self._machine.state not in (SocketState.UNCONNECTED, SocketState.BOUND):
-            self._refuse_aloud("connect", Input.LOOK_UP)
-
     def _begin_attempt(self, name: str, port: int) -> NetworkProxy | None:
         """Returns: the proxy by which it goes."""
         self._check_can_connect()
-        try:
-            proxy = self._choose_proxy("tcp", name, port)
-        except SocketError as error:
-            self._set_error(error.kind, error.message)
-            self._machine.feed(Input.NO_PROXY, self._tell)
-            raise
-        self._check_can_connect()  # a factory may have done something with it
+        proxy = self._proxy_to_connect("tcp", name, port)
         self._forget()
         self._peer_name = name
         self._machine.feed(Input.LOOK_UP, self._tell)

@@ -26,7 +26,7 @@ from trioqt.links.datagrams_through_proxy import ProxiedDatagramLink, associate_
 from trioqt.links.interrupts import protected
 from trioqt.links.native import set_options
 from trioqt.sockets.abstract_socket import Bound, Failure, Generation
-from trioqt.sockets.arguments import Host, check_host, check_options, check_port, spelled
+from trioqt.sockets.arguments import Host, check_host, check_options, check_port, check_protocol, spelled
 from trioqt.sockets.datagram_reader import DatagramReader
 from trioqt.sockets.datagram_writer import DatagramWriter
 from trioqt.sockets.datagrams import BATCH, BOUND, CONNECTED, UNCONNECTED
@@ -198,13 +198,9 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
         self._check_run()
         name = str(host)
         host, port = check_host(host), check_port(port)
-        if not isinstance(protocol, NetworkLayerProtocol):
-            raise TypeError(f"a protocol is a NetworkLayerProtocol, not {type(protocol).__name__}")
-        if protocol is NetworkLayerProtocol.UNKNOWN:
-            raise ValueError("connecting needs a protocol that is known")
+        check_protocol(protocol)
         wanted = check_options(options)
-        if self._retired:  # who is cancelled with the block, and has the first turn after it, made no mistake
-            await trio.lowlevel.checkpoint_if_cancelled()
+        await self._yield_to_its_end()
         proxy = self._begin_attempt(name, port)
         self._attempt = attempt = trio.CancelScope()
         proxied: ProxiedDatagramLink | None = None
@@ -241,23 +237,12 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
                 proxied.close()
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
 
-    def _check_can_connect(self) -> None:
-        self._check_can_begin("connect")
-        if self._machine.state not in (UNCONNECTED, BOUND):
-            self._refuse_aloud("connect", Input.LOOK_UP)
-
     def _begin_attempt(self, name: str, port: int) -> NetworkProxy | None:
         """Returns: the proxy by which it goes; where it is bound already, that is settled."""
         self._check_can_connect()
         proxy: NetworkProxy | None = None
         if self._link is None:
-            try:
-                proxy = self._choose_proxy("udp", name, port)
-            except SocketError as error:
-                self._set_error(error.kind, error.message)
-                self._machine.feed(Input.NO_PROXY, self._tell)
-                raise
-            self._check_can_connect()  # a factory may have done something with it
+            proxy = self._proxy_to_connect("udp", name, port)
         elif isinstance(self._link, ProxiedDatagramLink):
             proxy = self._link.proxy
         if self._link is None:
