@@ -46,7 +46,7 @@ async def note(call: Callable[[], Awaitable[object]], into: list[object]) -> Non
 
 
 class Late(trio.abc.Stream):
-    """A stream that brings ``data`` when the gate opens, and takes nothing if it is deaf."""
+    """A stream that brings ``data`` when the gate opens, once, and then its end; it takes nothing if it is deaf."""
 
     def __init__(self, data: bytes, *, deaf: bool = False) -> None:
         self.data = data
@@ -55,7 +55,8 @@ class Late(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         await self.gate.wait()
-        return self.data
+        data, self.data = self.data, b""
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
