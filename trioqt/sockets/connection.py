@@ -72,14 +72,15 @@ class Flushing:
 class Attempt:
     """A ``connect_to_host`` that runs."""
 
-    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
-    socks: list[trio.socket.SocketType] = attrs.Factory(list)
+    scope: trio.CancelScope | None = None
+    """Once it may wait for long."""
+    socks: tuple[NativeSocket | trio.socket.SocketType, ...] = ()
     """What it tries its addresses with; some may be closed already."""
     resets: bool = False
 
-    def tries(self, sock: trio.socket.SocketType) -> None:
+    def tries(self, sock: NativeSocket | trio.socket.SocketType) -> None:
         """One more."""
-        self.socks.append(sock)
+        self.socks = (*self.socks, sock)
         if self.resets:
             reset_on_close(sock)
 
@@ -808,7 +809,8 @@ class Connection(AbstractSocket):
         assert attempt is not None
         if reset:
             attempt.reset_when_dropped()
-        attempt.scope.cancel(reason="the attempt was dropped")
+        if attempt.scope is not None:
+            attempt.scope.cancel(reason="the attempt was dropped")
         self._generation.ended_by = trio.lowlevel.current_task()
         message = ""
         if self._queue and happened is not Input.ATTEMPT_FAILED:
