@@ -128,7 +128,7 @@ TCP_SOCKET = f"""
         read read_all
         read_buffer_size read_line
         rollback_transaction set_read_buffer_size skip start_transaction unget_char
-        lines receive_exactly receive_line receive_some receive_until wait_for_ready_read
+        lines receive_exactly receive_line receive_message receive_some receive_until transaction wait_for_ready_read
         bytes_to_write flush put_char send_all send_eof wait_for_bytes_written wait_send_all_might_not_block write
 """
 TCP_SERVER = f"""
@@ -231,7 +231,7 @@ ATTRIBUTES: dict[str, str] = {
     "RealNetworkUsed": "",
 }
 
-# Qt's numbers, all of them; those of ours that Qt lacks are LIMIT_EXCEEDED and REUSE_PORT.
+# Qt's numbers, all of them; those of ours that Qt lacks are LIMIT_EXCEEDED, CORRUPT_DATA and REUSE_PORT.
 MEMBERS: dict[str, dict[str, int]] = {
     "InterfaceFlag": {
         "IS_UP": 1,
@@ -276,6 +276,7 @@ MEMBERS: dict[str, dict[str, int]] = {
         "TEMPORARY": 22,
         "UNKNOWN": -1,
         "LIMIT_EXCEEDED": 100,
+        "CORRUPT_DATA": 101,
     },
     "DataStreamVersion": {
         "QT_4_0": 7,
@@ -503,6 +504,8 @@ class TcpSocket(AbstractSocket):
     async def __anext__(self): ...
     async def receive_some(self, max_bytes=None): ...
     async def receive_line(self, max_bytes=65536): ...
+    async def receive_message(self, read, max_bytes=1 << 24, *, version=DataStreamVersion.QT_5_15): ...
+    def transaction(self, max_bytes=1 << 24): ...
     async def receive_until(self, delimiter, max_bytes=65536): ...
     async def receive_exactly(self, count): ...
     def lines(self, max_bytes=65536): ...

@@ -131,6 +131,7 @@ class RawStream:
         "_begin",
         "_data",
         "_end",
+        "_needed",
         "_numbers",
         "_order",
         "_owed",
@@ -152,6 +153,7 @@ class RawStream:
         # What is read lies from _begin to _end, and is read up to _position; all else of _data is not ours.
         self._begin = self._position = 0
         self._end = len(self._data)
+        self._needed = 0  # what the last Incomplete said
         self._owed = 0  # so many bytes at least must follow for what is being read to be whole
         self._read_only = False
         self.set_version(version)
@@ -340,9 +342,14 @@ class RawStream:
         start = self._position
         end = start + count
         if end > self._end:
-            raise Incomplete(self._end - self._begin, end + self._owed - self._begin)
+            raise self._incomplete(end)
         self._position = end
         return start
+
+    def _incomplete(self, end: int) -> Incomplete:
+        """There would have to be bytes up to ``end``, and what is owed after it."""
+        self._needed = end + self._owed - self._begin
+        return Incomplete(self._end - self._begin, self._needed)
 
     def _read_integer(self, code: str, size: int) -> int:
         (value,) = self._numbers[code].unpack_from(self._data, self._advance(size))
@@ -379,11 +386,9 @@ class RawStream:
         self._data, self._begin, self._position, self._end = data, begin, begin, end
         self._read_only = True
 
-    def _look_away(self) -> int:
-        """Leave it; how many bytes were read."""
-        count = self._position - self._begin
+    def _look_away(self) -> None:
+        """Leave it: who kept the stream finds nothing more in it."""
         self._data, self._begin, self._position, self._end = b"", 0, 0, 0
-        return count
 
 
 def check_count(count: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Self, TypeVar
 
-from trioqt.core.raw_stream import EXTENDED, NULL, DataStreamError, DataStreamVersion, Incomplete, RawStream, whole
+from trioqt.core.raw_stream import EXTENDED, NULL, DataStreamError, DataStreamVersion, RawStream, whole
 
 __all__ = ["ValueStream"]
 
@@ -156,7 +156,7 @@ class ValueStream(RawStream):
         # a list without end costs nothing, and who waits for bytes hears of many at once, not of the next item's.
         owed, rest = self._owed, count * least
         if self._position + rest > self._end:
-            raise Incomplete(self._end - self._begin, self._position + rest + owed - self._begin)
+            raise self._incomplete(self._position + rest)
         items = list[T]()
         for _ in range(count):
             rest -= least
