@@ -156,7 +156,7 @@ async def test_a_reset_and_a_refusal_are_drawn(autojump_clock: Clock) -> None:
 
 
 async def test_datagrams_are_drawn_and_ports_tell_conversations_apart(autojump_clock: Clock) -> None:
-    """As soon as there are two; with one conversation there are no ports."""
+    """As soon as two hosts have two; with one conversation there are no ports."""
     async with VirtualNetwork(latency=0.05) as net, datagram_socket(net, "server", 5300) as server:
         pictures = []
         for _ in range(2):
@@ -192,14 +192,14 @@ async def test_a_line_goes_over_the_hosts_between_its_ends_and_what_goes_nowhere
             await trio.sleep(1)
 
         assert net.ladder().splitlines() == [
-            " time  arrives   a                             b               c",
-            "0.000    0.000   * 9>9 UDP 0 bytes, to itself  |               |",
-            "0.000    0.050   |----- 9>9 UDP 0 bytes ------>|               |",
-            "0.000    0.050   |<------------- 9>9 UDP 0 bytes --------------|",
-            "1.000           ============== fault: Crash('b') ===============",
-            "1.000            |                             * crashes       |",
-            "2.000           ============ fault over: Crash('b') ============",
-            "2.000            |                             * starts again  |",
+            " time  arrives   a                         b               c",
+            "0.000    0.000   * UDP 0 bytes, to itself  |               |",
+            "0.000    0.050   |----- UDP 0 bytes ------>|               |",
+            "0.000    0.050   |<------------- UDP 0 bytes --------------|",
+            "1.000           ============ fault: Crash('b') =============",
+            "1.000            |                         * crashes       |",
+            "2.000           ========== fault over: Crash('b') ==========",
+            "2.000            |                         * starts again  |",
         ]
 
 

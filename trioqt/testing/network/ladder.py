@@ -6,6 +6,7 @@ picture on every machine.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import pairwise
@@ -65,8 +66,10 @@ class Ladder:
         drawn = {name for record in ordered for name in (record[2], record[4])}
         self._hosts = [name for name in _hosts(records) if name in drawn]
         columns = {name: column for column, name in enumerate(self._hosts)}
+        # Who has more than one conversation with the same host needs the ports to tell them apart.
         talks = {frozenset((record[2:4], record[4:6])) for record in ordered if record[4]}
-        self._lines = [_line(record, columns, with_ports=len(talks) > 1) for record in ordered]
+        pairs = Counter(frozenset(name for name, _ in talk) for talk in talks)
+        self._lines = [_line(record, columns, pairs[frozenset((record[2], record[4]))] > 1) for record in ordered]
         self._decimals = _decimals(time for line in self._lines for time in (line.time, line.arrival))
         times = [self._time(line.time) for line in self._lines]
         self._time_width = max(map(len, ("time", *times)))
@@ -277,7 +280,7 @@ def _hosts(records: Sequence[Record]) -> list[str]:
     return list(found)
 
 
-def _line(record: Record, columns: dict[str, int], *, with_ports: bool) -> _Line:
+def _line(record: Record, columns: dict[str, int], with_ports: bool) -> _Line:
     time, kind, source, source_port, target, target_port, size, note, sent, again = record
     source_column, target_column = columns.get(source, -1), columns.get(target, -1)
     if not source:

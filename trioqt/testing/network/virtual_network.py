@@ -402,9 +402,9 @@ class VirtualNetwork:
     def ladder(self, format: Literal["text", "svg"] = "text", *, limit: int = 200) -> str:
         """What has happened as a sequence diagram: one column a host, and time down the side.
 
-        A line says when something was sent and when it arrived, so lines are in the order of sending.  Who speaks first
-        stands on the left.  Ports are shown if there is more than one connection.  Acknowledgements are not drawn: they
-        are no events here, unless one is lost that must not be.
+        A line says when something was sent and when it arrived; lines are in the order of sending.  Who speaks first
+        stands on the left.  Ports are shown between hosts that have more than one connection.  Acknowledgements are not
+        drawn: they are no events here, unless one is lost that must not be.
 
         Args:
           format: For a terminal, plain ASCII; or an SVG, in light or dark as the reader has it.
