@@ -71,6 +71,28 @@ def test_a_lesson_needs_no_pinned_scheduler(name: str, monkeypatch: pytest.Monke
         assert {play(text).printed for _ in range(5)} == {expected}
 
 
+@each_lesson
+def test_the_page_for_teachers_shows_a_lesson_whole(name: str) -> None:
+    """Its program, what it prints, its picture, its exercise, and the answer; and how long it takes."""
+    sections = re.split(r"^## ", (FOLDER.parents[1] / "docs" / "lessons.md").read_text(), flags=re.MULTILINE)
+    (section,) = (each for each in sections if f"lessons/{name}.py\n" in each and "literalinclude" in each)
+    title = section.partition("\n")[0]
+    (minutes,) = re.findall(r"^\*(\d+) minutes\.\*$", section, re.MULTILINE)
+
+    assert f"lessons/{name}.txt\n" in section
+    assert f"lessons/answers/{name}.diff\n" in section
+    assert f"(_static/pictures/{name}.svg)" in section
+    assert section.index("**Exercise.**") < section.index("**Answer.**")
+    assert re.search(rf"^\| \[{title}\]\(#[a-z-]+\) \| .+ \| {minutes} \|$", sections[0], re.MULTILINE)
+
+
+def test_the_page_for_teachers_has_them_in_order() -> None:
+    """As ``LESSONS`` has."""
+    page = (FOLDER.parents[1] / "docs" / "lessons.md").read_text()
+
+    assert re.findall(r"\{literalinclude\} \.\./examples/lessons/(\w+)\.py", page) == list(LESSONS)
+
+
 def test_every_file_of_the_folder_is_a_lesson_or_belongs_to_one() -> None:
     """A program with its output, and the answer's diff with its output; nothing else, and nothing is missing."""
     found = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}

@@ -15,7 +15,7 @@ import attrs
 
 from trioqt.testing.network.trace import Record
 
-__all__ = ["Ladder"]
+__all__ = ["STYLE", "Ladder"]
 
 # What the marks beside the host that does them say; any other kind is its own word.
 _DEEDS = {
