@@ -393,7 +393,8 @@ class Host:
 
     def note(self, kind: str, *, port: int = 0, size: int = 0, note: str = "") -> None:
         """Into the trace: it happened here."""
-        self.fabric.trace.add((self.fabric.now(), kind, self.name, port, "", 0, size, note))
+        now = self.fabric.now()
+        self.fabric.trace.add((now, kind, self.name, port, "", 0, size, note, now, False))
 
     # ---- lives ---------------------------------------------------------------------------------
 

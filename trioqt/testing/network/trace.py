@@ -9,10 +9,13 @@ import attrs
 
 from trioqt.links.interrupts import protected
 
-__all__ = ["TRACE_LIMIT", "Trace", "TraceEvent"]
+__all__ = ["Record", "TRACE_LIMIT", "Trace", "TraceEvent"]
 
-Record = tuple[float, str, str, int, str, int, int, str]
-"""| time | kind | source | its port | target | its port | size | note |"""
+Record = tuple[float, str, str, int, str, int, int, str, float, bool]
+"""| time | kind | source | its port | target | its port | size | note | when it was sent | is it sent again? |"""
+
+# So many columns of a record are hashed: when a packet was sent, and what repeats what, follows from those.
+_HASHED = 8
 
 # Some 200 bytes each: a network that nobody asks keeps at most 40 MB of history.
 TRACE_LIMIT = 100_000
@@ -79,6 +82,10 @@ class Trace:
         """The latest ``count`` events."""
         return [_event(record) for record in self._records[-count:]]
 
+    def records(self) -> list[Record]:
+        """The last events, as they are kept."""
+        return list(self._records)
+
     def digest(self) -> str:
         """A hash of all events so far; 16 hexadecimal digits."""
         self._update_hash()
@@ -86,12 +93,12 @@ class Trace:
 
     def _update_hash(self) -> None:
         for record in self._records[self._hashed :]:
-            self._hash.update(repr(record).encode())
+            self._hash.update(repr(record[:_HASHED]).encode())
         self._hashed = len(self._records)
 
 
 def _event(record: Record) -> TraceEvent:
-    time, kind, source, source_port, target, target_port, size, note = record
+    time, kind, source, source_port, target, target_port, size, note, _, _ = record
     return TraceEvent(time, kind, _place(source, source_port), _place(target, target_port), size, note)
 
 
