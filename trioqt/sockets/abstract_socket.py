@@ -53,7 +53,7 @@ from trioqt.links.connect import AttemptsFailed, look_up
 from trioqt.links.interrupts import protected
 from trioqt.links.native import set_options
 from trioqt.sockets.arguments import Host, check_host, check_options, check_port, spelled
-from trioqt.sockets.native_options import read_option, set_option, unsupported
+from trioqt.sockets.native_options import read_option, set_first_options, set_option, unsupported
 from trioqt.sockets.proxy_choice import HasProxy
 from trioqt.sockets.under_way import UnderWay
 
@@ -460,7 +460,10 @@ class AbstractSocket(HasProxy, Resettable):
     def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
         """Set on a new socket, for ``peer``, what was asked for before there was one."""
         kind = self._kind()
-        for option, value in {**first_options(kind), **(self._options or {})}.items():
+        if self._options is None:
+            set_first_options(sock, kind)
+            return
+        for option, value in {**first_options(kind), **self._options}.items():
             set_option(sock, option, value, peer, kind)
 
     # -- stopping to ask --------------------------------------------------------------------
@@ -541,7 +544,7 @@ class AbstractSocket(HasProxy, Resettable):
         sock: trio.socket.SocketType | None = None
         is_any = host == HostAddress.ANY
 
-        def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+        def prepare(sock: NativeSocket | trio.socket.SocketType, address: Sockaddr) -> None:
             self._prepare(sock, None)
             set_options(sock, wanted)
 

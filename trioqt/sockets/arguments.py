@@ -26,6 +26,7 @@ __all__ = [
     "check_options",
     "check_port",
     "check_protocol",
+    "check_delimiter",
     "check_seconds",
     "check_size",
     "check_stream_type",
@@ -92,6 +93,15 @@ def check_size(size: int, name: str, *, least: int = 0) -> int:
     if size < least:
         raise ValueError(f"{name} must be at least {least}, not {size}")
     return size
+
+
+def check_delimiter(delimiter: bytes | bytearray) -> bytes:
+    """Raises: TypeError, ValueError."""
+    if not isinstance(delimiter, (bytes, bytearray)):
+        raise TypeError(f"a delimiter is bytes, not {type(delimiter).__name__}")
+    if not delimiter:
+        raise ValueError("a delimiter must not be empty")
+    return bytes(delimiter)
 
 
 def check_seconds(seconds: float, name: str) -> float:
@@ -202,6 +212,8 @@ def _returns_only_constants(function: FunctionType) -> bool:
 def check_options(options: Sequence[SystemOption]) -> tuple[SystemOption, ...]:
     """Options of the system's.  Raises: TypeError, ValueError."""
     given: object = options
+    if given == ():
+        return ()  # as mostly
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
         raise TypeError(f"options are a list of (level, number, value), not {type(given).__name__}")
     return tuple(_checked_option(option) for option in given)

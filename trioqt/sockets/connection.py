@@ -75,14 +75,15 @@ class Flushing:
 class Attempt:
     """A ``connect_to_host`` that runs."""
 
-    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
-    socks: list[trio.socket.SocketType] = attrs.Factory(list)
+    scope: trio.CancelScope | None = None
+    """Once it may wait for long."""
+    socks: tuple[NativeSocket | trio.socket.SocketType, ...] = ()
     """What it tries its addresses with; some may be closed already."""
     resets: bool = False
 
-    def tries(self, sock: trio.socket.SocketType) -> None:
+    def tries(self, sock: NativeSocket | trio.socket.SocketType) -> None:
         """One more."""
-        self.socks.append(sock)
+        self.socks = (*self.socks, sock)
         if self.resets:
             reset_on_close(sock)
 
@@ -275,8 +276,10 @@ class Connection(AbstractSocket):
 
     def _room(self) -> int:
         """How many bytes may be read ahead now."""
-        size = self._read_buffer_size
-        return size - self._read_buffer.held if size else BLOCK_SIZE
+        buffer, size = self._read_buffer, self._read_buffer_size
+        if buffer.owned is not None:  # what such a transaction has taken counts against its own bound
+            return min(size - len(buffer) if size else BLOCK_SIZE, buffer.owned.max_bytes - buffer.held)
+        return size - buffer.held if size else BLOCK_SIZE
 
     def _pull(self, wanted: int, *, bounded: bool = True, ahead: bool = False, end: bool = False) -> None:
         """Take what the system already holds into the buffer, until ``wanted`` bytes are there or it is full.
@@ -496,6 +499,9 @@ class Connection(AbstractSocket):
         self._tell(ErrorOccurred)
 
     def _full(self) -> str:
+        buffer = self._read_buffer
+        if buffer.owned is not None and buffer.held >= buffer.owned.max_bytes:
+            return f"the transaction is full: {buffer.held} bytes, max_bytes is {buffer.owned.max_bytes}"
         return f"the read buffer is full: {self._read_buffer_size} bytes"
 
     def _watch_end(self, more: int) -> None:
@@ -811,7 +817,8 @@ class Connection(AbstractSocket):
         assert attempt is not None
         if reset:
             attempt.reset_when_dropped()
-        attempt.scope.cancel(reason="the attempt was dropped")
+        if attempt.scope is not None:
+            attempt.scope.cancel(reason="the attempt was dropped")
         self._generation.ended_by = trio.lowlevel.current_task()
         message = ""
         if self._queue and happened is not Input.ATTEMPT_FAILED:
