@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     replay.add_argument("--seed", type=int, default=0)
     replay.add_argument("--args", type=ast.literal_eval, default=(), help="what comes after the network, as a tuple")
     replay.add_argument("--latency", type=float, default=0.0)
+    replay.add_argument("--loss", type=float, default=0.0)
+    replay.add_argument("--jitter", type=float, default=0.0)
+    replay.add_argument("--bandwidth", type=float, default=math.inf)
     replay.add_argument("--network", help="a function that makes the network of a seed, spelled like the target")
     replay.add_argument("--faults", type=FaultPlan.from_json, help="a plan of faults, as JSON")
     replay.add_argument("--virtual-time", type=float, default=VIRTUAL_TIME)
@@ -35,15 +39,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network = None if options.network is None else Target.parse(options.network).load()
     except ValueError as exc:
         replay.error(str(exc))
-    settings = Settings(
-        options.latency,
-        network,
-        options.faults,
-        options.virtual_time,
-        options.steps,
-        options.patience,
-        options.real_network,
-    )
+    try:
+        settings = Settings(
+            options.latency,
+            network,
+            options.faults,
+            options.virtual_time,
+            options.steps,
+            options.patience,
+            options.real_network,
+            options.loss,
+            options.jitter,
+            options.bandwidth,
+        )
+    except ValueError as exc:
+        replay.error(str(exc))
     again = shlex.join(["python", "-m", "trioqt.testing", *(sys.argv[1:] if arguments is None else arguments)])
     finished = Simulation(function, options.args, options.seed, settings, f"seed {options.seed}", again).run()
     print(

@@ -8,6 +8,7 @@ seed, and a heap that was shifted on purpose.
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import random
@@ -39,6 +40,9 @@ def assert_replays(
     *args: object,
     seed: int = 0,
     latency: float = 0.0,
+    loss: float = 0.0,
+    jitter: float = 0.0,
+    bandwidth: float = math.inf,
     network: Callable[[int], VirtualNetwork] | None = None,
     faults: FaultPlan | None = None,
     virtual_time: float | None = VIRTUAL_TIME,
@@ -57,7 +61,7 @@ def assert_replays(
       Anything that `simulate` raises.
     """
     target = Target.of(main)
-    settings = Settings(latency, network, faults, virtual_time, steps, patience, real_network)
+    settings = Settings(latency, network, faults, virtual_time, steps, patience, real_network, loss, jitter, bandwidth)
     try:
         job = pickle.dumps((args, settings))
     except (pickle.PicklingError, AttributeError, TypeError) as exc:

@@ -22,6 +22,7 @@ import attrs
 import trio
 import trio.testing
 
+from trioqt.testing.network.fabric import Conditions
 from trioqt.testing.network.fault_plan import FaultPlan
 from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.simulation.determinism import nursery_hook, pinned_scheduler
@@ -58,9 +59,22 @@ class Settings:
     steps: float | None = STEPS
     patience: float = PATIENCE
     real_network: bool = False
+    loss: float = 0.0
+    jitter: float = 0.0
+    bandwidth: float = math.inf
+
+    def __attrs_post_init__(self) -> None:
+        conditions = self._conditions()
+        if self.network is not None and conditions != Conditions():
+            raise ValueError(
+                "latency, loss, jitter and bandwidth are for the network that simulate makes; yours has its own"
+            )
 
     def make_network(self, seed: int) -> VirtualNetwork:
-        return VirtualNetwork(latency=self.latency, seed=seed) if self.network is None else self.network(seed)
+        return VirtualNetwork(conditions=self._conditions(), seed=seed) if self.network is None else self.network(seed)
+
+    def _conditions(self) -> Conditions:
+        return Conditions(latency=self.latency, loss=self.loss, jitter=self.jitter, bandwidth=self.bandwidth)
 
 
 @attrs.frozen
@@ -80,6 +94,9 @@ def simulate(
     seed: int | None = None,
     seeds: Iterable[int] | None = None,
     latency: float = 0.0,
+    loss: float = 0.0,
+    jitter: float = 0.0,
+    bandwidth: float = math.inf,
     network: Callable[[int], VirtualNetwork] | None = None,
     faults: FaultPlan | None = None,
     virtual_time: float | None = VIRTUAL_TIME,
@@ -98,7 +115,7 @@ def simulate(
     Args:
       seed: Of the scheduler and of the network.  Left out: that of the environment variable TRIOQT_SEED, or else 0.
       seeds: Run once for each, up to the first that fails, and return the last result.  TRIOQT_SEED picks one.
-      latency: Of every link, if the network is not your own.
+      latency, loss, jitter, bandwidth: Of every link, as in `Conditions`, if the network is not your own.
       network: Called with the seed, makes the network, for one with other conditions.
       faults: Its times count from the beginning of ``main``, and what still lasts is over when ``main`` is.
       virtual_time, steps, patience, real_network: See `guards`.
@@ -109,7 +126,8 @@ def simulate(
       BudgetExceeded: it took too long.
       RealNetworkUsed: it was about to use the real network.
       TypeError: ``main`` is not an async function.
-      ValueError: ``seed`` and ``seeds``, no seed at all, or ``latency`` and a network of your own.
+      ValueError: ``seed`` and ``seeds``, no seed at all, or a condition that no link can have, or one of
+        these beside a network of your own.
       RuntimeError: called within ``trio.run``, or while another thread simulates.
     """
     if not callable(main):
@@ -120,14 +138,12 @@ def simulate(
         raise ValueError("give either seed or seeds")
     if faults is not None and not isinstance(faults, FaultPlan):
         raise TypeError(f"faults is a FaultPlan, not {faults!r}")
-    if network is not None and latency:
-        raise ValueError("latency is for the network that simulate makes; yours has its own")
     if trio.lowlevel.in_trio_run():
         raise RuntimeError("simulate starts a trio.run of its own: call it from a plain function")
     chosen = _chosen_seeds(seed, seeds)
     if not chosen:
         raise ValueError("at least one seed is needed")
-    settings = Settings(latency, network, faults, virtual_time, steps, patience, real_network)
+    settings = Settings(latency, network, faults, virtual_time, steps, patience, real_network, loss, jitter, bandwidth)
     for index, each in enumerate(chosen):
         which = f", number {index + 1} of {len(chosen)}" if len(chosen) > 1 else ""
         again = repeat_command(main, args, each, settings, fixed=seed is not None)
@@ -322,7 +338,7 @@ def _options(args: tuple[object, ...], settings: Settings) -> list[str]:
     if settings.network is not None:
         words += ["--network", str(Target.of(settings.network))]
     plain: Settings = Settings()
-    for name in ("latency", "virtual_time", "steps", "patience"):
+    for name in ("latency", "loss", "jitter", "bandwidth", "virtual_time", "steps", "patience"):
         value = getattr(settings, name)
         if value != getattr(plain, name):
             words += [f"--{name.replace('_', '-')}", repr(math.inf if value is None else value)]
