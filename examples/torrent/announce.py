@@ -67,13 +67,16 @@ async def announce(url: str, question: Question) -> Reply:
       SocketError: The tracker cannot be reached, or ends too soon.
     Cancelled: the connection is gone; the tracker may have heard.
     """
-    parts = urlsplit(url)
+    odd = TorrentError(f"the tracker {url!r:.200} is none that is asked by http")
+    if not re.fullmatch(r"http://[!-~]+", url):  # else urlsplit leaves line ends out
+        raise odd
     try:
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port or 80
     except ValueError as exc:
-        raise TorrentError(f"the tracker {url!r:.200} has an odd port") from exc
-    if parts.scheme != "http" or not host or not re.fullmatch(r"[!-~]*", parts.netloc + parts.path + parts.query):
-        raise TorrentError(f"the tracker {url!r:.200} is none that is asked by http")
+        raise odd from exc
+    if not host:
+        raise odd
     query = "&".join(filter(None, (parts.query, question.query())))
     async with TcpSocket() as sock:
         await sock.connect_to_host(host, port)
