@@ -272,8 +272,10 @@ class Connection(AbstractSocket):
 
     def _room(self) -> int:
         """How many bytes may be read ahead now."""
-        size = self._read_buffer_size
-        return size - self._read_buffer.held if size else BLOCK_SIZE
+        buffer, size = self._read_buffer, self._read_buffer_size
+        if buffer.owned is not None:  # what such a transaction has taken counts against its own bound
+            return min(size - len(buffer) if size else BLOCK_SIZE, buffer.owned.max_bytes - buffer.held)
+        return size - buffer.held if size else BLOCK_SIZE
 
     def _pull(self, wanted: int, *, bounded: bool = True, ahead: bool = False, end: bool = False) -> None:
         """Take what the system already holds into the buffer, until ``wanted`` bytes are there or it is full.
@@ -493,6 +495,9 @@ class Connection(AbstractSocket):
         self._tell(ErrorOccurred)
 
     def _full(self) -> str:
+        buffer = self._read_buffer
+        if buffer.owned is not None and buffer.held >= buffer.owned.max_bytes:
+            return f"the transaction is full: {buffer.held} bytes, max_bytes is {buffer.owned.max_bytes}"
         return f"the read buffer is full: {self._read_buffer_size} bytes"
 
     def _watch_end(self, more: int) -> None:
