@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from trioqt.links.interrupts import protected
+from trioqt.testing.network.checksums import checksum, datagram_checksum
 from trioqt.testing.network.trace import Trace
 
 __all__ = ["Conditions", "Fabric", "Packet", "Path", "Station", "Timer"]
@@ -71,7 +72,20 @@ class Conditions:
 class Packet:
     """Anything that one host sends to another."""
 
-    __slots__ = ("data", "departed", "edge", "hops", "interface", "kind", "lost", "sender", "seq", "source", "target")
+    __slots__ = (
+        "data",
+        "departed",
+        "edge",
+        "encrypted",
+        "hops",
+        "interface",
+        "kind",
+        "lost",
+        "sender",
+        "seq",
+        "source",
+        "target",
+    )
 
     def __init__(
         self, kind: str, source: Address, target: Address, data: bytes = b"", sender: Any = None, seq: int = 0
@@ -92,6 +106,8 @@ class Packet:
         self.departed: float = -1.0
         """When it was sent, if that was not just now."""
         self.lost: bool = False
+        self.encrypted: bool = False
+        """Its content is another in each run."""
 
 
 class Station(Protocol):
@@ -294,7 +310,13 @@ class Path:
         fabric = self.fabric
         size = len(packet.data)
         source, target = self.source.name, self.target.name
-        fabric.trace.add((fabric.now(), kind, source, packet.source[1], target, packet.target[1], size, note))
+        if not size or packet.encrypted:
+            content = 0
+        elif packet.kind == "UDP":
+            content = datagram_checksum(packet.data)
+        else:
+            content = checksum(packet.data)
+        fabric.trace.add((fabric.now(), kind, source, packet.source[1], target, packet.target[1], size, note, content))
 
 
 # The last of a handshake, and "are you sure?" (RFC 5961); those of data are no packets at all.

@@ -366,6 +366,7 @@ class VirtualNetwork:
         """What the faults that last do to it."""
         state = self._host_state(host.name)
         host.descriptor_limit = state.descriptor_limit
+        host.clock.change(self._fabric.now(), state.seconds_ahead, state.clock_rate)
         if state.is_down and host.is_up:
             host.note("crash")
             crash_programs(host)
@@ -445,7 +446,7 @@ class VirtualNetwork:
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
     def _note(self, kind: str, note: str) -> None:
-        self._trace.add((self._fabric.now(), kind, "", 0, "", 0, 0, note))
+        self._trace.add((self._fabric.now(), kind, "", 0, "", 0, 0, note, 0))
 
 
 def _checked_address(address: AddressLike) -> str:

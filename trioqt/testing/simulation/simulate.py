@@ -16,19 +16,22 @@ import shlex
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar, get_args
 
 import attrs
 import trio
 import trio.testing
 
 from trioqt.testing.network.fault_plan import FaultPlan
+from trioqt.testing.network.trace import TraceEvent
 from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.simulation.determinism import nursery_hook, pinned_scheduler
 from trioqt.testing.simulation.guards import PATIENCE, STEPS, VIRTUAL_TIME, Guards, guards
 from trioqt.testing.simulation.handler_failures import failing_if_bugs_survive
+from trioqt.testing.simulation.living import lived_in
 from trioqt.testing.simulation.targets import Target
 from trioqt.testing.simulation.task_tree import task_tree
+from trioqt.testing.simulation.worlds import EPOCH, Calls, Epoch, Threads, World, checked_epoch
 
 __all__ = ["Finished", "Settings", "Simulation", "repeat_command", "simulate"]
 
@@ -58,6 +61,16 @@ class Settings:
     steps: float | None = STEPS
     patience: float = PATIENCE
     real_network: bool = False
+    epoch: Epoch = EPOCH
+    entropy: bool = True
+    threads: Threads = "inline"
+
+    def checked(self) -> Self:
+        """Raises: TypeError, ValueError if the world cannot be like that."""
+        checked_epoch(self.epoch)
+        if self.threads not in get_args(Threads):
+            raise ValueError(f"threads are {' or '.join(map(repr, get_args(Threads)))}, not {self.threads!r}")
+        return self
 
     def make_network(self, seed: int) -> VirtualNetwork:
         return VirtualNetwork(latency=self.latency, seed=seed) if self.network is None else self.network(seed)
@@ -68,7 +81,7 @@ class Finished(Generic[T]):
     """What a run came to."""
 
     result: T
-    events: tuple[object, ...]
+    events: tuple[TraceEvent, ...]
     digest: str
     time: float
     """Seconds on the clock."""
@@ -86,6 +99,9 @@ def simulate(
     steps: int | None = STEPS,
     patience: float = PATIENCE,
     real_network: bool = False,
+    epoch: Epoch = EPOCH,
+    entropy: bool = True,
+    threads: Threads = "inline",
 ) -> T:
     """Run ``main(net, *args)`` in virtual time, on a simulated network ``net``, and return what it returns.
 
@@ -102,6 +118,11 @@ def simulate(
       network: Called with the seed, makes the network, for one with other conditions.
       faults: Its times count from the beginning of ``main``, and what still lasts is over when ``main`` is.
       virtual_time, steps, patience, real_network: See `guards`.
+      epoch: What `time.time` and `datetime.now` show at the beginning, a datetime with a zone or seconds since 1970;
+        from there they follow trio's clock, as `time.monotonic` does.  None: all of them are real.
+      entropy: `random`, `os.urandom`, `secrets` and `uuid` draw from the seed, on each host for itself.
+      threads: "inline": trio's thread waits for each worker thread, so they run one at a time and in order.  "real":
+        beside each other, and only virtual time waits.
 
     Raises:
       ExceptionGroup: servers have survived bugs of their handlers, and nobody took them (``net.handler_failures()``).
@@ -109,7 +130,8 @@ def simulate(
       BudgetExceeded: it took too long.
       RealNetworkUsed: it was about to use the real network.
       TypeError: ``main`` is not an async function.
-      ValueError: ``seed`` and ``seeds``, no seed at all, or ``latency`` and a network of your own.
+      ValueError: ``seed`` and ``seeds``, no seed at all, ``latency`` and a network of your own, an epoch without a
+        zone, or there is no such ``threads``.
       RuntimeError: called within ``trio.run``, or while another thread simulates.
     """
     if not callable(main):
@@ -127,7 +149,9 @@ def simulate(
     chosen = _chosen_seeds(seed, seeds)
     if not chosen:
         raise ValueError("at least one seed is needed")
-    settings = Settings(latency, network, faults, virtual_time, steps, patience, real_network)
+    settings = Settings(
+        latency, network, faults, virtual_time, steps, patience, real_network, epoch, entropy, threads
+    ).checked()
     for index, each in enumerate(chosen):
         which = f", number {index + 1} of {len(chosen)}" if len(chosen) > 1 else ""
         again = repeat_command(main, args, each, settings, fixed=seed is not None)
@@ -147,6 +171,9 @@ class Simulation(Generic[T]):
     """How the note names this run."""
     again: str
     """How to repeat it."""
+
+    calls: Calls | None = None
+    """Where to note what is called that is not simulated; None: nowhere."""
 
     _moment: _Moment | None = attrs.field(default=None, init=False)
     _raised: deque[tuple[BaseException, _Moment]] = attrs.field(factory=lambda: deque(maxlen=8), init=False)
@@ -176,7 +203,11 @@ class Simulation(Generic[T]):
     def _run(
         self, net: VirtualNetwork, guard: Guards, clock: trio.abc.Clock, instruments: Sequence[trio.abc.Instrument]
     ) -> Finished[T]:
-        with pinned_scheduler() as reseed, nursery_hook(functools.partial(self._nursery_fails, net)):
+        with (
+            pinned_scheduler() as reseed,
+            nursery_hook(functools.partial(self._nursery_fails, net)),
+            lived_in(self._world(net, guard, clock)),
+        ):
             reseed(self.seed)
             try:
                 with failing_if_bugs_survive():
@@ -191,6 +222,20 @@ class Simulation(Generic[T]):
             finally:
                 self._raised.clear()
         return Finished(result, tuple(net.trace()), net.digest(), time)
+
+    def _world(self, net: VirtualNetwork, guard: Guards, clock: trio.abc.Clock) -> World:
+        return World(
+            net,
+            self.seed,
+            clock,
+            checked_epoch(self.settings.epoch),
+            self.settings.entropy,
+            self.settings.threads,
+            patience=self.settings.patience,
+            give_up=guard.give_up,
+            passes=lambda: guard.passes,
+            calls=self.calls,
+        )
 
     async def _main(self, net: VirtualNetwork, guard: Guards) -> tuple[T, float]:
         trio.lowlevel.current_task().name = getattr(self.main, "__qualname__", repr(self.main))
@@ -326,6 +371,13 @@ def _options(args: tuple[object, ...], settings: Settings) -> list[str]:
         value = getattr(settings, name)
         if value != getattr(plain, name):
             words += [f"--{name.replace('_', '-')}", repr(math.inf if value is None else value)]
+    if settings.epoch != plain.epoch:
+        epoch = checked_epoch(settings.epoch)
+        words += ["--epoch", "real" if epoch is None else repr(epoch)]
+    if not settings.entropy:
+        words.append("--real-entropy")
+    if settings.threads != plain.threads:
+        words += ["--threads", settings.threads]
     return [*words, "--real-network"] if settings.real_network else words
 
 
