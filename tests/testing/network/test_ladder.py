@@ -299,6 +299,7 @@ def random_records(rng: random.Random) -> list[Record]:
                 port,
                 rng.choice([0, 1, 10**6]),
                 note,
+                0,
                 time * 0.9 if target else time,
                 again,
             )

@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from trioqt.links.interrupts import protected
+from trioqt.testing.network.checksums import checksum, datagram_checksum
 from trioqt.testing.network.trace import Trace
 
 __all__ = ["Conditions", "Fabric", "Packet", "Path", "Station", "Timer"]
@@ -76,6 +77,7 @@ class Packet:
         "data",
         "departed",
         "edge",
+        "encrypted",
         "hops",
         "interface",
         "kind",
@@ -107,6 +109,8 @@ class Packet:
         self.lost: bool = False
         self.again: bool = False
         """Its sender repeats it."""
+        self.encrypted: bool = False
+        """Its content is another in each run."""
 
 
 Flight = tuple[Packet, float, bool]
@@ -318,7 +322,13 @@ class Path:
         packet, departed, again = flight
         trace, now, size = self.fabric.trace, self.fabric.now(), len(packet.data)
         source, target = self.source.name, self.target.name
-        trace.add((now, kind, source, packet.source[1], target, packet.target[1], size, note, departed, again))
+        if not size or packet.encrypted:
+            content = 0
+        elif packet.kind == "UDP":
+            content = datagram_checksum(packet.data)
+        else:
+            content = checksum(packet.data)
+        trace.add((now, kind, source, packet.source[1], target, packet.target[1], size, note, content, departed, again))
 
 
 # The last of a handshake, and "are you sure?" (RFC 5961); those of data are no packets at all.

@@ -62,7 +62,7 @@ class Ladder:
         """``total``: how many events there were, those that are no longer kept included."""
         self._left_out = max(total - limit, total - len(records))
         # By the time at which things were sent; sorting is stable, so what happens at once stays in its order.
-        ordered = sorted(records[-limit:], key=lambda record: record[8])
+        ordered = sorted(records[-limit:], key=lambda record: record[9])
         drawn = {name for record in ordered for name in (record[2], record[4])}
         self._hosts = [name for name in _hosts(records) if name in drawn]
         columns = {name: column for column, name in enumerate(self._hosts)}
@@ -281,7 +281,7 @@ def _hosts(records: Sequence[Record]) -> list[str]:
 
 
 def _line(record: Record, columns: dict[str, int], with_ports: bool) -> _Line:
-    time, kind, source, source_port, target, target_port, size, note, sent, again = record
+    time, kind, source, source_port, target, target_port, size, note, _, sent, again = record
     source_column, target_column = columns.get(source, -1), columns.get(target, -1)
     if not source:
         label = f"{_NEWS.get(kind, kind)}: {note}"

@@ -367,6 +367,7 @@ class VirtualNetwork:
         """What the faults that last do to it."""
         state = self._host_state(host.name)
         host.descriptor_limit = state.descriptor_limit
+        host.clock.change(self._fabric.now(), state.seconds_ahead, state.clock_rate)
         if state.is_down and host.is_up:
             host.note("crash")
             crash_programs(host)
@@ -465,7 +466,7 @@ class VirtualNetwork:
 
     def _note(self, kind: str, note: str) -> None:
         now = self._fabric.now()
-        self._trace.add((now, kind, "", 0, "", 0, 0, note, now, False))
+        self._trace.add((now, kind, "", 0, "", 0, 0, note, 0, now, False))
 
 
 def _checked_address(address: AddressLike) -> str:
