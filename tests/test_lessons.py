@@ -75,12 +75,12 @@ def test_a_lesson_needs_no_pinned_scheduler(name: str, monkeypatch: pytest.Monke
 def test_the_page_for_teachers_shows_a_lesson_whole(name: str) -> None:
     """Its program, what it prints, its picture, its exercise, and the answer; and how long it takes."""
     sections = re.split(r"^## ", (FOLDER.parents[1] / "docs" / "lessons.md").read_text(), flags=re.MULTILINE)
-    (section,) = (each for each in sections if f"lessons/{name}.py\n" in each and "literalinclude" in each)
+    (section,) = (each for each in sections if f"code: examples/lessons/{name}.py " in each)
     title = section.partition("\n")[0]
     (minutes,) = re.findall(r"^\*(\d+) minutes\.\*$", section, re.MULTILINE)
 
-    assert f"lessons/{name}.txt\n" in section
-    assert f"lessons/answers/{name}.diff\n" in section
+    assert f"code: examples/lessons/{name}.txt " in section
+    assert f"code: examples/lessons/answers/{name}.diff " in section
     assert f"(_static/pictures/{name}.svg)" in section
     assert section.index("**Exercise.**") < section.index("**Answer.**")
     assert re.search(rf"^\| \[{title}\]\(#[a-z-]+\) \| .+ \| {minutes} \|$", sections[0], re.MULTILINE)
@@ -90,7 +90,7 @@ def test_the_page_for_teachers_has_them_in_order() -> None:
     """As ``LESSONS`` has."""
     page = (FOLDER.parents[1] / "docs" / "lessons.md").read_text()
 
-    assert re.findall(r"\{literalinclude\} \.\./examples/lessons/(\w+)\.py", page) == list(LESSONS)
+    assert re.findall(r"code: examples/lessons/(\w+)\.py", page) == list(LESSONS)
 
 
 def test_every_file_of_the_folder_is_a_lesson_or_belongs_to_one() -> None:
