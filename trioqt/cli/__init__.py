@@ -200,12 +200,15 @@ def connect(
 
 @commands.command()
 @click.option("--format", "chosen", type=click.Choice(list(FORMATS)), default="table", show_default=True)
-def states(chosen: str) -> None:
+@click.option(
+    "--loops/--no-loops", default=True, show_default=True, help="Also what leaves the state as it is; or only changes."
+)
+def states(chosen: str, loops: bool) -> None:
     """The states of a socket, and what leads from one to the next.
 
     Drawn from the table that the code runs.
     """
-    FORMATS[chosen]()
+    FORMATS[chosen](loops)
 
 
 def run() -> int:

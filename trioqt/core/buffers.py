@@ -5,9 +5,38 @@ Plain data structures.  They know nothing of sockets, tasks or limits in force; 
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
-__all__ = ["ReadBuffer", "WriteBuffer"]
+__all__ = ["Delimiters", "OneTransaction", "ReadBuffer", "WriteBuffer"]
+
+
+class OneTransaction:
+    """A transaction that is one task's, and may hold so many bytes."""
+
+    __slots__ = ("max_bytes", "task")
+
+    def __init__(self, task: object, max_bytes: int) -> None:
+        self.task = task
+        self.max_bytes = max_bytes
+
+
+class Delimiters:
+    """Several, of which the one that begins first is found, and the longest of those that begin there."""
+
+    __slots__ = ("all", "pattern")
+
+    def __init__(self, delimiters: tuple[bytes, ...]) -> None:
+        self.all: tuple[bytes, ...] = tuple(sorted(set(delimiters), key=len, reverse=True))
+        # Of these it takes the first that fits, so the longest.
+        self.pattern: re.Pattern[bytes] = re.compile(b"|".join(map(re.escape, self.all)))
+
+    def __len__(self) -> int:
+        """Of the longest."""
+        return len(self.all[0])
+
+    def __repr__(self) -> str:
+        return " or ".join(map(repr, self.all))
 
 
 class ReadBuffer:
@@ -19,16 +48,18 @@ class ReadBuffer:
     """
 
     # _data[:_position] is read already and kept only for a transaction, or until tidying is worth its copy.
-    __slots__ = ("_data", "_position", "_searched", "_sought", "_transaction", "ahead")
+    __slots__ = ("_data", "_position", "_searched", "_sought", "_transaction", "ahead", "owned")
 
     def __init__(self) -> None:
         self.ahead: int = 0
         """So many bytes at the end were read ahead, and nobody has asked for them; the owner's mark."""
+        self.owned: OneTransaction | None = None
+        """The transaction that is open, if it is one task's."""
         self._data: bytes | bytearray = b""
         self._position = 0
         self._transaction = -1  # where rollback() goes back to; -1: none is open
         self._searched = 0  # up to here _sought is known not to begin
-        self._sought = b""
+        self._sought: bytes | Delimiters = b""
 
     def __len__(self) -> int:
         return len(self._data) - self._position
@@ -37,6 +68,11 @@ class ReadBuffer:
     def held(self) -> int:
         """All bytes kept: the unread ones, and those a rollback would bring back."""
         return len(self._data) - (self._position if self._transaction < 0 else self._transaction)
+
+    @property
+    def taken(self) -> int:
+        """How many bytes a rollback would bring back."""
+        return 0 if self._transaction < 0 else self._position - self._transaction
 
     @property
     def in_transaction(self) -> bool:
@@ -80,6 +116,7 @@ class ReadBuffer:
         self._data = b""
         self._position = self._searched = self.ahead = 0
         self._transaction = -1
+        self.owned = None
 
     # -- taking
 
@@ -120,9 +157,45 @@ class ReadBuffer:
         piece = data[start:end]
         return piece if type(piece) is bytes else bytes(piece)
 
+    def take_through_any(self, delimiters: Delimiters, max_bytes: int, *, final: bool) -> bytes | None:
+        """Take up to and with the first of them; None if none ends within ``max_bytes``, or it is not known yet which.
+
+        It is not known while a longer one may have begun that would come first; so it is the same one however the bytes
+        are cut.
+
+        Args:
+          final: No more bytes will come.
+        """
+        data, start = self._data, self._position
+        limit = min(len(data), start + max_bytes)
+        if self._sought is not delimiters:
+            self._sought = delimiters
+            self._searched = 0
+        found = delimiters.pattern.search(data, max(self._searched, start), limit)
+        # From here on one of them may have begun of which not all is there.
+        tail = max(start, len(data) - len(delimiters) + 1)
+        if found is None:
+            self._searched = tail
+            return None
+        place, end = found.span()
+        if not final:
+            for begun in range(tail, place + 1):
+                rest = bytes(data[begun:])
+                for other in delimiters.all:
+                    comes_first = begun < place or len(other) > end - place
+                    if comes_first and begun + len(other) <= start + max_bytes and other.startswith(rest):
+                        self._searched = begun
+                        return None
+        self._searched = end
+        return self.take(end - start)
+
     def peek(self, count: int) -> bytes:
         """Up to ``count`` bytes, which stay."""
         return bytes(self._data[self._position : self._position + count])
+
+    def stretch(self) -> tuple[bytes | bytearray, int]:
+        """What holds the unread bytes, up to its end, and where they begin; until the buffer is used again."""
+        return self._data, self._position
 
     def line_size(self) -> int:
         """How many bytes the first line has, with its newline; 0: there is no newline."""
@@ -136,13 +209,15 @@ class ReadBuffer:
 
     # -- transactions
 
-    def start_transaction(self) -> None:
+    def start_transaction(self, owned: OneTransaction | None = None) -> None:
         """From here on what is taken is kept for ``rollback``."""
         self._transaction = self._position
+        self.owned = owned
 
     def commit(self) -> None:
         """Forget what was taken."""
         self._transaction = -1
+        self.owned = None
         if self._position == len(self._data):  # or an idle connection would carry it on
             self._data = b""
             self._position = self._searched = 0
@@ -151,6 +226,7 @@ class ReadBuffer:
         """Bring back what was taken."""
         self._position = self._transaction
         self._transaction = -1
+        self.owned = None
         self._searched = 0
 
     def _shift(self, count: int) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "check_options",
     "check_port",
     "check_protocol",
+    "check_delimiter",
     "check_seconds",
     "check_size",
     "check_stream_type",
@@ -92,6 +93,15 @@ def check_size(size: int, name: str, *, least: int = 0) -> int:
     if size < least:
         raise ValueError(f"{name} must be at least {least}, not {size}")
     return size
+
+
+def check_delimiter(delimiter: bytes | bytearray) -> bytes:
+    """Raises: TypeError, ValueError."""
+    if not isinstance(delimiter, (bytes, bytearray)):
+        raise TypeError(f"a delimiter is bytes, not {type(delimiter).__name__}")
+    if not delimiter:
+        raise ValueError("a delimiter must not be empty")
+    return bytes(delimiter)
 
 
 def check_seconds(seconds: float, name: str) -> float:

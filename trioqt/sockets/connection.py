@@ -36,7 +36,7 @@ from trioqt.sockets.native_options import set_option
 from trioqt.sockets.nursery_ends import at_end_of
 from trioqt.sockets.subscription import Subscription
 
-__all__ = ["BLOCK_SIZE", "Attempt", "Connection", "Flushing"]
+__all__ = ["BLOCK_SIZE", "PEER_CLOSED", "Attempt", "Connection", "Flushing"]
 
 # 64 KiB: what trio reads at once (SocketStream's default).  Larger blocks gain nothing measurable up to 512 KiB, and
 # above 128 KiB each allocation is a system call of its own.
@@ -48,6 +48,9 @@ BLOCKS_AT_ONCE = 16
 
 # How long a close waits for the end of a peer that sent bytes we did not read, in seconds.
 LINGER = 1.0
+
+# What the error says that Qt makes of a peer's good end.  The command line knows it by that.
+PEER_CLOSED = "the peer closed the connection"
 
 READY_READ = ReadyRead()
 CONNECTED, CLOSING = SocketState.CONNECTED, SocketState.CLOSING
@@ -277,8 +280,10 @@ class Connection(AbstractSocket):
 
     def _room(self) -> int:
         """How many bytes may be read ahead now."""
-        size = self._read_buffer_size
-        return size - self._read_buffer.held if size else BLOCK_SIZE
+        buffer, size = self._read_buffer, self._read_buffer_size
+        if buffer.owned is not None:  # what such a transaction has taken counts against its own bound
+            return min(size - len(buffer) if size else BLOCK_SIZE, buffer.owned.max_bytes - buffer.held)
+        return size - buffer.held if size else BLOCK_SIZE
 
     def _pull(self, wanted: int, *, bounded: bool = True, ahead: bool = False, end: bool = False) -> None:
         """Take what the system already holds into the buffer, until ``wanted`` bytes are there or it is full.
@@ -375,7 +380,7 @@ class Connection(AbstractSocket):
             if self._half_open:
                 self._machine.feed(Input.PEER_FINISHED, self._tell)
             else:
-                self._set_failure(ErrorKind.REMOTE_HOST_CLOSED, "the peer closed the connection", None)
+                self._set_failure(ErrorKind.REMOTE_HOST_CLOSED, PEER_CLOSED, None)
                 self._machine.feed(Input.PEER_CLOSED, self._tell)
                 if self._queue or link.has_goodbye():
                     self._ends_itself = True
@@ -498,6 +503,9 @@ class Connection(AbstractSocket):
         self._tell(ErrorOccurred)
 
     def _full(self) -> str:
+        buffer = self._read_buffer
+        if buffer.owned is not None and buffer.held >= buffer.owned.max_bytes:
+            return f"the transaction is full: {buffer.held} bytes, max_bytes is {buffer.owned.max_bytes}"
         return f"the read buffer is full: {self._read_buffer_size} bytes"
 
     def _watch_end(self, more: int) -> None:

@@ -614,5 +614,5 @@ class SslSocket(TcpSocket):
 def check_can_judge() -> None:
     """Raises: SocketError."""
     if not can_judge():
-        message = "looking at all errors needs pyOpenSSL: pip install trioqt[tls]"
+        message = "looking at all errors needs pyOpenSSL: pip install pyOpenSSL, or trioqt[tls]"
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)

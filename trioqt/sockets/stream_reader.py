@@ -12,12 +12,13 @@ from typing import Any, NoReturn, Self
 
 import trio
 
+from trioqt.core.buffers import Delimiters, OneTransaction
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.links.base import ENDS
 from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
-from trioqt.sockets.arguments import check_char, check_size
+from trioqt.sockets.arguments import check_char, check_delimiter, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, Connection
 
 __all__ = ["StreamReader"]
@@ -167,19 +168,22 @@ class StreamReader(Connection):
     def start_transaction(self) -> None:
         """From here on what is read can be brought back.
 
-        The bytes kept for that count against ``read_buffer_size``.
+        The bytes kept for that count against ``read_buffer_size``: who receives more than that in one gets
+        LIMIT_EXCEEDED.  ``transaction`` is a block that has a bound of its own, and ends by itself.
 
         Raises:
           SocketError: OPERATION in a transaction.
           trio.BusyResourceError: Another task is in a ``receive_...``: what it takes could not be brought back.
         Qt: startTransaction().
         """
+        self._start_transaction(None)
+
+    def _start_transaction(self, owned: OneTransaction | None) -> None:
         self._check_readable("start a transaction")
-        if self._receiving:
-            raise trio.BusyResourceError("another task is receiving on this socket")
+        self._check_nobody_receives()
         if self._read_buffer.in_transaction:
             raise SocketError(ErrorKind.OPERATION, "cannot start a transaction in a transaction")
-        self._read_buffer.start_transaction()
+        self._read_buffer.start_transaction(owned)
         self._cut_off_by = None
         self._update_direct()
 
@@ -188,6 +192,7 @@ class StreamReader(Connection):
 
         Raises:
           SocketError: OPERATION outside of a transaction.
+          trio.BusyResourceError: It is the ``transaction`` of another task.
           trio.ClosedResourceError: The socket is closed, or another task has cut the transaction off by an end that
             drops what is unread, ``abort`` for one.
         Qt: commitTransaction().
@@ -201,7 +206,8 @@ class StreamReader(Connection):
 
         Raises:
           SocketError: OPERATION outside of a transaction.
-          trio.BusyResourceError: A task is in a ``receive_...``: it would not hear of the bytes.
+          trio.BusyResourceError: A task is in a ``receive_...``: it would not hear of the bytes.  Or as
+            ``commit_transaction``.
           trio.ClosedResourceError: As ``commit_transaction``.
         Qt: rollbackTransaction().
         """
@@ -214,12 +220,25 @@ class StreamReader(Connection):
         self._update_direct()
         self._changed()
 
+    def _allowance(self) -> int:
+        """How many more bytes may be taken, which the transaction of a task of its own bounds.
+
+        Raises: trio.BusyResourceError: It is another task's.
+        """
+        owned = self._read_buffer.owned
+        if owned is None:
+            return sys.maxsize
+        if owned.task is not trio.lowlevel.current_task():
+            raise trio.BusyResourceError("another task is in a transaction on this socket")
+        return owned.max_bytes - self._read_buffer.taken
+
     def _check_nobody_receives(self) -> None:
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
 
     def _check_transaction(self, attempted: str) -> None:
         self._check_readable(f"{attempted} a transaction")
+        self._allowance()
         if not self._read_buffer.in_transaction:
             cut_off_by, self._cut_off_by = self._cut_off_by, None  # it is over, and that is told once
             if is_another_task(cut_off_by):
@@ -285,9 +304,9 @@ class StreamReader(Connection):
 
         Raises:
           SocketError: The connection was lost; what had arrived comes first.  LIMIT_EXCEEDED in a transaction that
-            holds ``read_buffer_size`` bytes already, all of them read.
+            holds all it may, all of it read.
           trio.ClosedResourceError: The socket is closed, or the connection was aborted here, or ended by another task.
-          trio.BusyResourceError: Another task is in a ``receive_...``.
+          trio.BusyResourceError: Another task is in a ``receive_...``, or in a ``transaction``.
         Cancelled: nothing was taken.
         Qt: waitForReadyRead + read.
         """
@@ -304,6 +323,8 @@ class StreamReader(Connection):
             link = self._direct if limit >= BLOCK_SIZE else None
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
+        if self._read_buffer.owned is not None:
+            self._allowance()
         self._receiving = True
         generation, owed = self._generation, False
         try:
@@ -331,6 +352,8 @@ class StreamReader(Connection):
                 if self._peer_finished:
                     return self._tell_finish()
                 await self._fill_up_to(limit, generation)
+            if self._read_buffer.owned is not None and (limit := min(limit, self._allowance())) <= 0:
+                raise SocketError(ErrorKind.LIMIT_EXCEEDED, self._full())
             return self._take(limit)
         finally:
             self._receiving = False
@@ -351,8 +374,13 @@ class StreamReader(Connection):
         """
         return await self._receive_through(b"\n", max_bytes, rest=True)
 
-    async def receive_until(self, delimiter: bytes, max_bytes: int = 65536) -> bytes:
+    async def receive_until(self, delimiter: bytes | tuple[bytes, ...], max_bytes: int = 65536) -> bytes:
         """Wait for bytes up to and with ``delimiter``, ``max_bytes`` with it.
+
+        Args:
+          delimiter: Or several, as ``str.endswith`` takes them: the one that begins first ends it, and the longest of
+            those that begin there.  What is returned ends with it.  While a longer one may have begun that would win,
+            more bytes are waited for; so it is the same one however the network cuts the bytes.
 
         Raises:
           SocketError: LIMIT_EXCEEDED when that many arrive without it, REMOTE_HOST_CLOSED if the peer finishes before
@@ -362,17 +390,23 @@ class StreamReader(Connection):
         Cancelled: nothing was taken.
         Qt: no counterpart.
         """
-        if not isinstance(delimiter, (bytes, bytearray)):
-            raise TypeError(f"a delimiter is bytes, not {type(delimiter).__name__}")
-        if not delimiter:
-            raise ValueError("a delimiter must not be empty")
-        return await self._receive_through(bytes(delimiter), max_bytes, rest=False)
+        if isinstance(delimiter, tuple):
+            if not delimiter:
+                raise ValueError("there must be a delimiter")
+            several = Delimiters(tuple(map(check_delimiter, delimiter)))
+            return await self._receive_through(several, max_bytes, rest=False)
+        return await self._receive_through(check_delimiter(delimiter), max_bytes, rest=False)
 
     async def receive_exactly(self, count: int) -> bytes:
         """Wait for ``count`` bytes.
 
+        ``count`` alone bounds what it reads, whatever ``read_buffer_size`` is.  In a transaction there is a bound for
+        all that is taken in it: ``max_bytes`` in a ``transaction``; after ``start_transaction`` the larger one of
+        ``read_buffer_size`` and ``count``.
+
         Raises:
           SocketError: REMOTE_HOST_CLOSED if the peer finishes first, or the failure; what came stays readable.
+            LIMIT_EXCEEDED in a transaction that may not hold so many; the message names the bound.
           trio.ClosedResourceError, trio.BusyResourceError: as ``receive_some``.
         Cancelled: nothing was taken.
         Qt: no counterpart; QIODevice::read after enough waitForReadyRead.
@@ -384,6 +418,10 @@ class StreamReader(Connection):
             if self._direct is None or len(self._read_buffer) >= count:  # else the wait for bytes is turn enough
                 owed = await self._look()
                 self._check_same(generation, "receive")
+            owned = self._read_buffer.owned
+            if owned is not None and count > self._allowance():
+                message = f"the transaction may take {self._allowance()} more bytes, not {count}"
+                raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"{message}; its max_bytes is {owned.max_bytes}")
             while len(self._read_buffer) < count:
                 if self._peer_finished:
                     self._refuse_rest(f"the peer finished after {len(self._read_buffer)} of {count} bytes")
@@ -446,7 +484,9 @@ class StreamReader(Connection):
             if owed:
                 await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def _receive_through(self, delimiter: bytes, max_bytes: int, *, rest: bool, iterating: bool = False) -> bytes:
+    async def _receive_through(
+        self, delimiter: bytes | Delimiters, max_bytes: int, *, rest: bool, iterating: bool = False
+    ) -> bytes:
         """What ``receive_line`` and ``receive_until`` do, and the steps of ``lines``.
 
         Args:
@@ -461,8 +501,10 @@ class StreamReader(Connection):
             self._in_scope()
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
-        self._receiving = True
         buffer, generation, owed = self._read_buffer, self._generation, False
+        if buffer.owned is not None:
+            max_bytes = min(max_bytes, self._allowance())
+        self._receiving = True
         try:
             # This is the path of every line that is there already.
             self._answers -= 1
@@ -473,7 +515,11 @@ class StreamReader(Connection):
                 self._check_same(generation, "receive")
                 self._refill_answers()
             while True:
-                piece = buffer.take_through(delimiter, max_bytes)
+                if isinstance(delimiter, bytes):
+                    piece = buffer.take_through(delimiter, max_bytes)
+                else:
+                    final = self._peer_finished or self._machine.state is not CONNECTED
+                    piece = buffer.take_through_any(delimiter, max_bytes, final=final)
                 if piece is not None:
                     self._unseen = False
                     if buffer.ahead:
@@ -481,6 +527,8 @@ class StreamReader(Connection):
                     return piece
                 if len(buffer) >= max_bytes:
                     message = f"{max_bytes} bytes arrived without {delimiter!r}"
+                    if buffer.owned is not None and max_bytes == self._allowance():
+                        message = f"{message}, and the transaction may take no more"
                     raise SocketError(ErrorKind.LIMIT_EXCEEDED, message)
                 if self._peer_finished:
                     if not rest:
@@ -503,6 +551,8 @@ class StreamReader(Connection):
         self._check_thread()
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
+        if self._read_buffer.owned is not None:
+            self._allowance()
         self._receiving = True
 
     def _end_receiving(self) -> None:
@@ -540,9 +590,12 @@ class StreamReader(Connection):
     async def _fill_up_to(self, wanted: int, generation: Generation) -> None:
         """As ``_fill``, reading on up to ``wanted`` bytes even where the buffer's own bound is lower."""
         buffer = self._read_buffer
-        room = max(self._room(), wanted - buffer.held)
+        # In a transaction of its own bound what was taken is no part of what is wanted.
+        room = wanted - buffer.held if buffer.owned is None else min(wanted, self._allowance()) - len(buffer)
+        room = max(self._room(), room)
         if room <= 0:
-            raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"the transaction holds {buffer.held} bytes")
+            message = f"the transaction holds {buffer.held} bytes, read_buffer_size is {self._read_buffer_size}"
+            raise SocketError(ErrorKind.LIMIT_EXCEEDED, message if buffer.owned is None else self._full())
         await self._fill(min(room, BLOCK_SIZE), generation)
         self._refill_answers()
 

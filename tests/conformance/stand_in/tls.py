@@ -18,7 +18,7 @@ from tests.conformance.stand_in.objects import Signal
 from tests.conformance.stand_in.on_stage import REFUSED, or_else, refused, stage
 from tests.conformance.stand_in.servers import QTcpServer
 from tests.conformance.stand_in.sockets import NO_LIMIT, QTcpSocket
-from tests.conformance.stand_in.values import PauseMode, error_of, host_of
+from tests.conformance.stand_in.values import error_of, host_of
 from trioqt.core.events import Event
 from trioqt.links.chain import BEHIND
 
@@ -127,7 +127,7 @@ class Cipher:
 
 
 class QSslSocket(QTcpSocket):
-    ABSENT = QTcpSocket.ABSENT - {"pauseMode", "setPauseMode", "resume"} | {
+    ABSENT = QTcpSocket.ABSENT | {
         *("peerVerifyMode", "setPeerVerifyMode", "peerVerifyDepth", "peerVerifyName", "setPeerVerifyName"),
         *("protocol", "setProtocol", "encryptedBytesAvailable", "encryptedBytesToWrite"),
     }
@@ -187,16 +187,7 @@ class QSslSocket(QTcpSocket):
     def peerCertificateChain(self) -> list[QSslCertificate]:
         return [QSslCertificate(one) for one in stage().see(lambda: self._sock.peer_certificate_chain())]
 
-    def pauseMode(self) -> Any:
-        return stage().see(lambda: PauseMode(self._sock.pause_mode().value))
-
     # -- verbs
-
-    def setPauseMode(self, mode: enum.Flag) -> None:
-        stage().do(lambda: or_else(None, lambda: self._sock.set_pause_mode(trioqt.PauseMode(mode.value))))
-
-    def resume(self) -> None:
-        stage().do(lambda: or_else(None, lambda: self._sock.resume()))
 
     def ignoreSslErrors(self, errors: Iterable[QSslError] | None = None) -> object:
         """There is no way to ignore all unseen, so without a list it names every kind that can be ignored."""
