@@ -258,12 +258,16 @@ class Connection(AbstractSocket):
         self._peer_finished = self._ends_itself = self._finish_told = self._send_finished = False
         self._full_told = False
 
+    def _may_fail(self) -> bool:
+        return self._offered is not None
+
     def _entered(self) -> None:
         self._was_entered = True
         if self._offered is not None:
+            assert self._block is not None
+            self._offered.home = self._block.nursery
             self._link, self._offered = self._offered, None
             self._generation.connected = True
-            self._link.home = self._home
             self._update_direct()
             self._update_watcher()
 

@@ -293,7 +293,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             try:
                 self._end_all(reset=exc is not None and not is_cancellation(exc))
             finally:
-                # Cancelled, shielded and told of no exception, for the reasons given in AbstractSocket._end_nursery.
+                # Cancelled, shielded and told of no exception, for the reasons given in Block.
                 nursery.cancel_scope.cancel(reason="the server's block is left")
                 nursery.cancel_scope.shield = True
                 try:
