@@ -55,7 +55,8 @@ class StreamReader(Connection):
         """Is a whole line there?  Qt: canReadLine()."""
         if get_ident() != self._thread or self._parent is not None:
             self._check_thread()
-        return self._line_size() > 0
+        buffer = self._read_buffer
+        return (buffer.lines is not None and not buffer.ahead) or self._line_size() > 0
 
     def _line_size(self) -> int:
         buffer = self._read_buffer
@@ -127,12 +128,22 @@ class StreamReader(Connection):
         """
         if max_bytes is not None:
             max_bytes = check_size(max_bytes, "max_bytes", least=1)
-        if max_bytes is None and get_ident() == self._thread and self._parent is None and not self._read_buffer.ahead:
+        buffer = self._read_buffer
+        if max_bytes is None and get_ident() == self._thread and self._parent is None and not buffer.ahead:
             # A shortcut for a line that is there, and of which nothing was read ahead: no need to measure it first.
-            line = self._read_buffer.take_through(b"\n", sys.maxsize)
-            if line is not None:
-                self._took()
+            if (lines := buffer.lines) is not None:  # and it was split off already
+                line = lines.pop()
+                buffer.position += len(line)
+                if not lines:
+                    buffer.lines_over()
+                self._unseen = False
+                if self._lot is not None:
+                    self._lot.unpark_all()
                 return line
+            found = buffer.take_through(b"\n", sys.maxsize)
+            if found is not None:
+                self._took()
+                return found
         self._arrived(1)
         size = self._line_size() or len(self._read_buffer)
         return self._take(size if max_bytes is None else min(size, max_bytes))
@@ -349,7 +360,9 @@ class StreamReader(Connection):
         Cancelled: nothing was taken.
         Qt: canReadLine, waitForReadyRead and readLine in a loop.
         """
-        return await self._receive_through(b"\n", max_bytes, rest=True)
+        if type(max_bytes) is not int or max_bytes < 1:
+            max_bytes = check_size(max_bytes, "max_bytes", least=1)
+        return await self._next_line(max_bytes, False)
 
     async def receive_until(self, delimiter: bytes, max_bytes: int = 65536) -> bytes:
         """Wait for bytes up to and with ``delimiter``, ``max_bytes`` with it.
@@ -367,6 +380,34 @@ class StreamReader(Connection):
         if not delimiter:
             raise ValueError("a delimiter must not be empty")
         return await self._receive_through(bytes(delimiter), max_bytes, rest=False)
+
+    async def _next_line(self, max_bytes: int, iterating: bool) -> bytes:
+        buffer = self._read_buffer
+        lines = buffer.lines or (buffer.next_lines() if buffer.position else None)
+        if (
+            lines is not None
+            and self._answers > 1
+            and self._now() < self._answers_until
+            and not self._receiving
+            and get_ident() == self._thread
+            and self._parent is None
+            and len(lines[-1]) <= max_bytes
+        ):
+            # A shortcut for a line that was split off already, with all that is due to it; it halves what one costs.
+            # Nobody else has a turn in here, so nobody need know that we receive.
+            self._answers -= 1
+            await trio.lowlevel.checkpoint_if_cancelled()
+            line = lines.pop()
+            buffer.position += len(line)
+            if not lines:
+                buffer.lines_over()
+            self._unseen = False
+            if buffer.ahead:
+                self._saw()
+            if self._lot is not None:
+                self._lot.unpark_all()
+            return line
+        return await self._receive_through(b"\n", max_bytes, rest=True, iterating=iterating)
 
     async def receive_exactly(self, count: int) -> bytes:
         """Wait for ``count`` bytes.
@@ -464,14 +505,11 @@ class StreamReader(Connection):
         self._receiving = True
         buffer, generation, owed = self._read_buffer, self._generation, False
         try:
-            # This is the path of every line that is there already.
-            self._answers -= 1
-            if self._answers > 0 and self._now() < self._answers_until:
-                await trio.lowlevel.checkpoint_if_cancelled()
-            elif self._direct is None or buffer:  # else the wait for bytes is turn enough
-                owed = await self._turn()
+            if self._direct is not None and not buffer:  # the wait for bytes is turn enough
+                await self._fill_up_to(max_bytes, generation)
+            else:
+                owed = await self._look()
                 self._check_same(generation, "receive")
-                self._refill_answers()
             while True:
                 piece = buffer.take_through(delimiter, max_bytes)
                 if piece is not None:
@@ -533,17 +571,36 @@ class StreamReader(Connection):
 
     def _refill_answers(self) -> None:
         # trio's clock, not the processor's: on a mock clock the turns must not depend on the machine's speed.
-        self._now = trio.lowlevel.current_clock().current_time
+        if not self._answers_until:
+            self._now = trio.lowlevel.current_clock().current_time
         self._answers = ANSWERS
         self._answers_until = self._now() + ANSWERS_PERIOD
 
     async def _fill_up_to(self, wanted: int, generation: Generation) -> None:
         """As ``_fill``, reading on up to ``wanted`` bytes even where the buffer's own bound is lower."""
-        buffer = self._read_buffer
+        buffer, link = self._read_buffer, self._direct
         room = max(self._room(), wanted - buffer.held)
         if room <= 0:
             raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"the transaction holds {buffer.held} bytes")
-        await self._fill(min(room, BLOCK_SIZE), generation)
+        room = min(room, BLOCK_SIZE)
+        if link is not None and self._timed is None and not self._watcher_waits and link.is_drained():
+            # A shortcut past _fill, _receive and _absorb, where all that can come is bytes: saves 3 us of 22.
+            try:
+                await link.wait_receivable(room)
+                data = link.try_receive(room)
+            except ENDS as exc:
+                self._receiver_woke(link, exc)
+            else:
+                if data and self._direct is link:
+                    buffer.append(data)
+                    buffer.ahead = 0
+                    self._unseen, self._full_told = True, False
+                    self._note_asked()
+                elif data is not None:
+                    self._came(link, generation, data)
+            self._check_same(generation, "receive")
+        else:
+            await self._fill(room, generation)
         self._refill_answers()
 
     def _tell_finish(self) -> bytes:
@@ -573,4 +630,4 @@ class _Lines(AsyncIterator[bytes]):
         self._max_bytes = max_bytes
 
     def __anext__(self) -> Coroutine[Any, Any, bytes]:
-        return self._sock._receive_through(b"\n", self._max_bytes, rest=True, iterating=True)
+        return self._sock._next_line(self._max_bytes, True)
