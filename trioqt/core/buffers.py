@@ -63,6 +63,8 @@ class ReadBuffer:
         rest = len(data) - kept
         if rest == 0:
             self._data = block
+            if not kept:
+                return
         elif rest <= len(block):
             # One copy of at most twice the block, and slices of bytes stay cheap.
             self._data = b"".join((memoryview(data)[kept:], block))

@@ -114,7 +114,19 @@ class StreamReader(Connection):
 
     def read_all(self) -> bytes:
         """Take what has arrived, as ``bytes_available`` counts it.  Qt: readAll()."""
-        most = BLOCK_SIZE * BLOCKS_AT_ONCE + len(self._read_buffer)
+        buffer, link = self._read_buffer, self._direct
+        if (  # a shortcut behind wait_for_ready_read, which has asked for all there was: saves 1 us
+            link is not None
+            and get_ident() == self._thread
+            and self._parent is None
+            and not buffer.ahead
+            and self._has_asked(link)
+        ):
+            self._unseen = False
+            if self._lot is not None:
+                self._lot.unpark_all()
+            return buffer.take(sys.maxsize)
+        most = BLOCK_SIZE * BLOCKS_AT_ONCE + len(buffer)
         self._arrived(most)
         return self._take(most)
 
@@ -342,6 +354,7 @@ class StreamReader(Connection):
                 if self._peer_finished:
                     return self._tell_finish()
                 await self._fill_up_to(limit, generation)
+                self._refill_answers()
             return self._take(limit)
         finally:
             self._receiving = False
@@ -429,6 +442,7 @@ class StreamReader(Connection):
                 if self._peer_finished:
                     self._refuse_rest(f"the peer finished after {len(self._read_buffer)} of {count} bytes")
                 await self._fill_up_to(count, generation)
+                self._refill_answers()
             if self._closed or generation.dropped or (count == 0 and self._has_no_more()):  # no bytes are always there
                 self._refuse("receive")
             return self._take(count)
@@ -462,11 +476,22 @@ class StreamReader(Connection):
         Cancelled: what came is still unseen.
         Qt: waitForReadyRead().  There, it waits for bytes that arrive during the call.
         """
-        self._begin_receiving()
-        generation, owed = self._generation, False
+        if get_ident() != self._thread:
+            self._check_run()
+        if self._parent is not None:
+            self._in_scope()
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving on this socket")
+        self._receiving = True
+        buffer, generation, owed = self._read_buffer, self._generation, False
         try:
             # Where the answer is not there yet, and nothing but bytes can bring it, the wait for them is turn enough.
-            if self._direct is None or self._has_unseen() or self._room() <= 0:
+            if self._direct is not None and not buffer:
+                await self._fill(None, generation)
+                if self._unseen and not buffer.ahead and buffer:
+                    self._unseen = False
+                    return True
+            elif self._direct is None or self._has_unseen() or self._room() <= 0:
                 owed = await self._turn() and self._attempt is None  # to wait for that is a turn
                 while self._attempt is not None and self._generation is generation:
                     await self._park()
@@ -483,7 +508,9 @@ class StreamReader(Connection):
                 self._read_buffer.ahead = 0
             return True
         finally:
-            self._end_receiving()
+            self._receiving = False
+            if self._lot is not None:
+                self._lot.unpark_all()
             if owed:
                 await trio.lowlevel.cancel_shielded_checkpoint()
 
@@ -507,6 +534,7 @@ class StreamReader(Connection):
         try:
             if self._direct is not None and not buffer:  # the wait for bytes is turn enough
                 await self._fill_up_to(max_bytes, generation)
+                self._refill_answers()
             else:
                 owed = await self._look()
                 self._check_same(generation, "receive")
@@ -530,6 +558,7 @@ class StreamReader(Connection):
                         raise StopAsyncIteration
                     return end
                 await self._fill_up_to(max_bytes, generation)
+                self._refill_answers()
         finally:
             self._receiving = False
             if self._lot is not None:
@@ -576,32 +605,12 @@ class StreamReader(Connection):
         self._answers = ANSWERS
         self._answers_until = self._now() + ANSWERS_PERIOD
 
-    async def _fill_up_to(self, wanted: int, generation: Generation) -> None:
+    def _fill_up_to(self, wanted: int, generation: Generation) -> Coroutine[Any, Any, None]:
         """As ``_fill``, reading on up to ``wanted`` bytes even where the buffer's own bound is lower."""
-        buffer, link = self._read_buffer, self._direct
-        room = max(self._room(), wanted - buffer.held)
+        room = max(self._room(), wanted - self._read_buffer.held)
         if room <= 0:
-            raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"the transaction holds {buffer.held} bytes")
-        room = min(room, BLOCK_SIZE)
-        if link is not None and self._timed is None and not self._watcher_waits and link.is_drained():
-            # A shortcut past _fill, _receive and _absorb, where all that can come is bytes: saves 3 us of 22.
-            try:
-                await link.wait_receivable(room)
-                data = link.try_receive(room)
-            except ENDS as exc:
-                self._receiver_woke(link, exc)
-            else:
-                if data and self._direct is link:
-                    buffer.append(data)
-                    buffer.ahead = 0
-                    self._unseen, self._full_told = True, False
-                    self._note_asked()
-                elif data is not None:
-                    self._came(link, generation, data)
-            self._check_same(generation, "receive")
-        else:
-            await self._fill(room, generation)
-        self._refill_answers()
+            raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"the transaction holds {self._read_buffer.held} bytes")
+        return self._fill(min(room, BLOCK_SIZE), generation)
 
     def _tell_finish(self) -> bytes:
         """The end has been reached.  A failure that came after it is told after it."""
