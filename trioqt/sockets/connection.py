@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import attrs
 import trio
+from trio.lowlevel import current_task
 
 from trioqt.core.addresses import HostAddress, from_sockaddr
 from trioqt.core.buffers import ReadBuffer, WriteBuffer
@@ -323,7 +324,7 @@ class Connection(AbstractSocket):
     # field of the task does, which trio offers to whoever puts it to sleep, and clears when it wakes.
 
     def _note_asked(self) -> None:
-        task = trio.lowlevel.current_task()
+        task = current_task()
         if (
             task.custom_sleep_data is None or type(task.custom_sleep_data) is Generation
         ):  # else somebody puts it to sleep
@@ -331,8 +332,9 @@ class Connection(AbstractSocket):
 
     def _has_asked(self, link: Link) -> bool:
         """Was ``link`` asked in this step, and had no more than what is in the buffer?"""
-        buffered = len(self._read_buffer) > 0 and link.is_drained()
-        return buffered and trio.lowlevel.current_task().custom_sleep_data is self._generation
+        if current_task().custom_sleep_data is not self._generation:
+            return False
+        return len(self._read_buffer) > 0 and link.is_drained()
 
     # Bytes are seen once a read or wait_for_ready_read has returned after they came.  A call that the buffer answers
     # does not look at the system, so those that wait there are none that came.  The same bytes may be in the buffer
@@ -402,11 +404,30 @@ class Connection(AbstractSocket):
         Raises: SocketError, trio.ClosedResourceError: nothing more can come.
         Cancelled: nothing was taken.
         """
-        link = self._link
+        link, buffer = self._link, self._read_buffer
         if link is None or self._machine.state is not CONNECTED:
             self._refuse("receive")
-        if self._timed is not None and self._read_buffer.held:
+        if self._timed is not None and buffer.held:
             self._timed.ask()
+        if self._direct is link and not self._watcher_waits and link.is_drained():
+            # A shortcut past _receive and _absorb, where nothing but this wait can bring bytes: saves 3 us of 22.
+            try:
+                await link.wait_receivable(max_bytes or BLOCK_SIZE)
+                room = max_bytes or min(self._room(), BLOCK_SIZE)
+                data = link.try_receive(room) if room > 0 else None
+            except ENDS as exc:
+                self._receiver_woke(link, exc)
+            else:
+                if data and self._direct is link:
+                    buffer.append(data)
+                    buffer.ahead = 0
+                    self._unseen, self._full_told = True, False
+                    self._note_asked()
+                elif data is not None:
+                    self._came(link, generation, data)
+            if self._generation is not generation:
+                self._check_same(generation, "receive")
+            return
         if self._watcher_waits:
             await self._park()
             self._check_same(generation, "receive")
