@@ -191,7 +191,7 @@ ATTRIBUTES: dict[str, str] = {
     "Probe": "cancelled expect injected seed subject track",
     "VirtualNetwork": """
         begin crash current current_host deliveries digest everybody find handler_failures has_names hold host in_flight
-        netstat new_path
+        ladder netstat new_path
         partition pause quiesce reset_connections run_on set_link set_name trace
     """,
     "Conditions": "bandwidth duplication jitter latency loss mtu queue reordering",
