@@ -6,21 +6,30 @@ A test draws them again and compares.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
+from unittest import mock
 
 import trio
+from rich.console import Console
+from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for tests/lessons.py
 
 from tests.lessons import LESSONS, lesson, play  # noqa: E402
 from trioqt import TcpServer, TcpSocket  # noqa: E402
+from trioqt.cli import terminal  # noqa: E402
+from trioqt.cli.demo import make_clients, run_demo  # noqa: E402
+from trioqt.cli.demo_display import LiveDisplay, summarize  # noqa: E402
 from trioqt.core.socket_state import SocketState  # noqa: E402
 from trioqt.core.states import TRANSITIONS  # noqa: E402
 from trioqt.testing import VirtualNetwork, simulate  # noqa: E402
@@ -247,6 +256,48 @@ def two_buffers() -> str:
 SENDING = ("full: send_all waits,", "write is refused")
 READING = ("full: no more is read,", "and the peer must wait")
 
+# ---- the demo ----------------------------------------------------------------------------------
+
+CLIENTS, SECONDS, SEED = 50, 10.0, 7
+SNAPSHOT = 5.5
+"""In the middle: some have ended, and some have not."""
+
+
+def demo() -> str:
+    """What ``trioqt demo`` shows on a terminal: the table in the middle of a run, then the summary.
+
+    It is played on a simulated network, so that it comes out the same each time.
+    """
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+
+    async def main(net: VirtualNetwork) -> None:
+        clients = make_clients(CLIENTS, SECONDS, SEED)
+        display = LiveDisplay(console, clients)
+        console.print(Text("$ trioqt demo"))
+        display.begin(f"one server, {CLIENTS} clients, about {SECONDS:g} seconds, seed {SEED}")
+
+        async def look() -> None:
+            await trio.sleep(SNAPSHOT)
+            console.print(display.picture())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            report = await run_demo(clients, SECONDS, tell=display.tell)
+        console.print(Text("\n... a few seconds later\n", "dim"))
+        on_it = mock.patch.object(terminal, "terminal", return_value=console)
+        with on_it, contextlib.redirect_stdout(io.StringIO()) as out:
+            summarize(clients, report.connections_open, report.descriptors_left, report.problems())
+        *lines, verdict = out.getvalue().splitlines()
+        console.print(Text("\n".join(lines)))
+        console.print(Text(verdict, "bold green"))
+
+    simulate(main, virtual_time=None, steps=None)
+    svg = console.export_svg(title="trioqt demo", unique_id="demo")
+    # No fonts from elsewhere, which an <img> does not fetch.
+    svg = re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    return "".join(f"{line.rstrip()}\n" for line in svg.splitlines())
+
+
 # ---- all of them -------------------------------------------------------------------------------
 
 
@@ -259,6 +310,7 @@ PICTURES: dict[str, Callable[[], str]] = {
     "states": states,
     "nursery_tree": nursery_tree,
     "two_buffers": two_buffers,
+    "demo": demo,
     **{name: partial(ladder_of, name) for name in LESSONS},
 }
 

@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "_static" / "pictures"
 SVG = "{http://www.w3.org/2000/svg}"
 
-NAMES = sorted(path.stem for path in FOLDER.glob("*.svg"))
+RECORDING = "demo"
+"""Is drawn by rich, and looks as its release wants it."""
+NAMES = sorted(path.stem for path in FOLDER.glob("*.svg") if path.stem != RECORDING)
 DRAWN = ("states", "nursery_tree", "two_buffers")
 """Those that are made for a phone; a ladder is as wide as its labels."""
 
@@ -38,6 +40,10 @@ def pictures() -> ModuleType:
     return module
 
 
+def texts(svg: str) -> list[str]:
+    return ["".join(text.itertext()).replace("\xa0", " ") for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
 def parsed(name: str) -> ElementTree.Element:
     return ElementTree.parse(FOLDER / f"{name}.svg").getroot()
 
@@ -45,8 +51,10 @@ def parsed(name: str) -> ElementTree.Element:
 def test_every_picture_is_up_to_date(pictures: ModuleType) -> None:
     """To mend: ``python docs/pictures.py``."""
     drawn = {path.stem: svg for path, svg in pictures.draw_all()}
+    recording = drawn.pop(RECORDING)
 
     assert sorted(drawn) == NAMES
+    assert texts(recording) == texts((FOLDER / f"{RECORDING}.svg").read_text())
     assert [name for name, svg in drawn.items() if (FOLDER / f"{name}.svg").read_text() != svg] == []
 
 
@@ -65,7 +73,7 @@ def test_they_are_the_same_in_every_process() -> None:
         runs.append(done.stdout)
 
     assert runs[0] == runs[1]
-    assert sorted(line.split()[0] for line in runs[0].splitlines()) == NAMES
+    assert sorted(line.split()[0] for line in runs[0].splitlines()) == sorted([*NAMES, RECORDING])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -147,3 +155,15 @@ def test_a_transition_that_is_added_is_drawn(pictures: ModuleType, monkeypatch: 
     monkeypatch.setitem(TRANSITIONS, (SocketState.LISTENING, Input.FLUSHED), (SocketState.CONNECTING, ()))
 
     assert pictures.states().count("FLUSHED") == (FOLDER / "states.svg").read_text().count("FLUSHED") + 1
+
+
+def test_the_recording_of_the_demo_shows_a_run_in_which_all_is_well() -> None:
+    """Some clients are at work and some have ended, then the summary; the README shows it."""
+    svg = (FOLDER / f"{RECORDING}.svg").read_text()
+    shown = "".join(texts(svg))
+
+    assert "trioqt demo" in shown
+    assert all(mark in shown for mark in "●✓○✗")
+    assert "all is well: " in shown
+    assert re.findall(r"(?:href|src|url)\W*(?:https?:)?//", svg) == []
+    assert f"(docs/_static/pictures/{RECORDING}.svg)" in (ROOT / "README.md").read_text()

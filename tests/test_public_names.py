@@ -205,8 +205,8 @@ ATTRIBUTES: dict[str, str] = {
     "Draining": "",
     "Probe": "cancelled expect injected seed subject track",
     "VirtualNetwork": """
-        begin crash current current_host deliveries digest everybody find handler_failures has_names hold host in_flight ladder
-        netstat new_path
+        begin crash current current_host deliveries digest everybody find handler_failures has_names hold host in_flight
+        ladder netstat new_path
         partition pause quiesce reset_connections run_on set_link set_name trace
     """,
     "Conditions": "bandwidth duplication jitter latency loss mtu queue reordering",

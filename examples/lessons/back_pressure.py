@@ -34,8 +34,10 @@ async def send(address: str) -> None:
     async with TcpSocket(write_buffer_size=32768) as sock:
         await sock.connect_to_host(address, 4000)
         for number in range(1, 14):
+            start = trio.current_time()
             await sock.send_all(BLOCK)
-            say(f"client: block {number} is handed over")
+            waited = trio.current_time() - start
+            say(f"client: block {number} is handed over{f' after {waited:.1f} s of waiting' if waited else ''}")
 
 
 async def main(net: VirtualNetwork) -> None:

@@ -27,6 +27,7 @@ async def ask(address: str) -> None:
     async with TcpSocket() as sock:
         await sock.connect_to_host(address, 4000)
         for line in (b"pear\n", b"fig\n", b"apple\n"):
+            say(f"client: says {line!r}")
             await sock.send_all(line)
             await trio.sleep(1)
         say("client: has said all, and finishes sending")

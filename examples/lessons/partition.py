@@ -31,7 +31,7 @@ async def ask(address: str) -> None:
     async with TcpSocket() as sock:
         await sock.connect_to_host(address, 4000)
         await trio.sleep_until(1.5)
-        say("client: asks, but the network is cut")
+        say("client: asks, and cannot know that the network is cut")
         await sock.send_all(b"are you there?\n")
         answer = b""
         while not answer:
