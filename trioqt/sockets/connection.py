@@ -23,13 +23,13 @@ from trio.lowlevel import current_task
 
 from trioqt.core.addresses import HostAddress, from_sockaddr
 from trioqt.core.buffers import ReadBuffer, WriteBuffer
-from trioqt.core.errors import ErrorKind, kind_of, reason_of
+from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import BytesWritten, ErrorOccurred, Event, Nudge, ReadyRead
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import ENDS, Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
-from trioqt.links.native import reset_on_close
+from trioqt.links.native import KernelSocket, NativeLink, reset_on_close
 from trioqt.links.stream import StreamLink
 from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import AbstractSocket, Generation
@@ -243,6 +243,17 @@ class Connection(AbstractSocket):
         # Until now it was read ahead only if somebody listened to it from its making on, so nothing was told to nobody.
         self._pending = False
         self._update_watcher()
+
+    def _lend(self) -> int:
+        """The descriptor, for others to read and write.  Raises: SocketError, trio.ClosedResourceError."""
+        if self._link is None:
+            raise trio.ClosedResourceError("the connection has ended")
+        native = self._link.native()
+        # Anything between the system and us may hold bytes already.
+        if not isinstance(self._link, NativeLink) or not isinstance(native, KernelSocket):
+            message = "cannot lend the descriptor of a connection that is not the system's alone"
+            raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
+        return native.fileno()
 
     def _post(self, event: Event) -> None:
         if self._pending and not isinstance(event, Nudge):

@@ -737,6 +737,16 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if self._subscriptions:
             self._post(AcceptError(kind, message))
 
+    def _check_can_lend(self) -> None:
+        reason = ""
+        if self._time_limits is not None:
+            reason = f"{self._time_limits} would not see what others move"
+        elif self._factory is not TcpSocket:
+            reason = "its socket_factory makes sockets"
+        if reason:
+            kind = ErrorKind.UNSUPPORTED_SOCKET_OPERATION
+            raise SocketError(kind, f"cannot serve descriptors: {reason}")
+
     # -- taking what others have accepted ----------------------------------------------------
 
     def add_pending_connection(self, sock: SocketT) -> None:
