@@ -213,7 +213,7 @@ def test_nothing_is_drawn_of_a_network_on_which_nothing_happened() -> None:
 
 def test_what_cannot_stand_in_a_line_is_spelled_out() -> None:
     """A program may look up anything; it is still one line of ASCII, and an SVG that can be read."""
-    ladder = Ladder([(0.0, "lookup", "client", 0, "", 0, 0, "b\u00fccher\n\x00<&>", 0.0, False)], 1, 1)
+    ladder = Ladder([(0.0, "lookup", "client", 0, "", 0, 0, "b\u00fccher\n\x00<&>", 0, 0.0, False)], 1, 1)
 
     assert ladder.draw("text").splitlines() == [
         " time  arrives  client",
