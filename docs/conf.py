@@ -10,7 +10,7 @@ from sphinx.pycode import ModuleAnalyzer
 import trioqt
 from trioqt import TcpServer, TcpSocket
 
-sys.path.insert(0, str(Path(__file__).parent))  # for from_code.py
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # for from_code.py, and what it imports
 
 project = "trioqt"
 copyright = "The trioqt contributors"

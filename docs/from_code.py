@@ -6,7 +6,9 @@ The tables are Markdown, which docs/blocks.py writes into the pages; the drawing
 from __future__ import annotations
 
 import ast
+import enum
 import errno
+import functools
 import subprocess
 import sys
 from collections import defaultdict
@@ -20,10 +22,14 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+from docs import qt_names
 from trioqt.core import errors, events
+from trioqt.core.addresses import NetworkLayerProtocol
 from trioqt.core.errors import ERRNO_KINDS, ErrorKind
+from trioqt.core.options import BindMode, SocketOption, SocketType
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import TRANSITIONS, Input, Told
+from trioqt.core.tls import PauseMode
 
 PACKAGE = Path(errors.__file__).parents[1]
 
@@ -204,6 +210,33 @@ def faithfulness() -> Iterator[str]:
     yield from done.stdout.splitlines()
 
 
+# ---- Qt's names --------------------------------------------------------------------------------
+
+# Qt's enumerations, and what they are called here.
+ENUMERATIONS: dict[str, type[enum.Enum]] = {
+    "SocketState": SocketState,
+    "SocketError": ErrorKind,
+    "SocketOption": SocketOption,
+    "SocketType": SocketType,
+    "NetworkLayerProtocol": NetworkLayerProtocol,
+    "BindFlag": BindMode,
+    "PauseMode": PauseMode,
+    "LocalSocketError": ErrorKind,
+    "LocalSocketState": SocketState,
+}
+
+
+def qt_enumerators(owner: str) -> Iterator[str]:
+    """Each enumerator that Qt's documentation speaks of, and ours with the same number."""
+    yield "| Qt | trioqt | difference |"
+    yield "| --- | --- | --- |"
+    for name in qt_names.names():
+        if name.kind == "enumerators" and name.owner == owner:
+            ours = ENUMERATIONS[name.name.partition(".")[0]](name.number)
+            [spelled] = [key for key, member in type(ours).__members__.items() if member is ours]
+            yield f"| `{name.name}` | `{type(ours).__name__}.{spelled}` | {name.number} in both |"
+
+
 # ---- all of them ---------------------------------------------------------------------------
 
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
@@ -212,6 +245,9 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "event-classes": event_classes,
     "files": files,
     "faithfulness": faithfulness,
+    "qt-names": qt_names.counted,
+    "qt-enumerators": functools.partial(qt_enumerators, "QAbstractSocket"),
+    "qt-local-enumerators": functools.partial(qt_enumerators, "QLocalSocket"),
 }
 
 

@@ -24,7 +24,7 @@ import trio.testing
 
 import trioqt
 import trioqt.testing
-from docs import blocks
+from docs import blocks, qt_names
 from tests.networks import Loopback, RawPeer
 from trioqt import (
     BindMode,
@@ -313,29 +313,84 @@ DnsEligibilityStatus
 )
 
 
-def from_qt_rows() -> list[list[str]]:
-    return [row for number in range(10) for row in table(FROM_QT, "Qt", number=number)]
-
-
 def test_every_qt_member_has_a_row() -> None:
     """All members of these classes are spoken of, those without a counterpart too."""
-    told = {name for qt, _, _ in from_qt_rows() for name in quoted(qt)}
+    told = {name for row in qt_names.rows() for name in row.qt}
 
     assert QT_NAMES - told == set()
+
+
+def test_every_name_of_the_two_documents_has_a_row_in_the_section_of_its_class() -> None:
+    """Each method, signal, enumeration and enumerator that Qt's pages on QTcpServer and QAbstractSocket speak of."""
+    table = qt_names.rows()
+    names = qt_names.names()
+
+    assert len(names) == 222
+    assert [name for name in names if qt_names.row_of(name, table) is None] == []
+
+
+def test_what_is_not_offered_has_a_reason() -> None:
+    """A row has a counterpart, or says why there is none."""
+    wrong = [row for row in qt_names.rows() if not quoted(row.ours) and row.ours != qt_names.NOT_OFFERED]
+    wrong += [row for row in qt_names.rows() if row.ours == qt_names.NOT_OFFERED and not row.difference]
+
+    assert wrong == []
+
+
+def test_an_enumerator_has_the_number_that_it_has_in_qt() -> None:
+    """So what a program stored or logged means the same."""
+    table = qt_names.rows()
+    wrong = []
+    for name in qt_names.names():
+        if name.kind == "enumerators" and (row := qt_names.row_of(name, table)) is not None and quoted(row.ours):
+            [ours] = quoted(row.ours)
+            member = operator.attrgetter(ours)(trioqt)
+            if not isinstance(member, trioqt.HostAddress) and member.value != name.number:
+                wrong.append((name, member))
+
+    assert wrong == []
+
+
+def test_the_count_of_qts_names_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the page's own table, and each that is not offered with its reason."""
+    assert qt_names.main() == 0
+
+    printed = capsys.readouterr()
+    table, _, refused = printed.out.partition("\n\n")
+    assert table in FROM_QT.read_text()
+    total = re.findall(r"\*\*(\d+)\*\*", table.splitlines()[-1])
+    assert [int(count) for count in total] == [222, 222 - len(refused.splitlines()), len(refused.splitlines())]
+    assert printed.err == ""
+
+
+def test_a_name_without_a_row_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the status is 1."""
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text(FROM_QT.read_text().replace("| `nextPendingConnection` |", "| `nextOne` |"))
+    monkeypatch.setattr(qt_names, "PAGE", page)
+    monkeypatch.setattr(qt_names, "ROOT", tmp_path)
+
+    assert qt_names.main() == 1
+    assert "QTcpServer.nextPendingConnection has no row in docs/page.md\n" in capsys.readouterr().err
 
 
 def test_every_counterpart_exists_and_waits_as_the_row_says() -> None:
     """A name in the middle column is an attribute of a class or of trioqt, and ``await`` stands before coroutines."""
     wrong = []
-    for _, ours, _ in from_qt_rows():
-        for cell in quoted(ours):
-            waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
-            owners = (SslSocket, SslServer, UdpSocket, NetworkDatagram(b""), trioqt)
-            found = [getattr(owner, name) for owner in owners if hasattr(owner, name)]
-            if not found or (waits and not inspect.iscoroutinefunction(inspect.unwrap(found[0]))):
-                wrong.append(cell)
-            if not waits and "(" not in cell and any(inspect.iscoroutinefunction(inspect.unwrap(one)) for one in found):
-                wrong.append(cell)
+    for cell in {cell for row in qt_names.rows() for cell in quoted(row.ours)}:
+        waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
+        owners = (SslSocket, SslServer, UdpSocket, NetworkDatagram(b""), trioqt)
+        found = []
+        for owner in owners:
+            with contextlib.suppress(AttributeError):
+                found.append(operator.attrgetter(name)(owner))
+        if not found or (waits and not inspect.iscoroutinefunction(inspect.unwrap(found[0]))):
+            wrong.append(cell)
+        if not waits and "(" not in cell and any(inspect.iscoroutinefunction(inspect.unwrap(one)) for one in found):
+            wrong.append(cell)
     assert wrong == []
 
 
