@@ -118,10 +118,10 @@ def check_seconds(seconds: float, name: str) -> float:
         raise ValueError(f"{name} is more than a float can hold") from None
 
 
-def check_handler(handler: object) -> None:
-    """Raises: TypeError if it can be seen, before it is called, that it is no async function of a socket."""
+def check_handler(handler: object, of: str = "socket") -> None:
+    """Raises: TypeError if it can be seen, before it is called, that it is no async function of one such thing."""
     _check_is_async(handler)
-    _check_takes(handler, 1, "a handler is called with one socket")
+    _check_takes(handler, 1, f"a handler is called with one {of}")
 
 
 def check_factory(factory: object, kind: type) -> None:

@@ -293,7 +293,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             try:
                 self._end_all(reset=exc is not None and not is_cancellation(exc))
             finally:
-                # Cancelled, shielded and told of no exception, for the reasons given in AbstractSocket._end_nursery.
+                # Cancelled, shielded and told of no exception, for the reasons given in Block.
                 nursery.cancel_scope.cancel(reason="the server's block is left")
                 nursery.cancel_scope.shield = True
                 try:
@@ -736,6 +736,16 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._error, self._error_string = kind, message
         if self._subscriptions:
             self._post(AcceptError(kind, message))
+
+    def _check_can_lend(self) -> None:
+        reason = ""
+        if self._time_limits is not None:
+            reason = f"{self._time_limits} would not see what others move"
+        elif self._factory is not TcpSocket:
+            reason = "its socket_factory makes sockets"
+        if reason:
+            kind = ErrorKind.UNSUPPORTED_SOCKET_OPERATION
+            raise SocketError(kind, f"cannot serve descriptors: {reason}")
 
     # -- taking what others have accepted ----------------------------------------------------
 

@@ -13,6 +13,7 @@ from trioqt.testing.network.fault_plan import FaultPlan
 from trioqt.testing.simulation.guards import PATIENCE, STEPS, VIRTUAL_TIME
 from trioqt.testing.simulation.simulate import Settings, Simulation
 from trioqt.testing.simulation.targets import Target
+from trioqt.testing.simulation.worlds import EPOCH, Epoch, checked_epoch
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     replay.add_argument("--steps", type=float, default=STEPS)
     replay.add_argument("--patience", type=float, default=PATIENCE)
     replay.add_argument("--real-network", action="store_true")
+    replay.add_argument("--epoch", type=_epoch, default=EPOCH, help="seconds since 1970, or: real")
+    replay.add_argument("--real-entropy", action="store_true")
+    replay.add_argument("--threads", choices=("inline", "real"), default="inline")
     options = parser.parse_args(arguments)
     try:
         function = Target.parse(options.target).load()
@@ -48,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.steps,
             options.patience,
             options.real_network,
+            options.epoch,
+            not options.real_entropy,
+            options.threads,
             options.loss,
             options.jitter,
             options.bandwidth,
@@ -60,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"seed {options.seed}: over after {finished.time:g} virtual seconds and {len(finished.events):,} events,"
         f" digest {finished.digest}"
     )
+
+
+def _epoch(text: str) -> Epoch:
+    return None if text == "real" else checked_epoch(float(text))
 
 
 if __name__ == "__main__":
