@@ -80,7 +80,8 @@ class Block:
 
 def fenced(language: str, text: str) -> str:
     fence = "`" * max(3, 1 + max(map(len, re.findall("`{3,}", text)), default=0))
-    return f"{fence}{language}\n{text.rstrip().lstrip('\n')}\n{fence}"
+    text = text.rstrip().lstrip("\n")
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def output_of(words: Iterable[str], root: Path) -> str:

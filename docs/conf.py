@@ -2,21 +2,17 @@
 
 import os
 import re
-import sys
-from pathlib import Path
 
 from sphinx.pycode import ModuleAnalyzer
 
 import trioqt
 from trioqt import TcpServer, TcpSocket
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # for from_code.py, and what it imports
-
 project = "trioqt"
 copyright = "The trioqt contributors"
 release = version = trioqt.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio", "from_code"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio"]
 exclude_patterns = ["_build", "newsfragments"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
