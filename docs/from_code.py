@@ -135,6 +135,35 @@ def qt_enumerators(owner: str) -> Iterator[str]:
             yield f"| `{name.name}` | `{type(ours).__name__}.{spelled}` | {name.number} in both |"
 
 
+# ---- the README and the examples ---------------------------------------------------------------
+
+ROOT = PACKAGE.parent
+
+
+def what_it_has() -> Iterator[str]:
+    """The README's table."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What it has")[2].partition("\n## ")[0]
+    yield from (line for line in section.splitlines() if line.startswith("|"))
+
+
+def examples() -> Iterator[str]:
+    """Each with its docstring and its text; of a folder of several files, what each file is."""
+    folder = ROOT / "examples"
+    for path in sorted(folder.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        module = ast.parse(text)
+        code = "\n".join(text.splitlines()[module.body[0].end_lineno or 0 :]).strip()
+        said = (ast.get_docstring(module) or "").replace("``", "`")
+        yield f"\n## {path.name}\n\n{said}\n\n```python\n{code}\n```"
+    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "lessons"):
+        files = [path for path in sorted(sub.rglob("*.py")) if ast.get_docstring(ast.parse(path.read_text()))]
+        if files:
+            yield f"\n## {sub.name}/\n"
+        for path in files:
+            first = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0]
+            yield f"- `{path.relative_to(sub)}`: {' '.join(first.split())}".replace("``", "`")
+
+
 # ---- all of them ---------------------------------------------------------------------------
 
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
@@ -143,6 +172,8 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "event-classes": event_classes,
     "files": files,
     "faithfulness": faithfulness,
+    "what-it-has": what_it_has,
+    "examples": examples,
     "qt-names": qt_names.counted,
     "qt-enumerators": functools.partial(qt_enumerators, "QAbstractSocket"),
     "qt-local-enumerators": functools.partial(qt_enumerators, "QLocalSocket"),

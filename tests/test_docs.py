@@ -267,6 +267,14 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_screen_says_whether_it_needs_qt(page: str) -> None:
+    """Before anything is to be installed."""
+    first = "\n".join((ROOT / page).read_text().splitlines()[:20])
+
+    assert "**Does it need Qt?** No" in first
+
+
 def test_the_reference_has_every_public_name_once() -> None:
     """What ``trioqt`` and ``trioqt.testing`` export is documented, and nothing twice."""
     text = "\n".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
@@ -1214,3 +1222,20 @@ async def test_the_tutorials_client_asks_the_store(
 def test_the_tutorials_test_passes(tutorial: Callable[[str], Any]) -> None:
     """Step 6: no place of the conversation loses anything."""
     tutorial("test_store").test_no_cancellation_breaks_the_conversation()
+
+
+def test_the_tutorials_tests_under_a_partition_pass(tmp_path: Path) -> None:
+    """Step 7: in a folder like the reader's; and the first fails if the server is less patient, as the text says."""
+    for path in TUTORIAL.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntrio_mode = true\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_partition.py"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    careful = tmp_path / "careful_store.py"
+    careful.write_text(careful.read_text().replace("IDLE = 60", "IDLE = 20"))
+    impatient = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    assert re.search(r"^2 passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    assert re.search(r"^1 failed, 1 passed in", impatient.stdout, re.MULTILINE), impatient.stdout
+    assert "again: pytest test_partition.py::test_a_client_is_answered_when_the_network_is_back" in impatient.stdout
