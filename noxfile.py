@@ -47,9 +47,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation, into docs/_build/html.  A warning is a failure, and so is a block that is behind its file."""
+    """The documentation, into docs/_build/html, and a browser looks at all of it.
+
+    A warning is a failure, and so is a block that is behind its file.
+    """
     session.run("python", "-m", "docs.blocks", "--check")
-    session.run("sphinx-build", "-q", "-E", "-W", "--keep-going", "docs", "docs/_build/html")
+    site = Path("docs/_build/html").absolute()
+    session.run("sphinx-build", "-q", "-E", "-W", "--keep-going", "docs", str(site))
+    session.run("pytest", "-q", "tests/test_site.py", *session.posargs, env={"TRIOQT_SITE": str(site)})
 
 
 @nox.session
@@ -105,7 +110,18 @@ def tests(session: nox.Session) -> None:
         session.run("python", "-m", "pytest", "-n", "2", TOOL)
     slowest = ("--durations=10", "--durations-min=0.5")
     rest = session.posargs or [f"--ignore={TOOL}"]
-    session.run("python", "-m", "pytest", "-n", "2", "--tb=short", "--ignore=tests/test_examples.py", *slowest, *rest)
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "--tb=short",
+        "--ignore=tests/test_examples.py",
+        "--ignore=tests/test_site.py",
+        *slowest,
+        *rest,
+    )
 
 
 @nox.session

@@ -20,6 +20,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"trioqt {release}"
 html_static_path = ["_static"]
+html_favicon = "_static/mark.svg"
 html_css_files = ["trioqt.css"]
 
 # Links into other documentation need their inventories from the net, and a build must not depend on it.
