@@ -150,6 +150,22 @@ def pythons(session: nox.Session) -> None:
         session.run(python, "-m", "pytest", "-n", "2", "--tb=short", *folders, *session.posargs)
 
 
+@nox.session(default=False)
+def stranger(session: nox.Session) -> None:
+    """README, tutorial and how-to followed to the letter, from a clean clone and from a wheel, with each Python here.
+
+    It follows what is committed, makes fresh environments, and so needs the net.  The tutorial is in ``tests``, too.
+    """
+    this = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for version in nox.project.python_versions(PYPROJECT):
+        python = sys.executable if version == this else find_python(version)
+        if python is None:
+            session.log(f"Python {version}: there is none on this machine")
+            continue
+        for source in ("clone", "wheel"):
+            session.run("python", "-m", "tests.stranger", "--python", python, "--from", source)
+
+
 # ---- how -----------------------------------------------------------------------------------
 
 
