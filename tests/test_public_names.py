@@ -96,6 +96,7 @@ TESTING_NAMES = [
     "ResetConnections",
     "ScriptedProxy",
     "SignalSpy",
+    "Skew",
     "TraceEvent",
     "VirtualNetwork",
     "assert_replays",
@@ -136,8 +137,8 @@ TCP_SERVER = f"""
     {PROXY}
         accept aclose add_pending_connection close connection_count drain error_string events has_pending_connections
         is_draining is_listening listen listen_backlog_size max_pending_connections next_pending_connection
-        pause_accepting resume_accepting serve server_address server_error server_port set_listen_backlog_size
-        set_max_pending_connections set_socket_descriptor socket_descriptor wait_for_draining wait_for_new_connection
+        pause_accepting resume_accepting serve serve_descriptors server_address server_error server_port
+        set_listen_backlog_size set_max_pending_connections set_socket_descriptor socket_descriptor wait_for_draining wait_for_new_connection
 """
 ATTRIBUTES: dict[str, str] = {
     "AbstractSocket": ABSTRACT_SOCKET,
@@ -209,11 +210,11 @@ ATTRIBUTES: dict[str, str] = {
     "Probe": "cancelled expect injected seed subject track",
     "VirtualNetwork": """
         begin crash current current_host deliveries digest everybody find handler_failures has_names hold host in_flight
-        netstat new_path
+        ladder netstat new_path
         partition pause quiesce reset_connections run_on set_link set_name trace
     """,
     "Conditions": "bandwidth duplication jitter latency loss mtu queue reordering",
-    "TraceEvent": "kind note size source target time",
+    "TraceEvent": "checksum kind note size source target time",
     "Fault": FAULT,
     "Partition": ON_LINK,
     "Hold": ON_LINK,
@@ -226,6 +227,7 @@ ATTRIBUTES: dict[str, str] = {
     "Pause": ON_HOST,
     "DescriptorsExhausted": f"{ON_HOST} limit",
     "NameServerDown": f"{FAULT} host",
+    "Skew": f"{ON_HOST} rate seconds",
     "FaultPlan": "duration faults from_json to_json",
     "Planned": "at fault until",
     "ScriptedProxy": "end_connections network_proxy serve",
@@ -599,6 +601,7 @@ class TcpServer:
     def events(self, *kinds, facts=None): ...
     async def listen(self, host=HostAddress.ANY, port=0, *, backlog=None, reuse_port=False, options=()): ...
     async def serve(self, handler, *, isolate=True, task_status=trio.TASK_STATUS_IGNORED): ...
+    async def serve_descriptors(self, handler, *, isolate=True, task_status=trio.TASK_STATUS_IGNORED): ...
     async def drain(self, grace): ...
     def is_draining(self): ...
     async def wait_for_draining(self): ...

@@ -69,6 +69,7 @@ _SERVER: dict[str, tuple[Any, ...]] = {
     "drain": (1,),
     "listen": (HostAddress.LOCAL_HOST,),
     "serve": (handler,),
+    "serve_descriptors": (handler,),
     "set_listen_backlog_size": (1,),
     "set_max_pending_connections": (1,),
     **_PROXY,
