@@ -138,7 +138,8 @@ TCP_SERVER = f"""
         accept aclose add_pending_connection close connection_count drain error_string events has_pending_connections
         is_draining is_listening listen listen_backlog_size max_pending_connections next_pending_connection
         pause_accepting resume_accepting serve serve_descriptors server_address server_error server_port
-        set_listen_backlog_size set_max_pending_connections set_socket_descriptor socket_descriptor wait_for_draining wait_for_new_connection
+        set_listen_backlog_size set_max_pending_connections set_socket_descriptor socket_descriptor wait_for_draining
+        wait_for_new_connection
 """
 ATTRIBUTES: dict[str, str] = {
     "AbstractSocket": ABSTRACT_SOCKET,

@@ -203,7 +203,7 @@ class ReadBuffer:
         # From here on one of them may have begun of which not all is there.
         tail = max(start, len(data) - len(delimiters) + 1)
         if found is None:
-            self._searched = tail
+            self._searched = max(start, min(tail, limit - len(delimiters) + 1))
             return None
         place, end = found.span()
         if not final:
