@@ -45,7 +45,7 @@ from trioqt import (
     TcpSocket,
     UdpSocket,
 )
-from trioqt.core import http_connect, options
+from trioqt.core import data_stream, http_connect, options
 from trioqt.links import connect, datagram as links_datagram, native, through_proxy
 from trioqt.links.native import NativeLink
 from trioqt.sockets import (
@@ -284,7 +284,8 @@ def test_the_reference_has_every_public_name_once() -> None:
 FROM_QT = TOPICS / "from-qt.md"
 
 # The methods, signals and enumerations that PySide6 6.12 has in QAbstractSocket, QTcpSocket and QTcpServer, in
-# QHostInfo, in QNetworkInterface and QNetworkAddressEntry, and in QUdpSocket and QNetworkDatagram.
+# QHostInfo, in QNetworkInterface and QNetworkAddressEntry, and in QUdpSocket and QNetworkDatagram, and
+# in QDataStream those that are not of one type.
 QT_NAMES = set(
     re.findall(
         r"\w+",
@@ -308,13 +309,16 @@ InterfaceType
 broadcast clearAddressLifetime dnsEligibility ip isLifetimeKnown isPermanent isTemporary netmask preferredLifetime
 prefixLength setAddressLifetime setBroadcast setDnsEligibility setIp setNetmask setPrefixLength validityLifetime
 DnsEligibilityStatus
+abortTransaction atEnd byteOrder commitTransaction device floatingPointPrecision isDeviceTransactionStarted readBytes
+readRawData resetStatus rollbackTransaction setByteOrder setDevice setFloatingPointPrecision setStatus setVersion
+skipRawData startTransaction status version writeBytes writeRawData ByteOrder FloatingPointPrecision Status Version
 """,
     )
 )
 
 
 def from_qt_rows() -> list[list[str]]:
-    return [row for number in range(10) for row in table(FROM_QT, "Qt", number=number)]
+    return [row for number in range(11) for row in table(FROM_QT, "Qt", number=number)]
 
 
 def test_every_qt_member_has_a_row() -> None:
@@ -330,7 +334,7 @@ def test_every_counterpart_exists_and_waits_as_the_row_says() -> None:
     for _, ours, _ in from_qt_rows():
         for cell in quoted(ours):
             waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
-            owners = (SslSocket, SslServer, UdpSocket, NetworkDatagram(b""), trioqt)
+            owners = (SslSocket, SslServer, UdpSocket, NetworkDatagram(b""), DataStream, trioqt)
             found = [getattr(owner, name) for owner in owners if hasattr(owner, name)]
             if not found or (waits and not inspect.iscoroutinefunction(inspect.unwrap(found[0]))):
                 wrong.append(cell)
@@ -401,6 +405,7 @@ DEFAULTS: dict[str, object] = {
     "`receive_message(max_bytes)`": default_of(TcpSocket.receive_message, "max_bytes"),
     "`transaction(max_bytes)`": default_of(TcpSocket.transaction, "max_bytes"),
     "`receive_exactly(count)`": "",
+    "lists and maps in one another in a QVariant": data_stream.DEPTH,
     "`lines(max_bytes)`": default_of(TcpSocket.lines, "max_bytes"),
     "`read_line(max_bytes)`": default_of(TcpSocket.read_line, "max_bytes"),
     "`TcpSocket(unsent_limit)`": default_of(TcpSocket, "unsent_limit"),
