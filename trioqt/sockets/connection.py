@@ -537,7 +537,7 @@ class Connection(AbstractSocket):
     def _full(self) -> str:
         buffer = self._read_buffer
         if buffer.owned is not None and buffer.held >= buffer.owned.max_bytes:
-            return f"the transaction is full: {buffer.held} bytes, max_bytes is {buffer.owned.max_bytes}"
+            return f"the transaction is full: its max_bytes is {buffer.owned.max_bytes}"
         return f"the read buffer is full: {self._read_buffer_size} bytes"
 
     def _watch_end(self, more: int) -> None:
