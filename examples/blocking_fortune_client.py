@@ -23,13 +23,13 @@ async def receive_fortune(host: str, port: int, patience: float) -> str | None:
 
 
 def main() -> None:
-    for _ in range(3):
-        try:
+    try:
+        for _ in range(3):
             print(get_fortune("127.0.0.1", 4000))
-        except SocketError as error:
-            print("There is no fortune:", error)
-        except trio.TooSlowError:
-            print("There is no fortune: the server says nothing")
+    except SocketError as error:
+        print("There is no fortune:", error)
+    except trio.TooSlowError:
+        print("There is no fortune: the server says nothing")
 
 
 if __name__ == "__main__":
