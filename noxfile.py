@@ -47,7 +47,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation, into docs/_build/html.  A warning is a failure."""
+    """The documentation, into docs/_build/html.  A warning is a failure, and so is a block that is behind its file."""
+    session.run("python", "-m", "docs.blocks", "--check")
     session.run("sphinx-build", "-q", "-E", "-W", "--keep-going", "docs", "docs/_build/html")
 
 

@@ -24,6 +24,7 @@ import trio.testing
 
 import trioqt
 import trioqt.testing
+from docs import blocks
 from tests.networks import Loopback, RawPeer
 from trioqt import (
     BindMode,
@@ -81,7 +82,13 @@ def names_of(paths: list[Path]) -> list[str]:
 
 
 def code_blocks(markdown: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL)
+    """What is written by hand; the other blocks are files that are run as such."""
+    return re.findall(r"^```python\n(.*?)^```$", blocks.without_blocks(markdown), re.MULTILINE | re.DOTALL)
+
+
+def programs(page: Path) -> list[str]:
+    """The files that a page shows or runs."""
+    return [block.words[0] for block in blocks.blocks_of(page.read_text()) if block.kind != "table"]
 
 
 def table(page: Path, first_head: str, *, number: int = 0) -> list[list[str]]:
@@ -104,6 +111,113 @@ def quoted(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
+# ---- blocks ------------------------------------------------------------------------------------
+
+
+def test_a_page_has_every_block_as_its_file_is() -> None:
+    """What ``python -m docs.blocks`` writes stands there already, so that nobody who reads the Markdown is misled."""
+    behind = [
+        str(page.relative_to(ROOT)) for page in blocks.pages() if blocks.fill(page.read_text()) != page.read_text()
+    ]
+
+    assert behind == []
+
+
+def test_no_page_leaves_code_to_the_build() -> None:
+    """Directives show nothing in a clone or on a forge: of those with code or tables there is none."""
+    directives = {name for page in PROSE for name in re.findall(r"^`{3,}\{([\w-]+)\}", page.read_text(), re.MULTILINE)}
+
+    assert directives <= {"toctree", "eval-rst", "transition-drawing"}
+
+
+def test_a_program_that_a_page_shows_is_run_by_the_tests() -> None:
+    """It lies where the tests that run programs look for them, or is named by one."""
+    shown = {program for page in PROSE for program in programs(page) if program.endswith(".py")}
+    tests = Path(__file__).read_text()
+    here = {program for program in shown if program.startswith("docs/") and f'"{Path(program).name}"' in tests}
+    here |= {
+        program for program in shown if program.startswith("docs/") and f'tutorial("{Path(program).stem}")' in tests
+    }
+
+    assert {program for program in shown if not program.startswith("examples/")} - here == set()
+
+
+PROGRAM = '''\
+"""What it is."""
+
+import this
+
+# Why it is ten.
+TEN: int = 10
+
+
+@decorated
+def first() -> None:
+    pass
+
+
+async def second() -> None:
+    pass
+'''
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with a program that prints, and one that cannot be run."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "prints.py").write_text("import sys\nprint(*sys.argv[1:])\n")
+    (tmp_path / "data.bin").write_text("")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("comment", "block"),
+    [
+        ("code: program.py", "```python\n" + PROGRAM.partition("\n\n")[2] + "```"),
+        (
+            "code: program.py second TEN",
+            "```python\nasync def second() -> None:\n    pass\n\n\n# Why it is ten.\nTEN: int = 10\n```",
+        ),
+        ("code: program.py first", "```python\n@decorated\ndef first() -> None:\n    pass\n```"),
+        ("output: prints.py two words", "```text\ntwo words\n```"),
+    ],
+)
+def test_a_block_is_written_over_what_stood_there(repository: Path, comment: str, block: str) -> None:
+    """All of it, parts in any order with decorators and comments, or an output; the rest of the page stays."""
+    page = f"before\n\n<!-- {comment} -->\nold\n<!-- end -->\n\nafter\n"
+
+    filled = blocks.fill(page, repository)
+
+    assert filled == f"before\n\n<!-- {comment} -->\n\n{block}\n\n<!-- end -->\n\nafter\n"
+    assert blocks.fill(filled, repository) == filled
+    assert blocks.without_blocks(filled) == "before\n\n\nafter\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "complaint"),
+    [
+        ("<!-- code: gone.py -->\n<!-- end -->\n", "there is no file gone.py"),
+        ("<!-- code: program.py third -->\n<!-- end -->\n", "it does not define third"),
+        ("<!-- code: data.bin -->\n<!-- end -->\n", "does not know what data.bin is"),
+        ("<!-- output: program.py -->\n<!-- end -->\n", "ended with status 1"),
+        ("<!-- table: chairs -->\n<!-- end -->\n", "there is no table chairs"),
+        ("<!-- code: program.py -->\n", "no <!-- end -->"),
+        ("<!-- end -->\n", "<!-- end --> without a beginning"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(repository: Path, page: str, complaint: str) -> None:
+    """With the reason, instead of an empty block."""
+    with pytest.raises(blocks.StaleError, match=complaint):
+        blocks.fill(page, repository)
+
+
+def test_comments_within_a_fence_are_text() -> None:
+    """The page that tells how to write a block shows them."""
+    page = "```text\n<!-- code: gone.py -->\n<!-- end -->\n```\n"
+
+    assert (blocks.fill(page), blocks.blocks_of(page)) == (page, [])
+
+
 # ---- links and names ---------------------------------------------------------------------------
 
 
@@ -112,17 +226,15 @@ def test_every_link_to_a_file_resolves(page: Path) -> None:
     """Links into the repository name a file or a folder that is there."""
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
     inside = [link.partition("#")[0] for link in links if not link.startswith(("http:", "https:", "#"))]
-    included = re.findall(r"\{literalinclude\} (\S+)", page.read_text())
-    run = re.findall(r"\{output-of\} (\S+)", page.read_text())
 
-    assert [link for link in [*inside, *included] if not (page.parent / link).exists()] == []
-    assert [program for program in run if not (ROOT / program).exists()] == []
+    assert [link for link in inside if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", PROSE, ids=names_of(PROSE))
 def test_every_file_that_is_named_exists(page: Path) -> None:
     """``sockets/connection.py`` and its like are files of the repository or of the package."""
-    named = [name for name in quoted(page.read_text()) if re.fullmatch(r"[\w/.]+\.(py|md|toml)|\w+/", name)]
+    text = blocks.without_blocks(page.read_text())
+    named = [name for name in quoted(text) if re.fullmatch(r"[\w/.]+\.(py|md|toml)|\w+/", name)]
     places = (ROOT, ROOT / "trioqt", ROOT / "docs")
 
     assert [name for name in named if not any((place / name).exists() for place in places)] == []
@@ -154,16 +266,6 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
     methods = {name for cls in (connection.Connection, TcpSocket, UdpSocket) for name in dir(cls)}
     missing += [name for name in re.findall(r"`(_\w+)`", text) if name not in methods]
     assert missing == []
-
-
-def test_the_readme_shows_the_echo_server_of_the_examples() -> None:
-    """Letter for letter, below the example's docstring."""
-    text = (ROOT / "examples" / "echo_server.py").read_text()
-    docstring_end = ast.parse(text).body[0].end_lineno or 0
-
-    assert (
-        code_blocks((ROOT / "README.md").read_text())[0].strip() == "\n".join(text.split("\n")[docstring_end:]).strip()
-    )
 
 
 def test_the_reference_has_every_public_name_once() -> None:
@@ -892,8 +994,8 @@ TESTS_ON_PAGES = {"determinism.md": 2, "encrypt.md": 4, "partition.md": 3, "prox
 def test_the_tests_on_a_page_pass(page: str, count: int, tmp_path: Path) -> None:
     """With pytest as a reader has it, the plug-in included, and with the programs that the page shows beside it."""
     [path] = [path for path in PAGES if path.name == page]
-    for program in re.findall(r"\{literalinclude\} (\S+)", path.read_text()):
-        shutil.copy(path.parent / program, tmp_path)
+    for program in programs(path):
+        shutil.copy(ROOT / program, tmp_path)
     (tmp_path / "test_page.py").write_text("\n".join(code_blocks(path.read_text())))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
 
@@ -963,9 +1065,9 @@ async def conversation(handler: Callable[[TcpSocket], Awaitable[object]], networ
 
 def test_the_tutorial_shows_all_of_its_programs() -> None:
     """Each program beside the tutorial is in it."""
-    shown = re.findall(r"\{literalinclude\} tutorial/(\S+)", (ROOT / "docs" / "tutorial.md").read_text())
+    shown = {ROOT / program for program in programs(ROOT / "docs" / "tutorial.md")}
 
-    assert sorted(shown) == sorted(path.name for path in TUTORIAL.glob("*.py"))
+    assert {*TUTORIAL.glob("*.py")} <= shown
 
 
 async def test_the_tutorials_line_server_counts(tutorial: Callable[[str], Any], network: Loopback) -> None:

@@ -191,7 +191,7 @@ def test_each_example_is_run_here_and_listed(path: Path) -> None:
 
 
 def test_the_echo_server_has_ten_lines() -> None:
-    """Blank ones and its docstring aside; that the README shows the same ten is for test_docs.py."""
+    """Blank ones and its docstring aside; that the README shows the same is for test_docs.py."""
     text = (ROOT / "examples" / "echo_server.py").read_text()
     module = ast.parse(text)
     code = "\n".join(text.split("\n")[module.body[0].end_lineno or 0 :])

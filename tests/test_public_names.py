@@ -95,6 +95,7 @@ TESTING_NAMES = [
     "ResetConnections",
     "ScriptedProxy",
     "SignalSpy",
+    "Skew",
     "TraceEvent",
     "VirtualNetwork",
     "assert_replays",
@@ -205,11 +206,11 @@ ATTRIBUTES: dict[str, str] = {
     "Probe": "cancelled expect injected seed subject track",
     "VirtualNetwork": """
         begin crash current current_host deliveries digest everybody find handler_failures has_names hold host in_flight
-        netstat new_path
+        ladder netstat new_path
         partition pause quiesce reset_connections run_on set_link set_name trace
     """,
     "Conditions": "bandwidth duplication jitter latency loss mtu queue reordering",
-    "TraceEvent": "kind note size source target time",
+    "TraceEvent": "checksum kind note size source target time",
     "Fault": FAULT,
     "Partition": ON_LINK,
     "Hold": ON_LINK,
@@ -222,6 +223,7 @@ ATTRIBUTES: dict[str, str] = {
     "Pause": ON_HOST,
     "DescriptorsExhausted": f"{ON_HOST} limit",
     "NameServerDown": f"{FAULT} host",
+    "Skew": f"{ON_HOST} rate seconds",
     "FaultPlan": "duration faults from_json to_json",
     "Planned": "at fault until",
     "ScriptedProxy": "end_connections network_proxy serve",

@@ -212,6 +212,8 @@ def _returns_only_constants(function: FunctionType) -> bool:
 def check_options(options: Sequence[SystemOption]) -> tuple[SystemOption, ...]:
     """Options of the system's.  Raises: TypeError, ValueError."""
     given: object = options
+    if given == ():
+        return ()  # as mostly
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
         raise TypeError(f"options are a list of (level, number, value), not {type(given).__name__}")
     return tuple(_checked_option(option) for option in given)

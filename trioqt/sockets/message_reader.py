@@ -77,6 +77,7 @@ class MessageReader(StreamReader):
                         there = f"after {len(buffer)} bytes of a message" if buffer else "before a message"
                         self._refuse_rest(f"the peer finished {there}")
                     await self._fill_up_to(needed, generation)
+                    self._refill_answers()
                 data, begin = buffer.stretch()
                 # Another one each time: ``read`` may have changed its byte order on the way.
                 stream = DataStream(version=version)

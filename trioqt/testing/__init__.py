@@ -24,6 +24,7 @@ from trioqt.testing.network.faults import (
     Partition,
     Pause,
     ResetConnections,
+    Skew,
 )
 from trioqt.testing.network.trace import TraceEvent
 from trioqt.testing.network.virtual_network import VirtualNetwork
@@ -59,6 +60,7 @@ __all__ = [
     "Pause",
     "DescriptorsExhausted",
     "NameServerDown",
+    "Skew",
     "FaultPlan",
     "Planned",
     # runs

@@ -46,9 +46,6 @@ class QAbstractSocket(QIODevice):
             "isWritable",
             "isTextModeEnabled",
             "setOpenMode",
-            "pauseMode",
-            "setPauseMode",
-            "resume",
             "pos",
             "size",
             "seek",
@@ -199,6 +196,15 @@ class QAbstractSocket(QIODevice):
     def setProxy(self, proxy: QNetworkProxy) -> None:
         self._proxy = proxy
         stage().do(lambda: self._sock.set_proxy(proxy.proxy))
+
+    def pauseMode(self) -> Any:
+        return stage().see(lambda: PauseMode(self._sock.pause_mode().value))
+
+    def setPauseMode(self, mode: enum.Flag) -> None:
+        stage().do(lambda: or_else(None, lambda: self._sock.set_pause_mode(trioqt.PauseMode(mode.value))))
+
+    def resume(self) -> None:
+        stage().do(lambda: or_else(None, lambda: self._sock.resume()))
 
     def setProtocolTag(self, tag: str) -> None:
         self._tag = tag
