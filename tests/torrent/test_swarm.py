@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from examples.torrent.metainfo import Metainfo, TorrentError
-from examples.torrent.swarm import SILENCE, Swarm
+from examples.torrent.swarm import SILENCE, Swarm, _Known
 from examples.torrent.tracker import Tracker
 from examples.torrent.wire import (
     BLOCK,
@@ -211,6 +211,45 @@ async def test_a_torrent_whose_hash_is_wrong_never_gets_that_piece(autojump_cloc
     assert 3 not in taker.storage.pieces
     assert progress.peers == 0
     assert any("its piece 3 is not what the torrent says" in line for line in taker.told)
+
+
+async def test_addresses_at_which_nobody_answers_are_forgotten(autojump_clock: trio.testing.MockClock) -> None:
+    """A tracker that names two hundred of them keeps nobody from an honest one that it names later."""
+    async with meeting(content_of(3 * 32 * KIB), Conditions(latency=LATENCY)) as place:
+        with place.net.host("nobody") as address:
+            pass
+        taker, giver = place.member("taker"), place.member("giver", has_all=True)
+        for port in range(1, 201):
+            taker.swarm._known[str(address), port] = _Known(-math.inf)
+        await place.join(taker)
+        await place.join(giver)
+        await taker.swarm.complete.wait()
+        known = len(taker.swarm._known)
+
+    assert taker.storage.content() == place.content
+    assert known < 200
+    assert sum("Connection refused" in line for line in taker.told) >= 3
+
+
+async def test_liars_of_one_address_are_not_heard_after_three(autojump_clock: trio.testing.MockClock) -> None:
+    """Though each has an id that nobody knows."""
+    async with meeting(content_of(32 * KIB), Conditions(latency=LATENCY)) as place:
+        taker = place.member("taker")
+        port = await place.join(taker)
+        with place.net.host("liars"):
+            for number in range(5):
+                async with TcpSocket() as sock:
+                    await sock.connect_to_host("taker", port)
+                    with contextlib.suppress(trio.BrokenResourceError):
+                        await sock.send_all(Handshake(place.metainfo.info_hash, b"%020d" % number).encode())
+                        await sock.send_all(encode(Bitfield(b"\x80")) + encode(Unchoke()))
+                        await trio.sleep(1)
+                        await sock.send_all(encode(Block(0, 0, bytes(BLOCK))) + encode(Block(0, BLOCK, bytes(BLOCK))))
+                        while await sock.receive_some():
+                            pass
+
+    told = [line.partition(": ")[2] for line in taker.told if "10.0.0" in line and "port" in line]
+    assert told == ["its piece 0 is not what the torrent says"] * 3 + ["there are too many liars there"] * 2
 
 
 OURS = Handshake(b"", b"-XX0001-abcdefghijkl")
