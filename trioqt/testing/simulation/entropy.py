@@ -5,11 +5,13 @@ Each of them asks first whether its caller is in a simulation that has entropy, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import os
 import random
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable
 from types import FrameType, FunctionType
@@ -108,4 +110,9 @@ def _asking() -> FrameType:
 
 def settings() -> list[tuple[Callable[[Any], None], Any, Any]]:
     """What else is to be set: how, to what, and to what afterwards."""
-    return [(class_entry(random.Random, "seed"), _seed, _real_seed)]
+    # The generator of names for temporary files has a seed already, unless it is made anew.  Before the first name of a
+    # process the folder is looked for, with a generator of its own.
+    with contextlib.suppress(OSError):
+        tempfile.gettempdir()
+    names = (functools.partial(setattr, tempfile, "_name_sequence"), None, vars(tempfile).get("_name_sequence"))
+    return [(class_entry(random.Random, "seed"), _seed, _real_seed), names]

@@ -13,7 +13,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from trioqt.testing.simulation.worlds import BYSTANDERS
 
@@ -176,31 +176,49 @@ class Replacing:
             place.swap(self._back)
 
 
+class _Searched(NamedTuple):
+    """A module, as it was when it was searched."""
+
+    module: ModuleType
+    names: dict[str, Any]
+    size: int
+    places: list[Place]
+
+
 class _Index:
     """Where the modules of this process keep what has ever been looked for."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[ModuleType, int, list[Place]]] = {}
+        self._searched: dict[str, _Searched] = {}
         self._looked_for: set[Any] = set()
+        self._places: list[Place] = []
 
-    def places(self, wanted: set[Any]) -> Iterator[Place]:
+    def places(self, wanted: set[Any]) -> list[Place]:
         """All places that may have something of these; what has changed since the last time is searched again."""
         if not self._looked_for.issuperset(wanted):
             self._looked_for.update(wanted)
-            self._known.clear()
+            self._searched.clear()
         modules = dict(sys.modules)
-        for name in self._known.keys() - modules.keys():
-            del self._known[name]
+        gone = [name for name in self._searched if name not in modules]
+        for name in gone:
+            del self._searched[name]
+        changed = bool(gone)
+        # For each run, and a thousand modules; so it is no more than this.  A name that has come and one that has gone
+        # in the same module is not noticed.
         for name, module in modules.items():
-            names = _names_of(module)
-            known = self._known.get(name)
-            if known is None or known[0] is not module or known[1] != len(names):
-                if name.partition(".")[0] in BYSTANDERS or name.startswith(_OURS):
-                    found: list[Place] = []
-                else:
-                    found = list(_search(name, names, self._looked_for))
-                known = self._known[name] = (module, len(names), found)
-            yield from known[2]
+            known = self._searched.get(name)
+            if known is None or known.module is not module or known.size != len(known.names):
+                self._searched[name] = self._search(name, module)
+                changed = True
+        if changed:
+            self._places = [place for known in self._searched.values() for place in known.places]
+        return self._places
+
+    def _search(self, name: str, module: ModuleType) -> _Searched:
+        names = _names_of(module)
+        if name.partition(".")[0] in BYSTANDERS or name.startswith(_OURS):
+            return _Searched(module, names, len(names), [])
+        return _Searched(module, names, len(names), list(_search(name, names, self._looked_for)))
 
 
 _index = _Index()
@@ -224,12 +242,15 @@ def _search(module: str, names: dict[str, Any], wanted: set[Any]) -> Iterator[Pl
         elif isinstance(value, type):
             if value.__module__ == module:
                 yield from _search_class(value, names, wanted)
-        elif not isinstance(value, ModuleType):
-            # An object of the module: a client, a registry, a set of settings.
-            attributes = _names_of(value)
-            for name, kept in list(attributes.items()):
-                if isinstance(kept, _KINDS) and kept in wanted:
-                    yield Entry(attributes, name)
+        elif not isinstance(value, ModuleType) and key != "__builtins__":
+            # An object of the module, such as a client or its settings, or a dict, such as a registry.
+            yield from _search_dict(value if type(value) is dict else _names_of(value), wanted)
+
+
+def _search_dict(kept: dict[Any, Any], wanted: set[Any]) -> Iterator[Place]:
+    for key, value in list(kept.items()):
+        if isinstance(value, _KINDS) and value in wanted:
+            yield Entry(kept, key)
 
 
 def _search_class(cls: type, names: dict[str, Any], wanted: set[Any]) -> Iterator[Place]:
@@ -249,10 +270,7 @@ _HEAP_TYPE: Final = 1 << 9
 def _search_function(function: FunctionType, names: dict[str, Any], wanted: set[Any]) -> Iterator[Place]:
     if any(isinstance(each, _KINDS) and each in wanted for each in function.__defaults__ or ()):
         yield Defaults(function)
-    keywords = function.__kwdefaults__ or {}
-    for key, value in list(keywords.items()):
-        if isinstance(value, _KINDS) and value in wanted:
-            yield Entry(keywords, key)
+    yield from _search_dict(function.__kwdefaults__ or {}, wanted)
     for cell in function.__closure__ or ():
         value = _contents(cell)
         if isinstance(value, _KINDS) and value in wanted:
@@ -260,9 +278,7 @@ def _search_function(function: FunctionType, names: dict[str, Any], wanted: set[
     # attrs gives the methods that it makes globals of their own: those of the module, and the factories.
     own = function.__globals__
     if own is not names and own is not _names_of(sys.modules.get(own.get("__name__", ""))):
-        for key, value in list(own.items()):
-            if isinstance(value, _KINDS) and value in wanted:
-                yield Entry(own, key)
+        yield from _search_dict(own, wanted)
 
 
 def _within(kept: Any) -> Any:

@@ -12,6 +12,7 @@ import datetime
 import math
 import os
 import random
+import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
@@ -167,7 +168,8 @@ class World:
 
     def system_chance(self) -> random.Random:
         """What stands for the system's entropy on this host; no `random.seed` reaches it."""
-        return self._stream("system")
+        # A module is imported once a process, and what it draws then must not move what comes later.
+        return self._stream("imports" if _is_importing() else "system")
 
     def node(self) -> int:
         """The address of the host's network card, for `uuid.uuid1`: one of those that nobody has bought."""
@@ -234,6 +236,15 @@ def is_program(frame: FrameType) -> bool:
     if path.startswith("<") or (path.startswith(_STDLIB) and not path.startswith(_OTHERS)):
         return False
     return isinstance(name, str) and name.partition(".")[0] not in BYSTANDERS and not name.startswith(_OURS)
+
+
+def _is_importing() -> bool:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def is_bystander(frame: FrameType) -> bool:
