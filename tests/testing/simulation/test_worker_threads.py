@@ -14,7 +14,7 @@ import trio
 
 from trioqt.testing import BudgetExceeded, VirtualNetwork, simulate
 from trioqt.testing.simulation import determinism
-from trioqt.testing.simulation.determinism import missing_thread_names, thread_hooks
+from trioqt.testing.simulation.determinism import missing_thread_names
 
 
 def test_this_trio_has_the_names() -> None:
@@ -232,17 +232,3 @@ def test_without_the_names_threads_are_real_and_it_is_said(monkeypatch: pytest.M
     with pytest.warns(RuntimeWarning, match=r"this trio has no trio\._threads\._gone: worker threads run beside"):
         assert simulate(main) == 3
     assert simulate(main) == 3
-
-
-def test_trios_functions_are_back_afterwards_even_if_the_second_cannot_be_replaced() -> None:
-    """Each place at which it can fail."""
-    module = determinism._threads_module()
-    before = dict(vars(module))
-
-    def fail(original: Any) -> Any:
-        raise KeyError
-
-    for start, ask in ((fail, lambda original: original), (lambda original: print, fail)):
-        with pytest.raises(KeyError), thread_hooks(start, ask):
-            pass
-        assert vars(module) == before

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import FrameType, FunctionType
 from typing import Any
 
-from trioqt.testing.simulation.replacing import class_entry
+from trioqt.testing.simulation.replacing import Setting, class_entry
 from trioqt.testing.simulation.worlds import World, here, is_bystander
 
 __all__ = ["ENTROPY", "settings"]
@@ -108,7 +108,7 @@ def _asking() -> FrameType:
     return frame
 
 
-def settings() -> list[tuple[Callable[[Any], None], Any, Any]]:
+def settings() -> list[Setting]:
     """What else is to be set: how, to what, and to what afterwards."""
     # The generator of names for temporary files has a seed already, unless it is made anew.  Before the first name of a
     # process the folder is looked for, with a generator of its own.

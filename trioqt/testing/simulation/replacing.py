@@ -11,13 +11,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple, Protocol
 
 from trioqt.testing.simulation.worlds import BYSTANDERS
 
-__all__ = ["Place", "Replacing", "TypeEntry", "class_entry"]
+__all__ = ["Place", "Replacing", "Setting", "TypeEntry", "class_entry"]
 
 Table = Mapping[Any, Any]
 """| what is there | what stands in for it |"""
@@ -71,9 +71,11 @@ class ClassEntry:
         if found is _MISSING:
             return
         # A function of C does not bind itself to the object; one of Python would.
-        put = self._replaced if _within(self._replaced) is found else staticmethod(found)
-        self._replaced = kept
-        setattr(self._class, self._name, put)
+        if _within(self._replaced) is found:
+            setattr(self._class, self._name, self._replaced)
+        else:
+            self._replaced = kept
+            setattr(self._class, self._name, staticmethod(found))
 
 
 class Defaults:
@@ -132,48 +134,61 @@ def class_entry(cls: type, name: str) -> Callable[[Any], None]:
     return lambda value: setattr(cls, name, value)
 
 
+Setting = tuple[Callable[[Any], object], Any, Any]
+"""| how to set something | to what | and to what afterwards |"""
+
+
 class Replacing:
     """A block within which functions are replaced; afterwards all of them are back, whatever happened.
 
     Args:
       table: What stands in for which function, wherever that is kept.
-      settings: Besides: how to set something, to what, and to what afterwards.
+      settings: What else is set.
     """
 
-    def __init__(self, table: Table, settings: list[tuple[Callable[[Any], None], Any, Any]]) -> None:
+    def __init__(self, table: Table, settings: Sequence[Setting]) -> None:
         self._table = table
         self._back = {new: old for old, new in table.items()}
         self._wanted = {*self._table, *self._back}
         self._settings = settings
+        self._is_back = True
 
     def __enter__(self) -> None:
+        self._is_back = False
         try:
-            for place in _index.places(self._wanted):
-                place.swap(self._table)
+            self._swap(self._table)
             for put, value, _ in self._settings:
                 put(value)
         except BaseException:
-            self._put_back()
+            self.put_back()
             raise
 
     def __exit__(self, *exc_info: object) -> None:
-        self._put_back()
+        self.put_back()
 
-    def _put_back(self) -> None:
-        # All of it, wherever it was interrupted, and again if this is interrupted too: each part may be done twice.
-        for tries_left in reversed(range(_TRIES)):
+    def put_back(self) -> None:
+        """All of it, wherever that was interrupted, and again if this is: each part of it may be done twice."""
+        interrupted: BaseException | None = None
+        for _ in range(_TRIES):
             try:
                 self._put_back_once()
-                return
-            except BaseException:
-                if not tries_left:
-                    raise
+                break
+            except BaseException as exc:
+                interrupted = exc
+        if interrupted is not None:
+            raise interrupted
 
     def _put_back_once(self) -> None:
-        for put, _, value in self._settings:
-            put(value)
-        for place in _index.places(self._wanted):
-            place.swap(self._back)
+        if not self._is_back:
+            for put, _, value in self._settings:
+                put(value)
+            self._swap(self._back)
+            self._is_back = True
+
+    def _swap(self, table: Table) -> None:
+        if table:
+            for place in _index.places(self._wanted):
+                place.swap(table)
 
 
 class _Searched(NamedTuple):
