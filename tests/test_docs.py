@@ -142,6 +142,7 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
         "core.buffers",
     ]
     others += [f"testing.network.{name}" for name in ("virtual_network", "socket", "tcp", "fabric")]
+    others += [f"testing.simulation.{name}" for name in ("worlds", "replacing", "worker_threads")]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
     text = (ROOT / "docs" / "architecture.md").read_text()
 
