@@ -254,6 +254,7 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
         "core.buffers",
     ]
     others += [f"testing.network.{name}" for name in ("virtual_network", "socket", "tcp", "fabric")]
+    others += [f"testing.simulation.{name}" for name in ("worlds", "replacing", "worker_threads")]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
     text = (ROOT / "docs" / "architecture.md").read_text()
 
@@ -1054,7 +1055,7 @@ def test_all_pages_with_code_are_run() -> None:
 
 
 # Pages whose blocks together are a file of tests, and how many tests there are.
-TESTS_ON_PAGES = {"determinism.md": 2, "encrypt.md": 4, "partition.md": 3, "proxy.md": 5, "stopping.md": 2}
+TESTS_ON_PAGES = {"determinism.md": 2, "encrypt.md": 4, "partition.md": 3, "proxy.md": 5, "replaced.md": 2, "stopping.md": 2}
 
 
 @pytest.mark.parametrize(("page", "count"), TESTS_ON_PAGES.items())
