@@ -59,6 +59,9 @@ CONNECTED, CLOSING = SocketState.CONNECTED, SocketState.CLOSING
 class Owner(Protocol):
     """The server that accepted a connection."""
 
+    _run: trio.lowlevel.TrioToken | None
+    _thread: int
+
     def _forget(self, sock: Connection) -> None:
         """The connection has ended: its slot is free.  Called once."""
 
@@ -228,7 +231,7 @@ class Connection(AbstractSocket):
     def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
         """Take a connection that a server accepted; it lives in the server's scope, and tells when it has ended."""
         self._home = home
-        self._belongs_here()
+        self._belongs_with(owner)
         self._owner = owner
         native = link.native()
         if self._options and native is not None:
