@@ -302,7 +302,7 @@ class TcpSocket(StreamDevice):
                         await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._attempt is attempt:
-                if proxy is None and bound is None and isinstance(host, HostAddress) and host:
+                if proxy is None and bound is None and isinstance(host, HostAddress) and host.text:
                     link = await self._reach_address(attempt, host, port, protocol, prepare)
                 else:
                     link = await self._reach(attempt, host, port, protocol, proxy, prepare)
