@@ -117,6 +117,17 @@ class TypeEntry:
         self._class = cls
         self._name = name
         self._dict: dict[str, Any] = gc.get_referents(cls.__dict__)[0]
+        self._try_it()
+
+    def _try_it(self) -> None:
+        """Raises: TypeError if it is not the type's own dict; AttributeError if this is no CPython."""
+        probe = "trioqt was here"
+        self._dict[probe] = None
+        is_own = probe in self._class.__dict__
+        del self._dict[probe]
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(self._class))
+        if not is_own:
+            raise TypeError(f"the dict of {self._class.__name__} cannot be reached")
 
     @property
     def kept(self) -> Any:
