@@ -263,6 +263,8 @@ _index = _Index()
 
 def _names_of(value: object) -> dict[str, Any]:
     """The attributes that it keeps itself, without asking it for them."""
+    if not type(value).__dictoffset__:
+        return {}  # most of what a module has: numbers, texts, tuples
     for cls in type(value).__mro__:
         kept = cls.__dict__.get("__dict__")
         if kept is not None:
