@@ -7,13 +7,11 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from tests.testing.simulation import replayed, ten_programs
 from trioqt.testing import VirtualNetwork, assert_replays, simulate
@@ -74,24 +72,6 @@ def test_what_nobody_can_hold_is_named(program: Any, found: str) -> None:
 
 async def real_time(net: VirtualNetwork) -> str:
     return await ten_programs.say(net, time.time())
-
-
-async def two_threads(net: VirtualNetwork) -> str:
-    order: list[str] = []
-    first, second = threading.Event(), threading.Event()
-
-    def slow() -> None:
-        second.wait(0.001 * (os.getpid() % 7))
-        order.append("slow")
-
-    def quick() -> None:
-        first.wait(0.003)
-        order.append("quick")
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.to_thread.run_sync, slow)
-        nursery.start_soon(trio.to_thread.run_sync, quick)
-    return await ten_programs.say(net, order)
 
 
 def test_a_clock_that_was_left_real_is_the_cause() -> None:

@@ -297,3 +297,45 @@ def test_many_runs_find_the_same_places() -> None:
     simulate(nothing)
 
     assert len(replacing._index._places) == first
+
+
+class Proxy:
+    """Stands for something that is not there; whoever asks it for anything is told so."""
+
+    @property  # type: ignore[misc]  # as proxies have it
+    def __class__(self) -> Any:
+        raise LookupError("nothing is there")
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]  # the same
+        raise LookupError("nothing is there")
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError("nothing is there")
+
+    def __hash__(self) -> int:
+        raise LookupError("nothing is there")
+
+
+class Stubborn(type):
+    """Lets nobody change its classes."""
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        raise TypeError("not to be changed")
+
+
+def test_odd_things_in_modules_are_left_alone() -> None:
+    """An object that stands for another is not asked; a class that lets nobody change it has its clock all the same."""
+    module = ModuleType("odd")
+    steady = Stubborn("steady", (), {"__module__": "odd", "clock": time.time})
+    vars(module).update({"proxy": Proxy(), "steady": steady, "__dict__": 5, "none": None, "proxies": {1: Proxy()}})
+    sys.modules["odd"] = module
+
+    async def main(net: VirtualNetwork) -> float:
+        return float(vars(steady)["clock"]())
+
+    try:
+        assert simulate(main, epoch=5) == 5
+        assert vars(steady)["clock"] is time.time
+    finally:
+        del sys.modules["odd"]

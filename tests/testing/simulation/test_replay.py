@@ -6,6 +6,7 @@ import functools
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.testing.simulation import replayed
 from trioqt.testing.__main__ import main as command_line
 from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.simulation.replay import assert_replays
+from trioqt.testing.simulation.simulate import Settings, repeat_command, simulate
 from trioqt.testing.simulation.targets import Target
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -273,3 +275,28 @@ def test_a_target_reads_back_as_it_is_written(script: Path, monkeypatch: pytest.
 
     assert (str(module), Target.parse(str(module))) == ("tests.testing.simulation.replayed:in_order", module)
     assert (str(file), Target.parse("script.py:main")) == ("script.py:main", file)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Settings(), ""),
+        (Settings(epoch=None), " --epoch real"),
+        (Settings(epoch=1e9), " --epoch 1000000000.0"),
+        (Settings(epoch=datetime(1970, 1, 2, tzinfo=UTC)), " --epoch 86400.0"),
+        (Settings(entropy=False, threads="real"), " --real-entropy --threads real"),
+    ],
+)
+def test_the_line_has_the_clock_the_entropy_and_the_threads_of_the_run(
+    settings: Settings, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the command understands them."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+
+    line = repeat_command(replayed.the_time, (), 7, settings)
+
+    assert line == f"python -m trioqt.testing replay tests.testing.simulation.replayed:the_time --seed 7{words}"
+    command_line(line.split()[3:])
+    shown = capsys.readouterr().err.strip()
+    here = str(simulate(replayed.the_time, seed=7, epoch=settings.epoch))
+    assert (shown == here) == (settings.epoch is not None)

@@ -25,7 +25,7 @@ def life(world: World) -> Replacing:
     notes = world.calls is not None
     if world.epoch is not None or notes:
         table |= wall_clock.WALL_CLOCK
-        settings += wall_clock.TYPES
+        settings += wall_clock.types()
     if world.entropy or notes:
         table |= entropy.ENTROPY
         settings += entropy.settings()

@@ -12,7 +12,15 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any, Final, NamedTuple, Protocol
 
 from trioqt.testing.simulation.worlds import BYSTANDERS
@@ -30,7 +38,9 @@ _TRIES: Final = 10
 # What stands in for a function keeps the real one.
 _OURS: Final = __name__.removesuffix(".replacing")
 
-_KINDS: Final = (BuiltinFunctionType, MethodType, FunctionType)
+# Everywhere here `type(...)` and not `isinstance`: that asks the object for its class, and an object that stands for
+# another, or is to be made when it is needed, would go and get it.
+_KINDS: Final = frozenset({BuiltinFunctionType, MethodType, FunctionType})
 
 
 class Place(Protocol):
@@ -70,12 +80,13 @@ class ClassEntry:
         found = _look_up(table, _within(kept))
         if found is _MISSING:
             return
-        # A function of C does not bind itself to the object; one of Python would.
+        # A function of C does not bind itself to the object; one of Python would.  And past the class of the class,
+        # which may refuse it.
         if _within(self._replaced) is found:
-            setattr(self._class, self._name, self._replaced)
+            type.__setattr__(self._class, self._name, self._replaced)
         else:
             self._replaced = kept
-            setattr(self._class, self._name, staticmethod(found))
+            type.__setattr__(self._class, self._name, staticmethod(found))
 
 
 class Defaults:
@@ -117,6 +128,17 @@ class TypeEntry:
         self._class = cls
         self._name = name
         self._dict: dict[str, Any] = gc.get_referents(cls.__dict__)[0]
+        self._try_it()
+
+    def _try_it(self) -> None:
+        """Raises: TypeError if it is not the type's own dict; AttributeError if this is no CPython."""
+        probe = "trioqt was here"
+        self._dict[probe] = None
+        is_own = probe in self._class.__dict__
+        del self._dict[probe]
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(self._class))
+        if not is_own:
+            raise TypeError(f"the dict of {self._class.__name__} cannot be reached")
 
     @property
     def kept(self) -> Any:
@@ -239,39 +261,42 @@ class _Index:
 _index = _Index()
 
 
-def _names_of(module: object) -> dict[str, Any]:
-    # Not by getattr: a module that is to be loaded when it is used would be.
-    try:
-        names = object.__getattribute__(module, "__dict__")
-    except AttributeError:
-        return {}
-    return names if type(names) is dict else {}
+def _names_of(value: object) -> dict[str, Any]:
+    """The attributes that it keeps itself, without asking it for them."""
+    if not type(value).__dictoffset__:
+        return {}  # most of what a module has: numbers, texts, tuples
+    for cls in type(value).__mro__:
+        kept = cls.__dict__.get("__dict__")
+        if kept is not None:
+            names = kept.__get__(value) if type(kept) in (GetSetDescriptorType, MemberDescriptorType) else {}
+            return names if type(names) is dict else {}
+    return {}
 
 
 def _search(module: str, names: dict[str, Any], wanted: set[Any]) -> Iterator[Place]:
     for key, value in list(names.items()):
-        if isinstance(value, _KINDS) and value in wanted:
+        if type(value) in _KINDS and value in wanted:
             yield Entry(names, key)
         elif type(value) is FunctionType:
             yield from _search_function(value, names, wanted)
-        elif isinstance(value, type):
-            if value.__module__ == module:
+        elif issubclass(type(value), type):
+            if value.__dict__.get("__module__") == module:
                 yield from _search_class(value, names, wanted)
-        elif not isinstance(value, ModuleType) and key != "__builtins__":
+        elif not issubclass(type(value), ModuleType) and key != "__builtins__":
             # An object of the module, such as a client or its settings, or a dict, such as a registry.
             yield from _search_dict(value if type(value) is dict else _names_of(value), wanted)
 
 
 def _search_dict(kept: dict[Any, Any], wanted: set[Any]) -> Iterator[Place]:
     for key, value in list(kept.items()):
-        if isinstance(value, _KINDS) and value in wanted:
+        if type(value) in _KINDS and value in wanted:
             yield Entry(kept, key)
 
 
 def _search_class(cls: type, names: dict[str, Any], wanted: set[Any]) -> Iterator[Place]:
     for name, value in list(cls.__dict__.items()):
-        inner = value.__func__ if isinstance(value, staticmethod | classmethod) else value
-        if isinstance(inner, _KINDS) and inner in wanted:
+        inner = value.__func__ if type(value) in (staticmethod, classmethod) else value
+        if type(inner) in _KINDS and inner in wanted:
             if cls.__flags__ & _HEAP_TYPE:
                 yield ClassEntry(cls, name)
         elif type(inner) is FunctionType:
@@ -283,12 +308,12 @@ _HEAP_TYPE: Final = 1 << 9
 
 
 def _search_function(function: FunctionType, names: dict[str, Any], wanted: set[Any]) -> Iterator[Place]:
-    if any(isinstance(each, _KINDS) and each in wanted for each in function.__defaults__ or ()):
+    if any(type(each) in _KINDS and each in wanted for each in function.__defaults__ or ()):
         yield Defaults(function)
     yield from _search_dict(function.__kwdefaults__ or {}, wanted)
     for cell in function.__closure__ or ():
         value = _contents(cell)
-        if isinstance(value, _KINDS) and value in wanted:
+        if type(value) in _KINDS and value in wanted:
             yield Cell(cell)
     # attrs gives the methods that it makes globals of their own: those of the module, and the factories.
     own = function.__globals__
@@ -308,7 +333,7 @@ def _contents(cell: CellType) -> Any:
 
 
 def _look_up(table: Table, value: Any) -> Any:
-    return table.get(value, _MISSING) if isinstance(value, _KINDS) else _MISSING
+    return table.get(value, _MISSING) if type(value) in _KINDS else _MISSING
 
 
 def _looked_up(table: Table, value: Any) -> Any:

@@ -19,7 +19,7 @@ import trio.testing
 from trioqt.testing.simulation.replacing import Setting, TypeEntry
 from trioqt.testing.simulation.worlds import World, here, is_bystander
 
-__all__ = ["TYPES", "WALL_CLOCK", "uuid_settings"]
+__all__ = ["WALL_CLOCK", "types", "uuid_settings"]
 
 NANOSECONDS: Final = 1_000_000_000
 
@@ -196,7 +196,12 @@ for _cls, _name, _simulated in (
     _taken(_cls, _name, _simulated)
 
 
-def _types() -> list[Setting]:
+@functools.cache
+def types() -> list[Setting]:
+    """Methods of types: how to set them, to what, and to what afterwards.
+
+    Empty where they cannot be set; a RuntimeWarning says so, once a process.
+    """
     try:
         return [
             _of_type(datetime.datetime, "now", _now),
@@ -207,13 +212,9 @@ def _types() -> list[Setting]:
         warnings.warn(
             f"this Python's datetime cannot be made to follow trio's clock, and stays real: {exc!r}",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=4,
         )
         return []
-
-
-TYPES = _types()
-"""Methods of types: how to set them, to what, and to what afterwards."""
 
 
 def uuid_settings() -> list[Setting]:

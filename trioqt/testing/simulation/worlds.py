@@ -57,7 +57,8 @@ BYSTANDERS: Final = frozenset({
 
 _OURS: Final = "trioqt.testing."
 
-_CLOCKS_OF_TRIO: Final = frozenset({"trio._core._run", "trio._core._mock_clock"})
+# Modules of packages that are none: trio's clocks, and what gives the kernel the time for a handshake.
+_MODULES: Final = frozenset({"trio._core._run", "trio._core._mock_clock", "trioqt.links.newcomers"})
 
 # One look takes 3 us, so this is some seconds of a core in which nothing else could run.
 _LOOKS: Final = 1_000_000
@@ -248,4 +249,4 @@ def is_bystander(frame: FrameType) -> bool:
         return False
     package = name.partition(".")[0]
     # Trio itself calls what it is given, such as `to_thread.run_sync(time.time)`.
-    return name in _CLOCKS_OF_TRIO if package == "trio" else package in BYSTANDERS
+    return name in _MODULES if package in ("trio", "trioqt") else package in BYSTANDERS
