@@ -1,4 +1,4 @@
-"""The tutorial, followed to the letter; ``nox -s stranger`` does so in fresh environments, and follows the other pages."""
+"""The tutorial, followed to the letter; ``nox -s stranger`` follows the other pages too, in fresh environments."""
 
 from __future__ import annotations
 
