@@ -45,7 +45,7 @@ from trioqt import (
     TcpSocket,
     UdpSocket,
 )
-from trioqt.core import http_connect, options
+from trioqt.core import data_stream, http_connect, options
 from trioqt.links import connect, datagram as links_datagram, native, through_proxy
 from trioqt.links.native import NativeLink
 from trioqt.sockets import (
@@ -254,6 +254,7 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
         "core.buffers",
     ]
     others += [f"testing.network.{name}" for name in ("virtual_network", "socket", "tcp", "fabric")]
+    others += [f"testing.simulation.{name}" for name in ("worlds", "replacing", "worker_threads")]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
     text = (ROOT / "docs" / "architecture.md").read_text()
 
@@ -291,7 +292,8 @@ def test_the_reference_has_every_public_name_once() -> None:
 FROM_QT = TOPICS / "from-qt.md"
 
 # The methods, signals and enumerations that PySide6 6.12 has in QAbstractSocket, QTcpSocket and QTcpServer, in
-# QHostInfo, in QNetworkInterface and QNetworkAddressEntry, and in QUdpSocket and QNetworkDatagram.
+# QHostInfo, in QNetworkInterface and QNetworkAddressEntry, and in QUdpSocket and QNetworkDatagram, and
+# in QDataStream those that are not of one type.
 QT_NAMES = set(
     re.findall(
         r"\w+",
@@ -315,6 +317,9 @@ InterfaceType
 broadcast clearAddressLifetime dnsEligibility ip isLifetimeKnown isPermanent isTemporary netmask preferredLifetime
 prefixLength setAddressLifetime setBroadcast setDnsEligibility setIp setNetmask setPrefixLength validityLifetime
 DnsEligibilityStatus
+abortTransaction atEnd byteOrder commitTransaction device floatingPointPrecision isDeviceTransactionStarted readBytes
+readRawData resetStatus rollbackTransaction setByteOrder setDevice setFloatingPointPrecision setStatus setVersion
+skipRawData startTransaction status version writeBytes writeRawData ByteOrder FloatingPointPrecision Status Version
 """,
     )
 )
@@ -389,7 +394,7 @@ def test_every_counterpart_exists_and_waits_as_the_row_says() -> None:
     wrong = []
     for cell in {cell for row in qt_names.rows() for cell in quoted(row.ours)}:
         waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
-        owners = (SslSocket, SslServer, UdpSocket, NetworkDatagram(b""), trioqt)
+        owners = (SslSocket, SslServer, UdpSocket, NetworkDatagram(b""), DataStream, trioqt)
         found = []
         for owner in owners:
             with contextlib.suppress(AttributeError):
@@ -463,6 +468,7 @@ DEFAULTS: dict[str, object] = {
     "`receive_message(max_bytes)`": default_of(TcpSocket.receive_message, "max_bytes"),
     "`transaction(max_bytes)`": default_of(TcpSocket.transaction, "max_bytes"),
     "`receive_exactly(count)`": "",
+    "lists and maps in one another in a QVariant": data_stream.DEPTH,
     "`lines(max_bytes)`": default_of(TcpSocket.lines, "max_bytes"),
     "`read_line(max_bytes)`": default_of(TcpSocket.read_line, "max_bytes"),
     "`TcpSocket(unsent_limit)`": default_of(TcpSocket, "unsent_limit"),
@@ -1049,7 +1055,14 @@ def test_all_pages_with_code_are_run() -> None:
 
 
 # Pages whose blocks together are a file of tests, and how many tests there are.
-TESTS_ON_PAGES = {"determinism.md": 2, "encrypt.md": 4, "partition.md": 3, "proxy.md": 5, "stopping.md": 2}
+TESTS_ON_PAGES = {
+    "determinism.md": 2,
+    "encrypt.md": 4,
+    "partition.md": 3,
+    "proxy.md": 5,
+    "replaced.md": 2,
+    "stopping.md": 2,
+}
 
 
 @pytest.mark.parametrize(("page", "count"), TESTS_ON_PAGES.items())
