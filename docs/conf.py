@@ -1,6 +1,8 @@
 """How Sphinx builds the documentation: ``nox -s docs``."""
 
+import inspect
 import os
+import pydoc
 import re
 
 from sphinx.pycode import ModuleAnalyzer
@@ -64,6 +66,17 @@ def set_heads_apart(lines: list[str]) -> None:
     lines[:] = result
 
 
+def text_of_base(name: str) -> list[str]:
+    """The docstring of the nearest class of ours that has one for this method, which is overridden without a word."""
+    owner, _, member = name.rpartition(".")
+    cls = pydoc.locate(owner)
+    for base in getattr(cls, "__mro__", ()):
+        doc = getattr(vars(base).get(member), "__doc__", None)
+        if doc and base.__module__.startswith("trioqt."):
+            return inspect.cleandoc(doc).splitlines()
+    return []
+
+
 def put_in_order(cls: type) -> None:
     """What ``cls`` inherits from other classes of ours comes after its own, each in the order of its source.
 
@@ -87,6 +100,8 @@ def order_in(cls: type) -> dict[str, int]:
 
 def setup(app):  # type: ignore[no-untyped-def]
     def process(app, what, name, obj, options, lines):  # type: ignore[no-untyped-def]
+        if what in ("method", "property") and not any(lines):
+            lines[:] = text_of_base(name)
         set_heads_apart(lines)
 
     for cls in (TcpSocket, TcpServer):

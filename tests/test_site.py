@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import pydoc
+import re
 import subprocess
 import sys
 import threading
@@ -31,6 +33,12 @@ PAGE = """
   links: [...document.querySelectorAll("a[href]")].map((link) => link.href),
   names: [...document.querySelectorAll("[id]")].map((element) => element.id),
   pictures: [...document.images].map((image) => [image.src, image.complete && image.naturalWidth > 0]),
+  bare: [...document.querySelectorAll("dl.py > dt[id]")].filter((term) => {
+    let text = term.nextElementSibling;
+    while (text && text.tagName === "DT") text = text.nextElementSibling;
+    return !text || text.textContent.trim() === "";
+  }).map((term) => term.id),
+  members: document.querySelectorAll("dl.py > dt[id]").length,
   wide: document.documentElement.scrollWidth > document.documentElement.clientWidth,
 })
 """
@@ -69,6 +77,7 @@ def site(built: Path) -> Iterator[str]:
 async def test_every_link_leads_somewhere_and_no_page_complains(built: Path, site: str, tmp_path: Path) -> None:
     """From the start page on, each page is opened once: its console is silent, and its pictures are there.
 
+    Every member that the reference lists has a text.
     What a link names within a page is in that page.  Links to elsewhere are not followed: a test needs no net.
     """
     program = peer_command("chromium")
@@ -86,7 +95,15 @@ async def test_every_link_leads_somewhere_and_no_page_complains(built: Path, sit
                 inside = (urldefrag(link)[0] for link in pages[url]["links"] if link.startswith(site))
                 waiting += [link for link in inside if link.endswith(".html")]
     assert_whole(built, site, pages)
+    assert sum(found["members"] for found in pages.values()) > 600
+    assert [name for found in pages.values() for name in found["bare"] if not is_explained(name)] == []
     assert browser.complaints == []
+
+
+def is_explained(name: str) -> bool:
+    """A value without a text of its own is named in that of its class, under ``Attributes``."""
+    owner, _, member = name.rpartition(".")
+    return bool(re.search(rf"\b{member}\b", getattr(pydoc.locate(owner), "__doc__", None) or ""))
 
 
 def assert_whole(built: Path, site: str, pages: dict[str, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The tutorial, followed to the letter; ``nox -s stranger`` does so in fresh environments, other pages too."""
+"""The tutorial, followed to the letter; ``nox -s stranger`` follows the other pages too, in fresh environments."""
 
 from __future__ import annotations
 

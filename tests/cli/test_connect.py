@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import random
 import re
@@ -26,6 +27,7 @@ from tests.cli.commands import (
 )
 from tests.networks import Loopback, RawListener, RawPeer
 from tests.peers import peer_command
+from trioqt import TcpSocket
 
 CONNECTING = ["StateChanged HOST_LOOKUP", "StateChanged CONNECTING", "HostFound", "StateChanged CONNECTED", "Connected"]
 
@@ -224,6 +226,30 @@ async def test_a_reset_is_an_error_and_what_came_before_is_printed(network: Loop
 
     assert (first, status) == (b"last words\n", 1)
     assert events_of(err)[-1] == "Error: the connection was lost: Connection reset by peer"
+
+
+async def test_a_peer_that_ends_well_while_more_is_to_be_sent_is_no_error(
+    network: Loopback, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the end or the next bytes of stdin come first is chance; the status is 0 either way."""
+
+    async def send_behind_the_end(sock: TcpSocket) -> None:
+        with trio.CancelScope(shield=True):
+            await sock.wait_for_disconnected()
+            await sock.send_all(b"more")
+
+    async def answer(listener: RawListener) -> None:
+        with await listener.accept() as peer:
+            await peer.send(b"bye\n")
+
+    connect = importlib.import_module("trioqt.cli.connect")  # of the package, its name is the command's
+    monkeypatch.setattr(connect, "_send_stdin", send_behind_the_end)
+    with await network.raw_listener() as listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer, listener)
+            status = await connect.connect_to("127.0.0.1", listener.port, False)
+
+    assert (status, capfd.readouterr().out) == (0, "bye\n")
 
 
 # ---- signals -------------------------------------------------------------------------------

@@ -88,7 +88,8 @@ async def _exchange(sock: TcpSocket, follower: Follower, half_open: bool) -> Non
         try:
             await _send_stdin(sock)
         except SocketError as exc:
-            failure = exc  # later: what had arrived is printed first
+            if exc.message != PEER_CLOSED:  # that is a good end, whether or not there was more to send
+                failure = exc  # later: what had arrived is printed first
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)

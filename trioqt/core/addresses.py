@@ -41,9 +41,13 @@ class NetworkLayerProtocol(enum.Enum):
     """Which IP an address belongs to.  Qt: QAbstractSocket::NetworkLayerProtocol."""
 
     IPV4 = 0
+    """Version 4."""
     IPV6 = 1
+    """Version 6."""
     ANY_IP = 2
+    """Either."""
     UNKNOWN = -1
+    """No address, or of another kind."""
 
 
 def _canonical(value: AddressLike) -> str:
@@ -100,12 +104,18 @@ class HostAddress:
     text: str = attrs.field(converter=_canonical, eq=unmapped)
 
     NULL: ClassVar[HostAddress]
+    """No address: its text is empty."""
     ANY: ClassVar[HostAddress]
     ANY_IPV4: ClassVar[HostAddress]
+    """Every address of this host, of IPv4: ``0.0.0.0``."""
     ANY_IPV6: ClassVar[HostAddress]
+    """Every address of this host, of IPv6: ``::``."""
     LOCAL_HOST: ClassVar[HostAddress]
+    """``127.0.0.1``"""
     LOCAL_HOST_IPV6: ClassVar[HostAddress]
+    """``::1``"""
     BROADCAST: ClassVar[HostAddress]
+    """``255.255.255.255``"""
 
     @property
     def ip(self) -> IPv4Address | IPv6Address:

@@ -107,7 +107,9 @@ class SocketError(trio.BrokenResourceError, OSError):
     """
 
     kind: ErrorKind = ErrorKind.UNKNOWN  # of a class derived from it that does not call __init__
+    """Why; its numbers are those of Qt."""
     message: str = ""
+    """What was attempted, and what went wrong, in a sentence."""
 
     def __init__(self, kind: ErrorKind, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)

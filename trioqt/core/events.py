@@ -80,6 +80,7 @@ class ModeChanged(Event):
     """The socket has become one end of TLS, or speaks none any more.  Fact.  Qt: QSslSocket::modeChanged."""
 
     mode: SslMode
+    """What it speaks now."""
 
 
 @attrs.frozen
@@ -107,7 +108,9 @@ class ErrorOccurred(Event):
     """Something failed, and why.  Fact.  Qt: errorOccurred."""
 
     kind: ErrorKind
+    """Why."""
     message: str
+    """What was attempted, and what went wrong, in a sentence."""
 
 
 @attrs.frozen
@@ -161,7 +164,9 @@ class AcceptError(Nudge):
     """
 
     kind: ErrorKind
+    """Why."""
     message: str
+    """What went wrong, in a sentence."""
 
 
 @attrs.frozen
@@ -169,7 +174,9 @@ class ConnectionFinished(Event):
     """How one handler ended, isolated or not: ``error`` is None after a normal return.  Fact.  Qt: no counterpart."""
 
     peer: HostAddress
+    """Whose connection it was."""
     peer_port: int
+    """And from which port."""
     error: BaseException | None
 
 

@@ -23,10 +23,13 @@ class InterfaceFlag(enum.Flag):
     IS_RUNNING = 2
     """It has its cable, or its radio; packets can go."""
     CAN_BROADCAST = 4
+    """It reaches everybody on its network at once."""
     IS_LOOPBACK = 8
+    """It leads back to this host."""
     IS_POINT_TO_POINT = 16
     """There is one other end, as of a tunnel."""
     CAN_MULTICAST = 32
+    """It carries datagrams for groups."""
 
 
 NOTHING: Final = InterfaceFlag(0)
@@ -49,13 +52,16 @@ class NetworkInterface:
     """One interface of this host, as it was when it was asked for.  Qt: QNetworkInterface."""
 
     name: str
+    """As the system calls it: ``eth0``."""
     index: int
     """The number that a scope or a socket option may want.  It stays while the interface exists."""
     hardware_address: str = ""
     """``02:fc:00:00:00:01``; empty if it has none.  Qt: hardwareAddress(), in capitals there."""
     flags: InterfaceFlag = NOTHING
+    """What it is and can do."""
     mtu: int = 0
     """The largest packet, in bytes; 0 if it is not known.  Qt: maximumTransmissionUnit()."""
     addresses: tuple[InterfaceAddress, ...] = ()
+    """In the order of the system."""
     is_complete: bool = True
     """False if no more than name and index could be found out: then the rest is empty, and says nothing."""

@@ -50,7 +50,9 @@ class SocketType(enum.Enum):
     """The transport.  Qt: QAbstractSocket::SocketType."""
 
     TCP = 0
+    """A stream."""
     UDP = 1
+    """Datagrams."""
     SCTP = 2
     """Connections as TCP's, where the system has them: many a Linux needs its ``sctp`` module for it."""
     UNKNOWN = -1
@@ -75,11 +77,14 @@ class SocketOption(enum.Enum):
     MULTICAST_LOOPBACK = 3
     TYPE_OF_SERVICE = 4
     SEND_BUFFER_SIZE = 5
+    """Bytes that the system holds for the peer (SO_SNDBUF); Linux doubles what it is told."""
     RECEIVE_BUFFER_SIZE = 6
+    """Bytes that the system holds for us (SO_RCVBUF); Linux doubles what it is told."""
     PATH_MTU = 7
     KEEP_ALIVE_IDLE = 8
     KEEP_ALIVE_INTERVAL = 9
     KEEP_ALIVE_COUNT = 10
+    """After so many questions without an answer the connection is lost (TCP_KEEPCNT)."""
 
 
 # How a server notices that a peer has vanished.  A silent one is asked after a minute, and then every 10 s; six
@@ -102,6 +107,7 @@ class BindMode(enum.Flag):
     """
 
     DEFAULT_FOR_PLATFORM = 0
+    """As the system does it unless told."""
     SHARE_ADDRESS = 1
     DONT_SHARE_ADDRESS = 2
     REUSE_ADDRESS_HINT = 4

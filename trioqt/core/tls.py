@@ -89,6 +89,7 @@ class SslError:
     """One finding about one certificate of the peer's chain.  Qt: QSslError."""
 
     kind: SslErrorKind
+    """What is wrong with it."""
     message: str
     """In words, OpenSSL's where it has found it."""
     certificate: bytes | None = attrs.field(default=None, repr=False)

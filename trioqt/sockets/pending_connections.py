@@ -70,6 +70,7 @@ class PendingConnections(HasProxy, Generic[SocketT]):
             self._end_taking(stopped)
 
     def __aiter__(self) -> AsyncIterator[SocketT]:
+        """``async for sock in server``: `accept` again and again, until the server stops listening."""
         return _Connections(self)
 
     async def wait_for_new_connection(self) -> None:

@@ -42,8 +42,11 @@ class SslSession:
     """What a client may go on with at the same server, which saves a part of the handshake.  Qt: sessionTicket."""
 
     server_hostname: str | None
+    """Whose session it is."""
     context: ssl.SSLContext = attrs.field(repr=False)
+    """That of the connection that it came from."""
     session: ssl.SSLSession = attrs.field(repr=False)
+    """The standard library's."""
 
 
 @cache

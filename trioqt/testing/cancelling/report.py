@@ -65,6 +65,7 @@ class Boundary:
 
     @property
     def file(self) -> str:
+        """In which file."""
         return self.stack[-1].file
 
     @property
@@ -73,6 +74,7 @@ class Boundary:
 
     @property
     def function(self) -> str:
+        """In which function."""
         return self.stack[-1].function
 
     def __str__(self) -> str:
@@ -86,6 +88,7 @@ class Problem:
 
     kind: ProblemKind
     text: str
+    """A sentence."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}"
@@ -96,8 +99,11 @@ class Failure:
     """A run that ended badly, and the place of what was done to it; None: nothing was needed to break it."""
 
     seed: int
+    """Of the run."""
     boundary: Boundary | None
+    """Where it was."""
     problems: tuple[Problem, ...]
+    """What was wrong behind it."""
     diverged: bool = False
     """The run had left the schedule before that, so going there again may show something else."""
 
@@ -116,11 +122,15 @@ class Report:
     """The result of `cancel_everywhere` and `interrupt_everywhere`: how much was tried, and each place that failed."""
 
     scenario: str
+    """Its name."""
     points: str
+    """Which places were tried: ``any`` or ``subject``."""
     seeds: tuple[int, ...]
+    """Those of the scheduler."""
     places: int
     """Places in the undisturbed schedules, all seeds together."""
     runs: int
+    """How many there were, the first without interference included."""
     cancelled: int
     """Places at which the subject ended by the cancellation, or by the Ctrl-C."""
     finished: int
@@ -132,12 +142,15 @@ class Report:
     skipped: int
     """Places left out by ``only`` or ``sample``, or given up after runs that had to be killed."""
     failures: tuple[Failure, ...]
+    """The runs that ended badly."""
     scheduler_pinned: bool
+    """Could trio be held to one order of its tasks?"""
     by_interrupt: bool
     """It was a Ctrl-C that was raised, at each line, and not a cancellation."""
     descriptors_checked: bool
     """False on systems that do not list a process's descriptors (Windows)."""
     seconds: float = attrs.field(eq=False)
+    """How long it took."""
 
     @property
     def ok(self) -> bool:

@@ -54,6 +54,7 @@ class Probe:
     """
 
     seed: int
+    """Of this run."""
     cancelled: bool = attrs.field(default=False, init=False)
     """The call of `subject` that ended last was cancelled, or interrupted.  Look right after the call."""
     _walker: Walker

@@ -223,6 +223,7 @@ class Degraded(_OnLink):
 
     Attributes:
       one_way: Only from ``a`` to ``b``.
+      latency, jitter, loss, bandwidth, queue, duplication, reordering: Those of `Conditions`.
     """
 
     latency: float | None = attrs.field(default=None, converter=_number_or_none, kw_only=True)
