@@ -255,8 +255,9 @@ def test_a_url_is_written_as_it_is_but_for_what_no_url_has() -> None:
     assert stream.read_q_url() == ""
     with pytest.raises(ValueError, match="the host of a URL must be ASCII"):
         stream.write_q_url("http://bücher.example/")
-    with pytest.raises(DataStreamError, match="not encoded"):
-        DataStream(bytes.fromhex("00000002 c3bc")).read_q_url()
+    for wrong in ("c3bc", "610a", "6120"):
+        with pytest.raises(DataStreamError, match="not encoded"):
+            DataStream(bytes.fromhex("00000002" + wrong)).read_q_url()
 
 
 # ---- dates -------------------------------------------------------------------------------------

@@ -425,6 +425,57 @@ async def test_the_reader_is_called_as_seldom_as_it_can_be(network: Network) -> 
     assert calls == [6, 14]
 
 
+def read_items(stream: DataStream) -> int:
+    """One by one, so that nobody knows how many bytes are still to come."""
+    return sum(stream.read_uint8() for _ in range(stream.read_uint32()))
+
+
+async def test_a_long_message_of_items_is_not_read_from_the_beginning_for_each(network: Network) -> None:
+    """It doubles with each try, where it is there; past the read buffer's bound too."""
+    tries = 0
+
+    def read(stream: DataStream) -> int:
+        nonlocal tries
+        tries += 1
+        return read_items(stream)
+
+    async with connection(network, read_buffer_size=1000) as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(pair.peer.send, (50_000).to_bytes(4, "big") + b"\1" * 50_000 + b"rest")
+        got = await pair.sock.receive_message(read)
+        rest = await pair.sock.receive_exactly(4)
+
+    assert (got, rest) == (50_000, b"rest")
+    assert tries < 30
+
+
+async def test_a_peer_that_sends_item_by_item_cannot_keep_this_run_busy(autojump_clock: trio.testing.MockClock) -> None:
+    """After a long try the next one waits as long as that took, and then all is read that came meanwhile."""
+    count = 20_000
+    times: list[float] = []
+
+    def read(stream: DataStream) -> int:
+        times.append(trio.current_time())
+        return read_items(stream)
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with TcpSocket.from_stream(ours) as sock, trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            await theirs.send_all(count.to_bytes(4, "big") + b"\1" * (count - 100))
+            for _ in range(100):
+                await trio.sleep(0.001)
+                await theirs.send_all(b"\1")
+
+        nursery.start_soon(send)
+        got = await sock.receive_message(read)
+        sock.abort()
+
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    assert got == count
+    assert len(times) < 15
+    assert min(pauses[1:-1]) > 0.0198
+
+
 async def test_a_message_that_is_too_long_is_told_at_once_and_stays(network: Network) -> None:
     """Not a byte of it has to come."""
     async with connection(network) as pair:

@@ -18,8 +18,8 @@ class OneTransaction:
     __slots__ = ("max_bytes", "task")
 
     def __init__(self, task: object, max_bytes: int) -> None:
-        self.task = task
-        self.max_bytes = max_bytes
+        self.task: object = task
+        self.max_bytes: int = max_bytes
 
 
 class Delimiters:
@@ -66,7 +66,7 @@ class ReadBuffer:
 
         Who takes the first of them moves ``position`` past it, and calls ``lines_over`` after the last.
         """
-        self.position = 0
+        self.position: int = 0
         """Where what is unread begins."""
         self._data: bytes | bytearray = b""
         self._transaction = -1  # where rollback() goes back to; -1: none is open

@@ -71,10 +71,10 @@ class DataStream(DateStream):
     def read_q_url(self) -> str:
         """``| u32 size | the encoded URL |``; ``""`` is an empty QUrl.  Qt: operator>>(QUrl &).
 
-        Raises: DataStreamError: It is no ASCII, which every URL is that Qt has written.
+        Raises: DataStreamError: There is more in it than printable ASCII, which Qt would have encoded.
         """
         data = self.read_q_byte_array() or b""
-        if not data.isascii():
+        if data.translate(None, PRINTABLE.encode()):
             raise DataStreamError("a QUrl that is not encoded")
         return data.decode("ascii")
 

@@ -148,6 +148,7 @@ class RawStream:
         "_owed",
         "_position",
         "_read_only",
+        "_reads",
         "_single",
         "_version",
     )
@@ -166,6 +167,7 @@ class RawStream:
         self._end = len(self._data)
         self._needed = 0  # what the last Incomplete said
         self._owed = 0  # so many bytes at least must follow for what is being read to be whole
+        self._reads = 0  # how much work it was so far, whatever came of it
         self._read_only = False
         self.set_version(version)
         self.set_byte_order(byte_order)
@@ -355,6 +357,7 @@ class RawStream:
         if end > self._end:
             raise self._incomplete(end)
         self._position = end
+        self._reads += 1
         return start
 
     def _incomplete(self, end: int) -> Incomplete:

@@ -27,6 +27,11 @@ T = TypeVar("T")
 # 16 MiB: what a message or a transaction may hold, unless it is told.
 MESSAGE_SIZE = 1 << 24
 
+# A message that is read item by item is read from its beginning each time that a few more have come, so a peer that
+# sends them one by one could keep this run busy for ever.  After a try that was long the next one waits for as long as
+# that took: half of the time is then the other tasks'.  A read takes about 1 us, and a thousand are not long.
+READ_TIME, FEW_READS = 1e-6, 1000
+
 
 @protected
 class MessageReader(StreamReader):
@@ -44,7 +49,8 @@ class MessageReader(StreamReader):
         """Wait until ``read(stream)`` can finish, and take just the bytes it read.
 
         ``read`` is tried on what has arrived, and again when as many bytes are there as it asked for; so it must have
-        no side effects.  ``receive_message(DataStream.read_q_string)`` is the shortest.
+        no side effects, and a long message is better read as one list or block than item by item.
+        ``receive_message(DataStream.read_q_string)`` is the shortest.
 
         Args:
           read: What reads the message.  It may call ``set_byte_order`` and the like first.
@@ -76,7 +82,8 @@ class MessageReader(StreamReader):
                     if self._peer_finished:
                         there = f"after {len(buffer)} bytes of a message" if buffer else "before a message"
                         self._refuse_rest(f"the peer finished {there}")
-                    await self._fill_up_to(needed, generation)
+                    # As many again may come at once, or a long message would come in the pieces that it asks for.
+                    await self._fill_up_to(min(most, max(needed, 2 * len(buffer))), generation)
                     self._refill_answers()
                 data, begin = buffer.stretch()
                 # Another one each time: ``read`` may have changed its byte order on the way.
@@ -88,7 +95,7 @@ class MessageReader(StreamReader):
                     # Out of what has arrived there may be a smaller stream that has ended: that one will not go on.
                     if not isinstance(exc, Incomplete) or stream._needed == 0:
                         raise SocketError(ErrorKind.CORRUPT_DATA, f"a message cannot be read: {exc}") from exc
-                    needed = stream._needed
+                    needed, reads = stream._needed, stream._reads
                 else:
                     self._check_same(generation, "receive")
                     self._take(stream._position - begin)
@@ -98,6 +105,9 @@ class MessageReader(StreamReader):
                 if needed > most:
                     message = f"a message needs {needed} bytes, and may have {most}"
                     raise SocketError(ErrorKind.LIMIT_EXCEEDED, message)
+                if reads > FEW_READS:
+                    await trio.sleep(reads * READ_TIME)
+                    self._check_same(generation, "receive")
         finally:
             self._end_receiving()
             if owed:
