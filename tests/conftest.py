@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from tests import peers
-from tests.networks import Loopback, Network, Secure, Virtual
+from tests.networks import Loopback, Network, Virtual, secure
 from tests.peers import pytest_runtest_makereport as pytest_runtest_makereport
 from trioqt.testing import VirtualNetwork
 
@@ -30,7 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes a ``Network`` runs once on each; one that takes a ``Loopback`` runs on that one only."""
+    """A test that takes a ``Network`` runs once on each; one that takes a ``Loopback`` runs on that one only.
+
+    Over TLS too if its file says so, except with the mark ``plain``, which says why.
+    """
     wanted = metafunc.function.__annotations__.get("network")
     if "network" in metafunc.fixturenames and wanted not in ("Loopback", Loopback):
         names = ["loopback", "virtual"]
@@ -46,7 +50,17 @@ async def network(request: pytest.FixtureRequest) -> AsyncIterator[Network]:
         yield Loopback()
         return
     async with VirtualNetwork() as net:
-        yield Secure(net, request.getfixturevalue("tls")) if request.param == "tls" else Virtual(net)
+        if request.param == "tls":
+            async with trio.open_nursery() as nursery:
+                encrypted = secure(net, request.getfixturevalue("tls"), nursery)
+                monkeypatch = request.getfixturevalue("monkeypatch")
+                for name, cls in (("TcpSocket", encrypted.sockets), ("TcpServer", encrypted.servers)):
+                    if hasattr(request.module, name):
+                        monkeypatch.setattr(request.module, name, cls)
+                yield encrypted
+                nursery.cancel_scope.cancel()
+        else:
+            yield Virtual(net)
         left = [sock for host in net.hosts.values() for sock in host.sockets.values()]
         assert left == []  # as a kernel's socket tells by its ResourceWarning
 

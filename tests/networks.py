@@ -17,20 +17,21 @@ import struct
 import termios
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from trioqt import SslSocket, TcpSocket
+from trioqt import SslServer, SslSocket, TcpSocket
 from trioqt.testing import VirtualNetwork
 from trioqt.testing.network.socket import VirtualSocket
 
 if TYPE_CHECKING:
     from tests.certificates import Contexts
 
-__all__ = ["Loopback", "Network", "RawListener", "RawPeer", "Secure", "TlsPeer", "Virtual", "this_network"]
+__all__ = ["Loopback", "Network", "RawListener", "RawPeer", "Secure", "TlsPeer", "Virtual", "secure", "this_network"]
 
 # tcp(7), TCP_INFO: of a listening socket, how many connections wait at offset 24, and how many may at 28.
 TCP_INFO_SIZE = 104
@@ -298,6 +299,7 @@ class TlsPeer(RawPeer):
     incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
     unsent: bytearray = attrs.field(factory=bytearray)
+    flushing: trio.Lock = attrs.field(factory=trio.Lock)  # one task may send while another receives
 
     @classmethod
     async def over(
@@ -326,8 +328,9 @@ class TlsPeer(RawPeer):
 
     async def _flush(self) -> None:
         self.unsent.extend(self.outgoing.read())
-        while self.unsent:
-            del self.unsent[: await self.sock.send(self.unsent)]
+        async with self.flushing:
+            while self.unsent:
+                del self.unsent[: await self.sock.send(bytes(self.unsent))]
 
     async def _feed(self) -> None:
         data = await self.sock.recv(65536)
@@ -403,27 +406,180 @@ class TlsPeer(RawPeer):
         self.sock.close()
 
 
+@attrs.frozen(eq=False)
+class LatePeer(RawPeer):
+    """A ``TlsPeer`` whose handshake runs meanwhile: until it is done, whoever sends or receives waits for it."""
+
+    done: trio.Event = attrs.field(factory=trio.Event)
+    made: list[RawPeer] = attrs.field(factory=list)
+    failed: list[OSError] = attrs.field(factory=list)
+
+    async def shake_hands(self, context: ssl.SSLContext, *, server_side: bool) -> None:
+        """Do the handshake; without it the connection is as it is."""
+        name = None if server_side else NAME
+        try:
+            self.made.append(await TlsPeer.over(self, context, server_side=server_side, server_hostname=name))
+        except ssl.SSLError:
+            pass  # what is below ended, or will
+        except OSError as exc:
+            self.failed.append(exc)
+        except trio.ClosedResourceError:
+            pass
+        self.done.set()
+
+    async def _wait(self) -> None:
+        await self.done.wait()
+        if self.failed:
+            raise self.failed[0]
+
+    @property
+    def now(self) -> RawPeer:
+        return self.made[0] if self.made else RawPeer(self.sock)
+
+    async def send(self, data: bytes) -> None:
+        await self._wait()
+        await self.now.send(data)
+
+    async def receive(self, count: int) -> bytes:
+        await self._wait()
+        return await self.now.receive(count)
+
+    async def receive_to_end(self) -> bytes:
+        await self._wait()
+        return await self.now.receive_to_end()
+
+    def send_now(self, data: bytes) -> int:
+        return self.now.send_now(data)
+
+    def receive_now(self, count: int) -> bytes:
+        return self.now.receive_now(count)
+
+    def finish(self) -> None:
+        self.now.finish()
+
+    def close(self) -> None:
+        self.now.close()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+@attrs.frozen(eq=False)
+class SecureListener(RawListener):
+    """It accepts, and does its handshakes, before anybody asks for a connection, as a kernel connects."""
+
+    came: trio.MemoryReceiveChannel[RawPeer]
+
+    async def accept(self) -> RawPeer:
+        return await self.came.receive()
+
+    def close(self) -> None:
+        """Whom nobody has accepted goes with it."""
+        self.sock.close()
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
+                self.came.receive_nowait().sock.close()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+NAME = "peer.example"
+SECURE: trio.lowlevel.RunVar[Secure | None] = trio.lowlevel.RunVar("the network over TLS", None)
+
+
 @attrs.frozen
 class Secure(Virtual):
-    """TLS over a simulated network: both ends of ``connected`` speak it, and what is below is TCP."""
+    """TLS over a simulated network: all sockets and peers speak it, and what is below is TCP.
+
+    A test file says ``OVER_TLS = True``; then its TcpSocket and TcpServer are those of this network while its tests run
+    on it.  What is not for TLS is marked ``plain``, with the reason.
+    """
 
     tls: Contexts
+    nursery: trio.Nursery
+    """Where peers do their handshakes."""
+    sockets: type[SslSocket]
+    servers: type[SslServer[Any]]
 
     async def connected(self, parent: trio.Nursery, **options: Any) -> tuple[TcpSocket, RawPeer]:
-        sock = SslSocket(parent, context=self.tls.client, **options)
+        sock = self.sockets(parent, **options)
         peers: list[RawPeer] = []
-        with await self.raw_listener() as listener:
+        with await Virtual.raw_listener(self) as listener:
 
             async def accept() -> None:
                 peers.append(await TlsPeer.over(await listener.accept(), self.tls.server, server_side=True))
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(accept)
-                await sock.connect_to_host_encrypted(self.host, listener.port, server_hostname="peer.example")
+                await sock.connect_to_host(self.host, listener.port)
         return sock, peers[0]
+
+    async def raw_listener(self, *, backlog: int = 100) -> RawListener:
+        plain = await Virtual.raw_listener(self, backlog=backlog)
+        send, receive = trio.open_memory_channel[RawPeer](backlog)
+
+        async def accept() -> None:
+            with contextlib.suppress(OSError, trio.ClosedResourceError):
+                while True:
+                    peer = LatePeer((await plain.accept()).sock)
+                    self.nursery.start_soon(partial(peer.shake_hands, self.tls.server, server_side=True))
+                    send.send_nowait(peer)
+
+        self.nursery.start_soon(accept)
+        return SecureListener(plain.sock, receive)
+
+    async def raw_connect(self, port: int) -> RawPeer:
+        peer = LatePeer((await Virtual.raw_connect(self, port)).sock)
+        self.nursery.start_soon(partial(peer.shake_hands, self.tls.client, server_side=False))
+        return peer
+
+    async def unused_port(self) -> int:
+        with await Virtual.raw_listener(self) as listener:
+            return listener.port
+
+
+def secure(net: VirtualNetwork, tls: Contexts, nursery: trio.Nursery) -> Secure:
+    """That network."""
+    sockets = sockets_of(tls)
+    network = Secure(net, tls, nursery, sockets, servers_of(tls, sockets))
+    SECURE.set(network)
+    return network
+
+
+def sockets_of(tls: Contexts) -> type[SslSocket]:
+    """What is made where a test says TcpSocket."""
+
+    class Socket(SslSocket):
+        __slots__ = ()
+
+        def __init__(self, parent: trio.Nursery | None = None, **options: Any) -> None:
+            super().__init__(parent, context=options.pop("context", tls.client), **options)
+
+        async def connect_to_host(self, host: Any, port: int, **options: Any) -> None:
+            if self._planned is None:
+                await self.connect_to_host_encrypted(host, port, server_hostname=NAME, **options)
+            else:
+                await super().connect_to_host(host, port, **options)
+
+    return Socket
+
+
+def servers_of(tls: Contexts, sockets: type[SslSocket]) -> type[SslServer[Any]]:
+    """What is made where a test says TcpServer."""
+
+    class Server(SslServer[Any]):
+        __slots__ = ()
+
+        def __init__(self, socket_factory: Any = None, **options: Any) -> None:
+            super().__init__(tls.server, socket_factory or sockets, **options)
+
+    return Server
 
 
 def this_network() -> Network:
     """The one on which this ``trio.run`` is."""
-    net = VirtualNetwork.current()
+    net, encrypted = VirtualNetwork.current(), SECURE.get()
+    if encrypted is not None and encrypted.net is net:
+        return encrypted
     return Loopback() if net is None else Virtual(net)

@@ -216,6 +216,35 @@ async def test_answers_that_the_peer_does_not_read_have_a_bound(tls: Contexts) -
     assert kind_of(link._failed or OSError()) is ErrorKind.LIMIT_EXCEEDED
 
 
+class NewKeys:
+    """A TLS object whose peer sends new keys for ever: it takes them in, and gives nothing."""
+
+    def __init__(self, incoming: ssl.MemoryBIO) -> None:
+        self.incoming = incoming
+
+    def read(self, size: int) -> bytes:
+        self.incoming.read()
+        raise ssl.SSLWantReadError
+
+
+async def test_a_peer_that_sends_nothing_but_new_keys_does_not_hold_up_others(tls: Contexts) -> None:
+    """A step takes in a bounded piece of that, says that there is more, and is over; it used to go on for ever."""
+    link, pipe, _ = await opened(tls)
+    pipe.arrived += bytes(10_000_000)
+    link._tls = NewKeys(link._incoming)  # type: ignore[assignment]
+    link.look_again()
+    taken = []
+    for _ in range(3):
+        before = len(pipe.arrived)
+        assert link.try_receive(65536) is None
+        assert not link.is_drained()
+        await link.wait_receivable(65536)  # a checkpoint
+        taken.append(before - len(pipe.arrived))
+
+    most = tls_link.MOST_FRUITLESS
+    assert taken == [most * 65536, most * tls_link.RECORD_ROOM, most * tls_link.RECORD_ROOM]
+
+
 async def test_a_record_that_was_changed_on_the_way_is_an_error(tls: Contexts) -> None:
     """SSL_HANDSHAKE_FAILED as long as the peer has said nothing, SSL_INTERNAL after that."""
     kinds = []

@@ -21,6 +21,8 @@ from trioqt.sockets.tcp_server import HANDSHAKES_PAUSE
 from trioqt.testing import DescriptorsExhausted, VirtualNetwork, simulate
 from trioqt.testing.network.fabric import Conditions
 
+OVER_TLS = True
+
 Clock = trio.testing.MockClock
 
 # ---- zero lost, exactly --------------------------------------------------------------------------
@@ -178,6 +180,7 @@ def test_a_stop_at_any_time_of_a_program_far_away_loses_no_request(style: str) -
 # ---- what it takes, and what it refuses ----------------------------------------------------------
 
 
+@pytest.mark.plain("a client speaks before it is accepted")
 async def test_what_the_kernel_has_queued_is_taken_and_who_comes_later_is_refused(
     network: Network, nursery: trio.Nursery
 ) -> None:
@@ -663,6 +666,7 @@ async def test_a_task_of_a_handler_that_drains_counts_as_the_handler(
 # ---- connections without a handler ---------------------------------------------------------------
 
 
+@pytest.mark.plain("a connection is pending once it is encrypted")
 async def test_pending_connections_are_taken_before_accepting_ends(network: Network, nursery: trio.Nursery) -> None:
     """Two are pending and one is in the kernel's queue: each is still given out, then the iteration ends."""
     async with TcpServer() as server:

@@ -21,6 +21,8 @@ from tests.sockets.telling import told
 from trioqt import BytesWritten, Connected, ErrorKind, SocketError, SocketState, StateChanged, TcpSocket
 from trioqt.core.states import Told
 
+OVER_TLS = True
+
 UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, LISTENING, CLOSING = SocketState
 
 Call = Callable[[TcpSocket], Awaitable[object]]
@@ -92,6 +94,7 @@ async def attempt(
 # ---- they go out -------------------------------------------------------------------------------
 
 
+@pytest.mark.plain("TLS has more to tell")
 async def test_what_is_written_while_looking_up_is_sent_after_connected(network: Network) -> None:
     """Qt's order: the state, ``Connected``, and then the bytes; until then they are counted, and flush does nothing."""
     async with attempt(network) as it:
@@ -213,6 +216,7 @@ async def test_an_early_queue_goes_out_before_an_orderly_end(network: Network) -
                 assert await peer.receive_to_end() == data
 
 
+@pytest.mark.plain("the peer ends before there is a handshake")
 async def test_a_peer_that_ends_at_once_gets_the_early_queue(network: Network) -> None:
     """With ``half_open=False`` its end ends the connection, and what is queued is sent first."""
     async with attempt(network, half_open=False) as it:

@@ -853,6 +853,7 @@ async def test_a_stream_is_not_heard_out_for_ever(autojump_clock: trio.testing.M
     assert lines == [b"a line\n"]
 
 
+@pytest.mark.plain("TLS has more to tell")
 async def test_a_whole_life_is_told_in_order(network: Network) -> None:
     """From the call of connect_to_host to the end, each thing once."""
     async with TcpSocket() as sock, sock.events() as events:

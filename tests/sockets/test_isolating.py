@@ -23,6 +23,8 @@ from tests.sockets.arrivals import until
 from tests.sockets.echoing import ask, echo
 from trioqt import ConnectionFinished, ErrorKind, HostAddress, SocketError, TcpServer, TcpSocket
 
+OVER_TLS = True
+
 Failures = Callable[[], list[Exception]]
 
 
@@ -414,6 +416,7 @@ async def test_a_dead_upstream_ends_no_server(
     assert [record.levelno for record in caplog.records if "all attempts" in record.getMessage()] == [logging.INFO]
 
 
+@pytest.mark.plain("it is over TLS already")
 async def test_a_tls_client_that_leaves_without_a_goodbye_ends_no_server(
     network: Network,
     nursery: trio.Nursery,
@@ -771,6 +774,7 @@ async def greet_for(owner: object, sock: TcpSocket) -> None:
     await sock.send_all(name.rpartition(".")[2].encode())
 
 
+@pytest.mark.plain("the task begins with the handshake")
 async def test_the_tasks_of_a_partial_are_named_for_what_it_calls(network: Network, nursery: trio.Nursery) -> None:
     """Whatever was given to it: its text may be long, or fail."""
     async with TcpServer() as server:
@@ -821,6 +825,7 @@ class Empty(TcpSocket):
         return 0
 
 
+@pytest.mark.plain("its sockets are of classes of their own")
 @pytest.mark.parametrize("kind", [Equal, SameHash, Empty])
 async def test_the_books_are_kept_by_identity(network: Network, nursery: trio.Nursery, kind: type[TcpSocket]) -> None:
     """Served or pending, each has its slot; ended ones give it back; and the block ends what is left."""

@@ -17,6 +17,8 @@ from tests.sockets.arrivals import fill
 from tests.sockets.pairs import connection
 from trioqt import SocketError, SocketState, TcpServer, TcpSocket
 
+OVER_TLS = True
+
 UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, LISTENING, CLOSING = SocketState
 
 # fmt: off

@@ -354,7 +354,7 @@ async def test_transactions_do_not_nest(network: Network) -> None:
 # ---- the bound ---------------------------------------------------------------------------------
 
 
-@pytest.mark.plain
+@pytest.mark.plain("it counts what the system holds")
 async def test_nothing_is_read_beyond_the_bound(network: Network) -> None:
     """The buffer takes what it may, the kernel keeps the rest, and every read makes room for as much more."""
     data = bytes(range(100))
@@ -373,7 +373,7 @@ async def test_nothing_is_read_beyond_the_bound(network: Network) -> None:
         assert (got, data[: len(got)]) == (data[:18], data[:18])
 
 
-@pytest.mark.plain
+@pytest.mark.plain("it counts what the system holds")
 async def test_the_bound_is_exact_when_watching_and_asking_take_turns(network: Network) -> None:
     """A subscription reads ahead, then ends, then calls ask the kernel: never is more held than the bound."""
     data = bytes(range(256)) * 4
@@ -403,7 +403,7 @@ async def test_the_bound_is_exact_when_watching_and_asking_take_turns(network: N
         assert got == data[: len(got)]
 
 
-@pytest.mark.plain
+@pytest.mark.plain("it counts what the system holds")
 @pytest.mark.parametrize("watched", [False, True])
 async def test_raising_the_bound_of_a_full_buffer_lets_more_in(network: Network, watched: bool) -> None:
     """Whoever reads ahead goes on at once; lowering it below what is held drops nothing and lets nothing in."""
@@ -441,7 +441,7 @@ async def maybe_watched(sock: TcpSocket, watched: bool) -> AsyncIterator[None]:
         yield
 
 
-@pytest.mark.plain
+@pytest.mark.plain("it counts what the system holds")
 async def test_lowering_the_bound_under_a_waiting_reader_holds_at_once(network: Network) -> None:
     """``wait_for_ready_read`` began with much room; what comes after the room has shrunk obeys the new bound."""
     async with connection(network) as pair:
@@ -454,7 +454,7 @@ async def test_lowering_the_bound_under_a_waiting_reader_holds_at_once(network: 
         assert (pair.sock.bytes_available(), unread_bytes(pair.sock.socket_descriptor())) == (10, 40)
 
 
-@pytest.mark.plain
+@pytest.mark.plain("it counts what the system holds")
 async def test_a_waiting_verb_may_read_on_up_to_its_own_limit(network: Network) -> None:
     """The bound is for reading ahead: who asks for more than that gets it, and no more than asked is taken in."""
     data = bytes(range(100))

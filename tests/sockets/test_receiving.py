@@ -341,7 +341,7 @@ async def test_the_limit_of_lines_and_until_holds_too(network: Network) -> None:
         assert await pair.sock.receive_until(b"--", 9) == b"0123456--"
 
 
-@pytest.mark.plain
+@pytest.mark.plain("it counts what the system holds")
 async def test_a_waiting_line_reads_no_further_than_its_limit(network: Network) -> None:
     """The read-ahead bound is small, so the limit bounds what is taken in; the rest slows the peer."""
     async with connection(network, read_buffer_size=10) as pair:

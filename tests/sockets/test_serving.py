@@ -27,6 +27,8 @@ from trioqt import (
     TcpSocket,
 )
 
+OVER_TLS = True
+
 Handler = Callable[[TcpSocket], Awaitable[object]]
 Failures = Callable[[], list[Exception]]
 

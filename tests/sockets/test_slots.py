@@ -17,6 +17,8 @@ from tests.sockets.echoing import ask, echo
 from trioqt import SocketError, TcpServer, TcpSocket
 from trioqt.testing import VirtualNetwork
 
+OVER_TLS = True
+
 # ---- Limits --------------------------------------------------------------------------------------
 
 
@@ -303,6 +305,7 @@ async def test_pending_connections_count_and_free_their_slots_when_close_aborts_
             assert (full, server.connection_count()) == (2, 0)
 
 
+@pytest.mark.plain("its clients are bare sockets")
 async def test_one_limit_for_all_addresses(network: Network) -> None:
     """Two listening sockets, one count: ``max_connections`` is the server's."""
 

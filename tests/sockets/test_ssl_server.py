@@ -6,6 +6,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -17,6 +18,7 @@ from tests.networks import Network, RawPeer, TlsPeer, Virtual
 from tests.sockets.arrivals import accept_queue, until
 from trioqt import (
     ConnectionFinished,
+    DrainReport,
     ErrorKind,
     NewConnection,
     SocketError,
@@ -113,6 +115,31 @@ async def test_closing_the_server_ends_the_handshakes_of_pending_connections(net
 
             assert await silent.receive_to_end() == b""
             assert server.connection_count() == 0
+
+
+async def test_a_drain_gives_out_those_whose_handshake_still_runs(network: Network, tls: Contexts) -> None:
+    """As those that are pending already.  They used to be left over: nobody could take them, and it waited in vain."""
+    async with SslServer(tls.server, handshake_timeout=30) as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        silent, late = [await network.raw_connect(server.server_port()) for _ in range(2)]
+        await until(lambda: server.connection_count() == 2)
+        reports: list[DrainReport] = []
+
+        @nursery.start_soon
+        async def _() -> None:
+            reports.append(await server.drain(60))
+
+        await until(server.is_draining)
+        nursery.start_soon(partial(TlsPeer.over, late, tls.client, server_side=False, server_hostname=NAME))
+        sock = await server.accept()
+        await sock.aclose()
+        silent.close()
+        with pytest.raises(trio.ClosedResourceError):
+            await server.accept()
+        await until(lambda: bool(reports))
+        late.close()
+
+    assert reports == [DrainReport(2, 0)]
 
 
 async def test_a_renewed_certificate_needs_no_restart(network: Network, tls: Contexts) -> None:

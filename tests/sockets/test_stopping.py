@@ -19,6 +19,8 @@ from tests.sockets.arrivals import until
 from tests.sockets.echoing import ask, echo
 from trioqt import DrainReport, ErrorKind, HostAddress, SocketError, TcpServer, TcpSocket, stop_on_signals
 
+OVER_TLS = True
+
 
 async def answer(sock: TcpSocket) -> None:
     """One question, one answer."""
@@ -413,6 +415,7 @@ async def until_refused(network: Network, port: int) -> None:
 # ---- nobody is lost, on real sockets too ---------------------------------------------------------
 
 
+@pytest.mark.plain("so many handshakes take a minute")
 async def test_a_hundred_requests_in_flight_survive_twenty_stops(network: Network, nursery: trio.Nursery) -> None:
     """At each signal a hundred handlers have half of their question; all get the other half, and all answer."""
     heard: list[bytes] = []
@@ -445,6 +448,7 @@ async def test_a_hundred_requests_in_flight_survive_twenty_stops(network: Networ
     assert stopping.reports == [DrainReport(100, 0)] * 20
 
 
+@pytest.mark.plain("so many handshakes take a minute")
 async def test_clients_that_come_and_go_survive_five_stops_in_a_row(network: Network, nursery: trio.Nursery) -> None:
     """Sixty that connect, ask once and close, for ever: each is answered or refused, nothing in between."""
     answered = refused = 0
@@ -558,6 +562,7 @@ async def test_it_listens_and_serves_anew_while_old_clients_are_served_on(
     assert said == [b"1!", b"2!", b"3!"]
 
 
+@pytest.mark.plain("a client speaks before it is accepted")
 async def test_max_connections_counts_old_clients_and_new_ones(network: Network, nursery: trio.Nursery) -> None:
     """It is the server's limit, not that of one ``serve``."""
     async with TcpServer(max_connections=2) as server:
@@ -585,6 +590,7 @@ async def test_max_connections_counts_old_clients_and_new_ones(network: Network,
 # ---- several addresses, and several servers on one -----------------------------------------------
 
 
+@pytest.mark.plain("its clients are bare sockets")
 async def test_one_server_listens_on_several_addresses_with_one_port(network: Network, nursery: trio.Nursery) -> None:
     """A random one, and a given one; each is served, and one close closes all."""
     addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]

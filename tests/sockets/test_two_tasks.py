@@ -12,6 +12,8 @@ from tests.networks import Loopback, Network, RawPeer
 from tests.sockets.arrivals import bytes_arrived, reset_arrived
 from trioqt import ErrorKind, SocketError, SocketState, TcpServer, TcpSocket
 
+OVER_TLS = True
+
 
 @pytest.mark.parametrize("again", range(8))
 async def test_what_had_arrived_is_kept_when_another_task_disconnects(

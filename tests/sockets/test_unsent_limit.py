@@ -16,6 +16,8 @@ from trioqt import SslServer, TcpServer, TcpSocket
 from trioqt.core.options import QUICK_UNSENT_LIMIT, UNSENT_LIMIT
 from trioqt.links.native import set_where_possible
 
+OVER_TLS = True
+
 if TYPE_CHECKING:
     from tests.certificates import Contexts
 

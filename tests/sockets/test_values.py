@@ -18,6 +18,8 @@ from tests.sockets.ports import refusing_port
 from trioqt import HostAddress, SocketError, SocketState, TcpServer, TcpSocket
 from trioqt.core.states import Told
 
+OVER_TLS = True
+
 Values = tuple[bool, bool, bool, bool]
 """Is it valid, has it a descriptor, a local address and port, a peer's?"""
 

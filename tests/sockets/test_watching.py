@@ -31,6 +31,8 @@ from trioqt import (
     TcpSocket,
 )
 
+OVER_TLS = True
+
 
 async def outcome_of(call: Callable[[], object]) -> object:
     """What ``call`` returns, or how it fails, in a form that can be compared."""
@@ -549,6 +551,7 @@ async def test_the_watcher_reads_on_when_another_subscription_begins_at_once(net
         await second.__aexit__(None, None, None)
 
 
+@pytest.mark.plain("it counts what the system holds")
 async def test_reading_ahead_stops_at_the_bound_and_goes_on_when_there_is_room(network: Network) -> None:
     """What the bound does not admit stays with the system, which slows the peer; each read lets in as much again."""
     data = bytes(range(256)) * 4
@@ -749,6 +752,7 @@ async def test_waiting_for_the_end_of_a_bound_socket(network: Network) -> None:
         assert await until_disconnected(sock, sock.abort) is SocketState.UNCONNECTED
 
 
+@pytest.mark.plain("it counts what the system holds")
 @pytest.mark.unwatched("it counts tasks, or what the system holds")
 async def test_a_cancelled_wait_for_the_end_leaves_no_trace(network: Network) -> None:
     """The connection goes on, and nothing is read ahead any more."""

@@ -24,6 +24,8 @@ from tests.networks import Loopback, Network, RawPeer
 from tests.sockets.arrivals import bytes_arrived, fill
 from trioqt import NetworkProxy, PauseMode, ProxyKind, SocketError, SocketOption, SocketState, TcpServer, TcpSocket
 
+OVER_TLS = True
+
 Call = Callable[[TcpSocket], object]
 
 # What needs the connection, and what it says when that is over.

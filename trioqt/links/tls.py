@@ -39,6 +39,10 @@ SEND_SIZE = 65536
 # And so many of these in one step, if what is below takes them: a large message must not hold up other tasks.
 SENDS_AT_ONCE = 16
 
+# How often in one step more ciphertext is taken when what was taken held no bytes for us.  A peer can send new keys,
+# and nothing else, as fast as we read them: 127 KiB are 4,800 such messages of 27 bytes.
+MOST_FRUITLESS = 4
+
 # The answers to a peer that has TLS itself answer (new keys, refused renegotiations) and does not read them.
 MOST_ANSWERS = 16384
 
@@ -121,6 +125,7 @@ class TlsLink(Link):
         "_ended",
         "_failed",
         "_incoming",
+        "_is_fruitless",
         "_lot",
         "_open",
         "_outgoing",
@@ -148,6 +153,7 @@ class TlsLink(Link):
         self._drained = True
         self._plain = b""  # decrypted already, and not taken
         self._ended = False  # the peer's close_notify has come
+        self._is_fruitless = False  # a while ago much came, and nothing of it was for us
         self._truncated = False  # or the end of what is below, without that
         self._failed: OSError | None = None  # what OpenSSL found wrong; it can do no more
         self._was_heard = False  # bytes of the peer's have come, so it has accepted the handshake
@@ -294,17 +300,19 @@ class TlsLink(Link):
         if self._failed is not None:
             raise self._failed
         incoming, below = self._incoming, self._below
-        while True:
+        for _ in range(MOST_FRUITLESS):
             if not self._drained or incoming.pending:
                 data = self._decrypt(max_bytes)
                 if data is not None:
+                    self._is_fruitless = False
                     return data
             if self._truncated:
                 if self._may_be_truncated():
                     self._ended = True
                     return b""
                 raise _ended_early("the peer ended without a close_notify: the stream may be cut short")
-            cipher = below.try_receive(min(max(max_bytes, RECORD_ROOM), RECEIVE_SIZE))
+            wanted = RECORD_ROOM if self._is_fruitless else min(max(max_bytes, RECORD_ROOM), RECEIVE_SIZE)
+            cipher = below.try_receive(wanted)
             if cipher is None:
                 self._drained = True
                 return None
@@ -312,6 +320,9 @@ class TlsLink(Link):
                 incoming.write(cipher)
             else:
                 self._truncated, self._drained = True, False
+        self._is_fruitless = True
+        self._drained = False  # so whoever waits for more lets other tasks run, and asks again
+        return None
 
     def _decrypt(self, max_bytes: int) -> bytes | None:
         """Bytes that are here; ``b""`` for a close_notify, None if there are none.  Raises: OSError."""

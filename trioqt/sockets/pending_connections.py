@@ -141,11 +141,19 @@ class PendingConnections(HasProxy, Generic[SocketT]):
     def _take(self) -> SocketT:
         sock = self._pending.popleft()
         self._full = False
-        if not self._pending and self._ends_when_taken and self._stopped is not None:
-            self._stopped.set()
+        self._end_if_taken()
         self._lot.unpark_all()
         sock._taken()
         return sock
+
+    def _end_if_taken(self) -> None:
+        """Who waits for a connection hears that there will be none."""
+        if self._ends_when_taken and self._stopped is not None and not (self._pending or self._are_coming()):
+            self._stopped.set()
+
+    def _are_coming(self) -> bool:
+        """Are there connections that were accepted, and will be pending?"""
+        return False
 
     async def _until_pending(self, stopped: trio.Event, attempted: str) -> None:
         while not stopped.is_set():  # what is pending after that belongs to a later listen()

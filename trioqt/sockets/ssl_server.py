@@ -55,7 +55,7 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
       server: As for ``TcpServer``.
     """
 
-    __slots__ = ("_context", "_greeted", "_handshake_timeout", "_max_handshakes")
+    __slots__ = ("_coming", "_context", "_greeted", "_handshake_timeout", "_max_handshakes")
 
     @overload
     def __init__(
@@ -92,6 +92,7 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
             max_handshakes = check_size(max_handshakes, "max_handshakes", least=1)
         self._max_handshakes = max_handshakes
         self._greeted: dict[int, SslSocketT] = {}  # accepted, and not encrypted yet
+        self._coming = 0  # so many of them nobody serves
         factory: Any = SslSocket if socket_factory is None else socket_factory
         super().__init__(factory, **server)
 
@@ -149,7 +150,11 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
             self._give(sock)
         else:
             assert self._nursery is not None
+            self._coming += 1
             self._nursery.start_soon(self._encrypt_for_taking, sock)
+
+    def _are_coming(self) -> bool:
+        return self._coming > 0
 
     async def _encrypt(self, sock: SslSocketT) -> None:
         """The handshake, unless it has been done, or is not the server's business."""
@@ -169,6 +174,14 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
 
     async def _encrypt_for_taking(self, sock: SslSocketT) -> None:
         """The task of a connection that nobody serves: it is pending once it is encrypted."""
+        try:
+            await self._encrypt_and_give(sock)
+        finally:
+            self._coming -= 1
+            self._end_if_taken()
+            self._lot.unpark_all()
+
+    async def _encrypt_and_give(self, sock: SslSocketT) -> None:
         peer = sock._peer()
         try:
             await self._encrypt(sock)

@@ -497,8 +497,9 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if not keep_pending:
             pending.extend(self._pending)
             self._pending.clear()
-        if self._stopped is not None and not self._pending:
+        if self._stopped is not None and not keep_pending:
             self._stopped.set()
+        self._end_if_taken()
         self._lot.unpark_all()
         with contextlib.ExitStack() as stack:  # one that cannot be closed does not keep the others open
             for sock in reversed(pending):
