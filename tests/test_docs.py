@@ -45,7 +45,7 @@ from trioqt import (
     TcpSocket,
     UdpSocket,
 )
-from trioqt.core import data_stream, http_connect, options
+from trioqt.core import buffers, data_stream, http_connect, options
 from trioqt.links import connect, datagram as links_datagram, native, through_proxy
 from trioqt.links.native import NativeLink
 from trioqt.sockets import (
@@ -487,6 +487,7 @@ DEFAULTS: dict[str, object] = {
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
     "short answers that `write` collects": stream_writer.CORK_SIZE,
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
+    "bytes that are split into lines at once": buffers.SPLIT_SIZE,
     "datagrams that a socket takes from the system in one go": datagrams.BATCH,
     "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,

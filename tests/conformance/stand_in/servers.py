@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 from typing import Any
 
 import trio
@@ -109,7 +110,7 @@ class QTcpServer(QObject):
     def listen(self, address: object = ANY, port: int = 0) -> bool:
         async def listen() -> bool:
             try:
-                await self._server.listen(QHostAddress(address).address, port)
+                await self._server.listen(QHostAddress(address).address, port or free_port())
             except REFUSED as exc:
                 refused(exc)
                 return False
@@ -176,3 +177,17 @@ class QTcpServer(QObject):
 
         came = stage().wait(bounded)
         return came, not came
+
+
+def free_port() -> int:
+    """One that nobody has on loopback, of either family, for programs that ask who can connect."""
+    while True:
+        with socket.socket(socket.AF_INET6) as six, socket.socket() as four:
+            six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            six.bind(("::1", 0))
+            port: int = six.getsockname()[1]
+            try:
+                four.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
