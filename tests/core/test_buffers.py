@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from trioqt.core import buffers
-from trioqt.core.buffers import BLOCK_SIZE, ReadBuffer, WriteBuffer
+from trioqt.core.buffers import BLOCK_SIZE, SPLIT_SIZE, ReadBuffer, WriteBuffer
 
 NO_LIMIT = 1 << 30
 
@@ -375,6 +375,28 @@ def test_taking_many_short_lines_out_of_a_long_rest_moves_each_byte_a_few_times(
     assert len(buffer) == 0
     assert work.sought <= arrived
     assert work.copied <= 2 * arrived + 2_000 * 9 // 400 * 9  # a line that did not fit where lines were split off
+
+
+def test_lines_are_split_off_a_few_kilobytes_at_a_time() -> None:
+    """However many have come: a block of empty lines would be sixty-four thousand objects."""
+    buffer = filled(b"\n" * 65_536)
+
+    most = 0
+    for _ in range(65_536):
+        assert buffer.take_through(b"\n", NO_LIMIT) == b"\n"
+        most = max(most, len(buffer.lines or ()))
+
+    assert (len(buffer), buffer.lines) == (0, None)
+    assert most == SPLIT_SIZE - 1
+
+
+def test_bytes_behind_a_line_are_not_split_for_a_protocol_that_reads_them_as_bytes() -> None:
+    """A line and a body in turns: only a second line in a row begins to split."""
+    buffer = filled(b"4\n\n\n\n\n" * 100)
+
+    for _ in range(100):
+        assert (buffer.take_through(b"\n", NO_LIMIT), buffer.lines) == (b"4\n", None)
+        assert buffer.take(4) == b"\n\n\n\n"
 
 
 def test_what_was_taken_is_not_carried_on() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import trio.testing
 from hypothesis import given, settings, strategies as st
 
 from tests.links.scripted import names
-from tests.networks import Network
+from tests.networks import Loopback, Network
 from tests.sockets.datagram_pairs import HOST, bound, bound_pair, connected_pair, drain_now
 from tests.sockets.telling import told
 from tests.sockets.turns import counted_steps
@@ -28,6 +29,7 @@ from trioqt import (
     StateChanged,
     UdpSocket,
 )
+from trioqt.links.datagram import NativeDatagramLink
 from trioqt.testing import VirtualNetwork
 
 MESSAGES = [b"one", b"", b"with\0zero", bytes(600), b"last"]
@@ -652,3 +654,55 @@ async def test_a_raw_socket_understands_it(network: Network, family: socket.Addr
             assert (await sock.receive_datagram()).data == b"HELLO"
     finally:
         raw.close()
+
+
+# ---- a look before the wait ----------------------------------------------------------------------
+
+
+# Loopback: an answer from within the run loop comes too late for a pass that waits for nothing but the clock.
+@pytest.mark.unwatched("a task that watches waits in its place")
+@pytest.mark.parametrize("quick", [True, False], ids=["at once", "later"])
+async def test_who_answers_at_once_is_mostly_not_waited_for(
+    network: Loopback, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    """A receiver gives others a turn and looks, where that helps, and waits for the system where it does not."""
+    waits = 0
+    really_wait = NativeDatagramLink.wait_receivable
+
+    def wait(link: NativeDatagramLink) -> Awaitable[None]:
+        nonlocal waits
+        waits += 1
+        return really_wait(link)
+
+    monkeypatch.setattr(NativeDatagramLink, "wait_receivable", wait)
+    trips = 100
+    async with connected_pair() as (asking, answering), trio.open_nursery() as nursery:
+
+        class AtOnce(trio.abc.Instrument):
+            """Answers in each pass of the run loop."""
+
+            def before_io_wait(self, timeout: float) -> None:
+                for datagram in drain_now(answering):
+                    answering.write_datagram(datagram.make_reply(datagram.data))
+
+        async def later() -> None:
+            for _ in range(trips):
+                datagram = await answering.receive_datagram()
+                await trio.testing.wait_all_tasks_blocked()
+                answering.write_datagram(datagram.make_reply(datagram.data))
+
+        peer = AtOnce()
+        if quick:
+            trio.lowlevel.add_instrument(peer)
+        else:
+            nursery.start_soon(later)
+        for number in range(trips):
+            asking.write(b"%d" % number)
+            assert (await asking.receive_datagram()).data == b"%d" % number
+        if quick:
+            trio.lowlevel.remove_instrument(peer)
+
+    if quick:
+        assert waits <= 2
+    else:  # two receives a trip, and each but one in seventeen waits
+        assert waits > trips * 3 // 2
