@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 TINY = (
     *("echo:3x200", "lines:2x3x20", "accept:2", "client:2", "send:2", "receive:2", "idle:5"),
     *("events:2", "busy:3", "udp:2x3x100"),
-    *("tls-echo:2x20000", "tls-accept:2", "tls-send:2", "tls-receive:2"),
+    *("tls-echo:2x20000", "tls-accept:2", "tls-send:2", "tls-receive:2", "tls-idle:2"),
 )
 
 # A package that calls itself trioqt, and whose echo changes one byte in five messages.

@@ -146,6 +146,15 @@ MODES: dict[str, Mode] = {
     "tls-receive": Mode(
         "receive", "tls-receive", "bytes", "TLS: receive a stream, {many}", (*TLS, "trioqt-receive_some"), tls=True
     ),
+    "tls-idle": Mode(
+        "idle",
+        "tls-idle",
+        "B/conn",
+        "TLS: memory of an idle connection among {count}",
+        (*TLS, "trioqt"),
+        less_is_better=True,
+        tls=True,
+    ),
 }
 
 
@@ -215,7 +224,7 @@ WHOLE = (
     *("lines:1x16", "lines:1x100", "lines:10x16", "lines:10x100"),
     *("accept:1", "accept:32", "client:1", "send:1", "receive:1", "idle:2000", "events:10", "busy:5000"),
     *("udp:1x1", "udp:10x16"),
-    *("tls-echo:1", "tls-echo:10", "tls-accept:10", "tls-send:1", "tls-receive:1"),
+    *("tls-echo:1", "tls-echo:10", "tls-accept:10", "tls-send:1", "tls-receive:1", "tls-idle:500"),
 )
 
 

@@ -123,5 +123,6 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "tls-accept": partial(serve_tls, echo),
         "tls-send": partial(serve_tls, send),
         "tls-receive": partial(serve_tls, receive),
+        "tls-idle": partial(serve_tls, idle),
     }
 }

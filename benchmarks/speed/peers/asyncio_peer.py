@@ -261,6 +261,7 @@ def streams_on(run: Run) -> dict[str, Callable[[Task], None]]:
         "tls-accept": partial(serve_streams, run, echo, tls=True),
         "tls-send": partial(serve_streams, run, send, tls=True),
         "tls-receive": partial(serve_streams, run, receive, tls=True),
+        "tls-idle": partial(serve_streams, run, idle, tls=True),
     }
 
 
@@ -278,6 +279,7 @@ def protocols_on(run: Run) -> dict[str, Callable[[Task], None]]:
         "tls-accept": partial(serve_protocol, run, Echo, tls=True),
         "tls-send": partial(serve_protocol, run, Send, tls=True),
         "tls-receive": partial(serve_protocol, run, Receive, tls=True),
+        "tls-idle": partial(serve_protocol, run, Idle, tls=True),
     }
 
 

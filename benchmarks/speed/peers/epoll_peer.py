@@ -91,6 +91,7 @@ def idle(sock: socket.socket) -> Step:
     Held.count += 1
 
     def step() -> bool:
+        sock.recv(CHUNK)  # over TLS there may be nothing in it yet
         Held.count -= 1
         return False
 
@@ -223,5 +224,6 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "tls-accept": partial(serve, echo, tls=True),
         "tls-send": partial(serve, send, tls=True),
         "tls-receive": partial(serve, receive, tls=True),
+        "tls-idle": partial(serve, idle, tls=True),
     }
 }

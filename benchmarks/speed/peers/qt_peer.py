@@ -224,5 +224,6 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "tls-accept": partial(serve, Echo, tls=True),
         "tls-send": partial(serve, SendEncrypted, tls=True),
         "tls-receive": partial(serve, Receive, tls=True),
+        "tls-idle": partial(serve, Idle, tls=True),
     }
 }

@@ -186,6 +186,7 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "idle": partial(serve, idle),
         "datagrams": datagrams,
         "tls-accept": partial(serve_tls, echo_write),
+        "tls-idle": partial(serve_tls, idle),
     },
     "trioqt-write": {
         "echo": partial(serve, echo_write),
@@ -215,6 +216,7 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "tls-accept": partial(serve_ssl_stream, trio_peer.echo),
         "tls-send": partial(serve_ssl_stream, trio_peer.send),
         "tls-receive": partial(serve_ssl_stream, trio_peer.receive),
+        "tls-idle": partial(serve_ssl_stream, trio_peer.idle),
     },
     "trioqt-nobody": {"echo": partial(serve, followed_by(0))},
     "trioqt-one": {"echo": partial(serve, followed_by(1))},
