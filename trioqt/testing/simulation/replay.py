@@ -215,10 +215,10 @@ def _shift_the_heap() -> list[object]:
 
 
 def _put_the_collector_off() -> None:
-    # It comes by after so many objects that are more than those that went, 700 or 2,000 by the release of Python.
-    for _ in range(random.SystemRandom().randrange(2_000)):
-        cycle: list[object] = []
-        cycle.append(cycle)
+    # What went before has little to do with when it comes by next, because its count begins anew each time; but it may
+    # come by after more objects, or fewer.
+    first, *others = gc.get_threshold()
+    gc.set_threshold(random.SystemRandom().randrange(first // 2, first * 2), *others)
 
 
 def _plain(value: object) -> str:
