@@ -128,9 +128,13 @@ async def the_garbage_collector(net: VirtualNetwork) -> str:
         def __del__(self) -> None:
             ended.append(self.number)
 
-    for number in range(2000):
+    moments = []
+    for number in range(5000):
+        before = len(ended)
         Node(number)
-    return await say(net, len(ended))
+        if len(ended) > before:
+            moments.append(number)
+    return await say(net, moments)
 
 
 def main() -> None:

@@ -231,10 +231,10 @@ def _shift_the_heap() -> list[object]:
 
 
 def _put_the_collector_off() -> None:
-    # It comes by after so many objects that are more than those that went, 700 or 2,000 by the release of Python.
-    for _ in range(random.SystemRandom().randrange(2_000)):
-        cycle: list[object] = []
-        cycle.append(cycle)
+    # What went before has little to do with when it comes by next, because its count begins anew each time; but it may
+    # come by after more objects, or fewer.
+    first, *others = gc.get_threshold()
+    gc.set_threshold(random.SystemRandom().randrange(first // 2, first * 2), *others)
 
 
 def _plain(value: object) -> str:
@@ -291,6 +291,9 @@ def cause(again: Again, settings: Settings, here: Record, there: Record, events:
     return "\n".join([f"cause: {_found_cause(again, settings, here, there)}", *_suspects(here, there, events)])
 
 
+_COLLECTOR = "when the garbage collector runs: weak references, __del__, or a cycle that holds a socket"
+
+
 def _found_cause(again: Again, settings: Settings, here: Record, there: Record) -> str:
     def once(how: Elsewhere, changed: Settings = settings) -> Record | str:
         try:
@@ -304,13 +307,16 @@ def _found_cause(again: Again, settings: Settings, here: Record, there: Record) 
         for changed, meaning in _simulated(settings):
             if once(plain, changed) == once(plain, changed):
                 return meaning
+        still = Elsewhere(0, shifted=False, collecting=False)
+        if once(still) == once(still):
+            return _COLLECTOR
         return "something that is not simulated, or an address, such as id() gives: two runs in like processes differ"
     if once(Elsewhere(1, shifted=False)) != first:
         return "the hash seed: on it depend the order of a set of strings or bytes, and what hash() gives"
     # A heap that was shifted by chance may come to the same; three of them hardly.
     if any(once(Elsewhere(0)) != first for _ in range(3)):
         if once(Elsewhere(0, collecting=False)) == once(Elsewhere(0, shifted=False, collecting=False)):
-            return "when the garbage collector runs: weak references, __del__, or a cycle that holds a socket"
+            return _COLLECTOR
         return "addresses: id(), the order of a set of objects, or when what had one address has another"
     if here != first and there == first:
         return "this process: what ran here before has left something that the program sees, in a module or a cache"
