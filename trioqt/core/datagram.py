@@ -90,7 +90,8 @@ def with_header(data: bytes, header: dict[str, Any]) -> NetworkDatagram:
     return made
 
 
-new, put = object.__new__, object.__setattr__
+new: Any = object.__new__
+put: Any = object.__setattr__
 
 
 # As many as there are headers to answer; see NativeDatagramLink.
