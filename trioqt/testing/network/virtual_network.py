@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence, Set
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,8 +40,10 @@ from trioqt.testing.network.faults import (
 from trioqt.testing.network.host import Host
 from trioqt.testing.network.interfaces import SimulatedMachine
 from trioqt.testing.network.names import Names, is_address
+from trioqt.testing.network.real_network import is_real_network_allowed, real_network_refused
 from trioqt.testing.network.socket import VirtualSocket
 from trioqt.testing.network.socket_addresses import shown
+from trioqt.testing.network.stdlib import stdlib_sockets
 from trioqt.testing.network.supervisor import Program, crash_programs, restart_programs
 from trioqt.testing.network.trace import TRACE_LIMIT, Trace, TraceEvent
 
@@ -92,6 +94,7 @@ class VirtualNetwork:
         self._links: dict[tuple[str, str], Conditions] = {}
         self._by_address: dict[str, Host] = {}
         self._paths: list[Path] = []
+        self._planned: Set[str] = frozenset()  # hosts of plans that last
         self._fault_count = 0
         self._trace = Trace(trace_limit)
         self._fabric = Fabric(seed, self._trace)
@@ -105,6 +108,8 @@ class VirtualNetwork:
 
     async def __aenter__(self) -> Self:
         """Cancelled: nothing is installed."""
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError("a simulated network needs trio.run: no other event loop has its hooks")
         await trio.lowlevel.checkpoint()
         if _current.get() is not None:
             raise RuntimeError("there is a simulated network already in this trio.run")
@@ -121,6 +126,9 @@ class VirtualNetwork:
             )
             machine = SimulatedMachine(self.current_host, lambda: self._conditions.mtu)
             stack.callback(set_machine, set_machine(machine))
+            stack.enter_context(stdlib_sockets(self))
+            if not is_real_network_allowed():
+                stack.enter_context(real_network_refused())
             stack.callback(_current.set, None)
             stack.callback(self._vanish)
             _current.set(self)
@@ -133,6 +141,13 @@ class VirtualNetwork:
     ) -> None:
         with keeping(exc):
             await self._open.aclose()
+            if exc is None:
+                self._check_planned(self._planned)
+
+    def _check_planned(self, names: Set[str]) -> None:
+        """Is a name misspelt, for which a fault has waited in vain?"""
+        self._planned -= names
+        self._check_hosts(sorted(names))
 
     def _vanish(self) -> None:
         for host in self.hosts.values():
@@ -228,6 +243,16 @@ class VirtualNetwork:
         _check_name(name)
         self._names.added[name] = tuple(host_address(address).text for address in addresses)
 
+    # ---- what a program asks -------------------------------------------------------------------
+
+    def make_socket(self, family: int, type_: int, proto: int) -> VirtualSocket:
+        """A socket of the host on which the calling code runs.  Raises: OSError."""
+        return VirtualSocket(self.current_host(), family, type_, proto)
+
+    def host_name(self) -> str:
+        """Of that host."""
+        return self.current_host().name
+
     # ---- what a host asks ----------------------------------------------------------------------
 
     def find(self, address: str) -> Host | None:
@@ -270,7 +295,8 @@ class VirtualNetwork:
         The times of a plan count from now.  Until its last fault is over the network is not at rest.
 
         Raises:
-          ValueError: There is no host of a name in ``fault``.  (In a plan there may be later.)
+          ValueError: There is no host of a name in ``fault``.  Those of a plan may come later; if there has never been
+            one when the plan is ended, or else the network, it is raised from there.
         """
         if isinstance(fault, FaultPlan):
             courses = [Course(planned, self._fabric, self._begin) for planned in fault.faults]
@@ -279,7 +305,9 @@ class VirtualNetwork:
                 for course in courses:
                     course.stop()
 
-            return Trouble(stop)
+            names = {name for planned in fault.faults for name in planned.fault.hosts()}
+            self._planned |= names
+            return Trouble(stop, lambda: self._check_planned(names))
         if not isinstance(fault, Fault):
             raise TypeError(f"a fault, or a plan of faults, begins, not {fault!r}")
         self._check_hosts(fault.hosts())
@@ -478,7 +506,7 @@ class _Factory(trio.abc.SocketFactory):
         self._net = net
 
     def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> trio.socket.SocketType:
-        return VirtualSocket(self._net.current_host(), family, type, proto)
+        return self._net.make_socket(family, type, proto)
 
 
 @contextlib.asynccontextmanager
