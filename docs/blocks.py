@@ -34,6 +34,7 @@ LANGUAGES = {
     ".service": "ini",
     ".socket": "ini",
     ".cpp": "cpp",
+    ".diff": "diff",
 }
 
 BEGIN = re.compile(r"<!-- (code|output|table): (.+) -->")

@@ -25,12 +25,15 @@ sys.exit(main())
 
 @pytest.mark.parametrize("module", ["click", "rich"])
 async def test_without_the_extra_one_line_says_what_to_install(module: str) -> None:
-    """The library needs neither; the command says how to get both, and ends with status 1."""
+    """The library needs neither; the command says how to get both, in a clone too, and ends with status 1."""
     command = [sys.executable, "-W", "error", "-c", WITHOUT.format(module=module)]
 
     ended = await run_trioqt("demo", command=command)
 
-    message = b"trioqt: the command line needs click and rich: pip install 'trioqt[cli]'\n"
+    message = (
+        b"trioqt: the command line needs click and rich:"
+        b" pip install 'trioqt[cli]', or in a clone pip install -e '.[cli]'\n"
+    )
     assert (ended.status, ended.out, ended.err) == (1, b"", message)
 
 

@@ -21,6 +21,9 @@ NAMES = [
     "BytesWritten",
     "Connected",
     "ConnectionFinished",
+    "DataStream",
+    "DataStreamError",
+    "DataStreamVersion",
     "Disconnected",
     "DrainReport",
     "Draining",
@@ -31,6 +34,7 @@ NAMES = [
     "HostAddress",
     "HostFound",
     "HostInfo",
+    "Incomplete",
     "InterfaceAddress",
     "InterfaceFlag",
     "NetworkInterface",
@@ -91,6 +95,7 @@ TESTING_NAMES = [
     "ResetConnections",
     "ScriptedProxy",
     "SignalSpy",
+    "Skew",
     "TraceEvent",
     "VirtualNetwork",
     "assert_replays",
@@ -124,15 +129,16 @@ TCP_SOCKET = f"""
         read read_all
         read_buffer_size read_line
         rollback_transaction set_read_buffer_size skip start_transaction unget_char
-        lines receive_exactly receive_line receive_some receive_until wait_for_ready_read
+        lines receive_exactly receive_line receive_message receive_some receive_until transaction wait_for_ready_read
         bytes_to_write flush put_char send_all send_eof wait_for_bytes_written wait_send_all_might_not_block write
 """
 TCP_SERVER = f"""
     {PROXY}
         accept aclose add_pending_connection close connection_count drain error_string events has_pending_connections
         is_draining is_listening listen listen_backlog_size max_pending_connections next_pending_connection
-        pause_accepting resume_accepting serve server_address server_error server_port set_listen_backlog_size
-        set_max_pending_connections set_socket_descriptor socket_descriptor wait_for_draining wait_for_new_connection
+        pause_accepting resume_accepting serve serve_descriptors server_address server_error server_port
+        set_listen_backlog_size set_max_pending_connections set_socket_descriptor socket_descriptor wait_for_draining
+        wait_for_new_connection
 """
 ATTRIBUTES: dict[str, str] = {
     "AbstractSocket": ABSTRACT_SOCKET,
@@ -158,6 +164,16 @@ ATTRIBUTES: dict[str, str] = {
         data destination_address destination_port hop_limit interface_index make_reply sender_address sender_port
         truncated
     """,
+    "DataStream": """
+        at_end byte_order data floating_point_precision read_bool read_double read_float read_int16
+        read_int32 read_int64 read_int8 read_list read_map read_q_byte_array read_q_string
+        read_q_string_list read_raw_data read_uint16 read_uint32 read_uint64 read_uint8 set_byte_order
+        set_floating_point_precision set_version skip_raw_data version write_bool write_double write_float
+        write_int16 write_int32 write_int64 write_int8 write_list write_map write_q_byte_array
+        write_q_string write_q_string_list write_raw_data write_uint16 write_uint32 write_uint64 write_uint8
+    """,
+    "DataStreamError": "",
+    "Incomplete": "needed",
     "SslSession": "context server_hostname session",
     "SslError": "certificate kind message",
     "DrainReport": "cancelled finished",
@@ -191,11 +207,11 @@ ATTRIBUTES: dict[str, str] = {
     "Probe": "cancelled expect injected seed subject track",
     "VirtualNetwork": """
         begin crash current current_host deliveries digest everybody find handler_failures has_names hold host in_flight
-        netstat new_path
+        ladder netstat new_path
         partition pause quiesce reset_connections run_on set_link set_name trace
     """,
     "Conditions": "bandwidth duplication jitter latency loss mtu queue reordering",
-    "TraceEvent": "kind note size source target time",
+    "TraceEvent": "checksum kind note size source target time",
     "Fault": FAULT,
     "Partition": ON_LINK,
     "Hold": ON_LINK,
@@ -208,6 +224,7 @@ ATTRIBUTES: dict[str, str] = {
     "Pause": ON_HOST,
     "DescriptorsExhausted": f"{ON_HOST} limit",
     "NameServerDown": f"{FAULT} host",
+    "Skew": f"{ON_HOST} rate seconds",
     "FaultPlan": "duration faults from_json to_json",
     "Planned": "at fault until",
     "ScriptedProxy": "end_connections network_proxy serve",
@@ -217,7 +234,7 @@ ATTRIBUTES: dict[str, str] = {
     "RealNetworkUsed": "",
 }
 
-# Qt's numbers, all of them; those of ours that Qt lacks are LIMIT_EXCEEDED and REUSE_PORT.
+# Qt's numbers, all of them; those of ours that Qt lacks are LIMIT_EXCEEDED, CORRUPT_DATA and REUSE_PORT.
 MEMBERS: dict[str, dict[str, int]] = {
     "InterfaceFlag": {
         "IS_UP": 1,
@@ -262,6 +279,48 @@ MEMBERS: dict[str, dict[str, int]] = {
         "TEMPORARY": 22,
         "UNKNOWN": -1,
         "LIMIT_EXCEEDED": 100,
+        "CORRUPT_DATA": 101,
+    },
+    "DataStreamVersion": {
+        "QT_4_0": 7,
+        "QT_4_1": 7,
+        "QT_4_2": 8,
+        "QT_4_3": 9,
+        "QT_4_4": 10,
+        "QT_4_5": 11,
+        "QT_4_6": 12,
+        "QT_4_7": 12,
+        "QT_4_8": 12,
+        "QT_4_9": 12,
+        "QT_5_0": 13,
+        "QT_5_1": 14,
+        "QT_5_2": 15,
+        "QT_5_3": 15,
+        "QT_5_4": 16,
+        "QT_5_5": 16,
+        "QT_5_6": 17,
+        "QT_5_7": 17,
+        "QT_5_8": 17,
+        "QT_5_9": 17,
+        "QT_5_10": 17,
+        "QT_5_11": 17,
+        "QT_5_12": 18,
+        "QT_5_13": 19,
+        "QT_5_14": 19,
+        "QT_5_15": 19,
+        "QT_6_0": 20,
+        "QT_6_1": 20,
+        "QT_6_2": 20,
+        "QT_6_3": 20,
+        "QT_6_4": 20,
+        "QT_6_5": 20,
+        "QT_6_6": 21,
+        "QT_6_7": 22,
+        "QT_6_8": 22,
+        "QT_6_9": 22,
+        "QT_6_10": 23,
+        "QT_6_11": 24,
+        "QT_6_12": 24,
     },
     "SslMode": {"UNENCRYPTED": 0, "CLIENT": 1, "SERVER": 2},
     "PauseMode": {"NEVER": 0, "ON_SSL_ERRORS": 1},
@@ -448,6 +507,8 @@ class TcpSocket(AbstractSocket):
     async def __anext__(self): ...
     async def receive_some(self, max_bytes=None): ...
     async def receive_line(self, max_bytes=65536): ...
+    async def receive_message(self, read, max_bytes=1 << 24, *, version=DataStreamVersion.QT_5_15): ...
+    def transaction(self, max_bytes=1 << 24): ...
     async def receive_until(self, delimiter, max_bytes=65536): ...
     async def receive_exactly(self, count): ...
     def lines(self, max_bytes=65536): ...
@@ -537,6 +598,7 @@ class TcpServer:
     def events(self, *kinds, facts=None): ...
     async def listen(self, host=HostAddress.ANY, port=0, *, backlog=None, reuse_port=False, options=()): ...
     async def serve(self, handler, *, isolate=True, task_status=trio.TASK_STATUS_IGNORED): ...
+    async def serve_descriptors(self, handler, *, isolate=True, task_status=trio.TASK_STATUS_IGNORED): ...
     async def drain(self, grace): ...
     def is_draining(self): ...
     async def wait_for_draining(self): ...
@@ -633,7 +695,7 @@ def test_an_enum_has_these_members_with_qts_numbers(name: str) -> None:
     members = {member_name: member.value for member_name, member in ENUMS[name].__members__.items()}
 
     assert members == MEMBERS[name]
-    assert public_attributes(ENUMS[name]) - {"name", "value"} <= set(members)
+    assert public_attributes(ENUMS[name]) - {"name", "value", *dir(int)} <= set(members)
 
 
 def test_every_class_is_pinned_once() -> None:

@@ -78,14 +78,21 @@ def test_the_wheel_says_where_everything_is(metadata: Message) -> None:
 
 
 def test_the_links_of_the_readme_lead_somewhere_from_a_package_index(metadata: Message) -> None:
-    """README.md has relative links; in the long description each leads to the same file where the sources are."""
+    """README.md has relative links; in the long description each leads to the same file where the sources are.
+
+    A picture leads to the file as it is, and not to the page that shows it.
+    """
     in_readme = links((ROOT / "README.md").read_text(encoding="utf-8"))
     source = urls_of(metadata)["Source"]
 
     in_description = links(str(metadata.get_payload()))
 
+    def target(link: str) -> str:
+        return f"{source}/{'raw' if link.endswith('.svg') else 'blob'}/main/{link}" if is_relative(link) else link
+
     assert any(map(is_relative, in_readme))
-    assert in_description == [f"{source}/blob/main/{link}" if is_relative(link) else link for link in in_readme]
+    assert any(link.endswith(".svg") for link in in_readme)
+    assert in_description == list(map(target, in_readme))
     assert metadata["Description-Content-Type"] == "text/markdown"
 
 

@@ -4,6 +4,7 @@ Start with ``TcpServer`` and ``TcpSocket``.  ``trioqt.testing`` holds what tests
 """
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol
+from trioqt.core.data_stream import DataStream
 from trioqt.core.datagram import NetworkDatagram
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import (
@@ -30,6 +31,7 @@ from trioqt.core.interfaces import InterfaceAddress, InterfaceFlag, NetworkInter
 from trioqt.core.network_proxy import NetworkProxy, ProxyKind, ProxyQuery
 from trioqt.core.options import BindMode, SocketOption, SocketType
 from trioqt.core.proxy_environment import environment_proxies
+from trioqt.core.raw_stream import DataStreamError, DataStreamVersion, Incomplete
 from trioqt.core.socket_state import SocketState
 from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode
 from trioqt.sockets.abstract_socket import AbstractSocket
@@ -50,6 +52,9 @@ __all__ = [
     "BytesWritten",
     "Connected",
     "ConnectionFinished",
+    "DataStream",
+    "DataStreamError",
+    "DataStreamVersion",
     "Disconnected",
     "DrainReport",
     "Draining",
@@ -60,6 +65,7 @@ __all__ = [
     "HostAddress",
     "HostFound",
     "HostInfo",
+    "Incomplete",
     "InterfaceAddress",
     "InterfaceFlag",
     "NetworkInterface",

@@ -19,7 +19,8 @@ def main() -> int:
         except ModuleNotFoundError as exc:
             if exc.name not in ("click", "rich"):
                 raise
-            print("trioqt: the command line needs click and rich: pip install 'trioqt[cli]'", file=sys.stderr)
+            install = "pip install 'trioqt[cli]', or in a clone pip install -e '.[cli]'"
+            print(f"trioqt: the command line needs click and rich: {install}", file=sys.stderr)
             return 1
         from trioqt.cli import run
 

@@ -10,7 +10,7 @@ import trio
 
 from tests.cancel.kit import MEDIA, Case, Peer, Play, Seen, Situation, Trial, read_to_end, turn
 from tests.cancel.watching import facts_told
-from trioqt import Event, SocketError, TcpSocket
+from trioqt import DataStream, Event, SocketError, TcpSocket
 
 __all__ = ["CASES", "CHUNKS", "DATA", "VERBS", "Verb", "receive_all", "talk"]
 
@@ -39,6 +39,18 @@ def ready_read(sock: TcpSocket) -> Step:
     return wait_for_ready_read
 
 
+def in_transaction(sock: TcpSocket) -> Step:
+    async def transaction() -> bytes:
+        async with sock.transaction():
+            return await sock.receive_exactly(2) + await sock.receive_exactly(2)
+
+    return transaction
+
+
+def of_four(stream: DataStream) -> bytes:
+    return stream.read_raw_data(2) + stream.read_raw_data(2)
+
+
 # fmt: off
 VERBS = {
     "receive_some":        Verb(lambda sock: sock.receive_some),
@@ -46,6 +58,8 @@ VERBS = {
     "receive_line":        Verb(lambda sock: sock.receive_line),
     "receive_until":       Verb(lambda sock: functools.partial(sock.receive_until, b"a\n"), "REMOTE_HOST_CLOSED"),
     "receive_exactly":     Verb(lambda sock: functools.partial(sock.receive_exactly, 4), "REMOTE_HOST_CLOSED"),
+    "receive_message":     Verb(lambda sock: functools.partial(sock.receive_message, of_four), "REMOTE_HOST_CLOSED"),
+    "transaction":         Verb(in_transaction, "REMOTE_HOST_CLOSED"),
     "lines":               Verb(lambda sock: sock.lines().__anext__, through="__anext__"),
     "wait_for_ready_read": Verb(ready_read),
 }

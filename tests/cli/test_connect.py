@@ -57,7 +57,7 @@ async def test_a_line_from_a_pipe_goes_to_the_peer_and_back(network: Loopback) -
         *CONNECTING,
         "BytesWritten 2",
         "ReadyRead",
-        "ErrorOccurred REMOTE_HOST_CLOSED",
+        "ErrorOccurred REMOTE_HOST_CLOSED: the peer closed the connection, which is a good end",
         "StateChanged CLOSING",
         "StateChanged UNCONNECTED",
         "ReadChannelFinished",
@@ -160,6 +160,39 @@ async def test_the_peer_ends_first_while_stdin_is_a_terminal(network: Loopback) 
     assert (heard, status) == (b"hello\n", 0)
     assert "bye" in terminal.shown
     assert "StateChanged \x1b[36m\x1b[1mUNCONNECTED\x1b[0m" in terminal.shown
+
+
+async def test_on_a_terminal_all_of_it_is_in_order_and_a_good_end_is_not_red(network: Loopback) -> None:
+    """What came is shown behind the event that tells of it, and before those that came later."""
+    with await network.raw_listener() as listener:
+        async with on_terminal("connect", "127.0.0.1", str(listener.port)) as terminal:
+            with await listener.accept() as peer:
+                await peer.send(b"x" * 200_000 + b"\nbye\n")
+            await terminal.show_all()
+            status = await terminal.process.wait()
+
+    places = [terminal.shown.index(text) for text in ("ReadyRead", "xxx", "bye", "ErrorOccurred", "UNCONNECTED")]
+    assert status == 0
+    assert places == sorted(places)
+    assert "\x1b[31m" not in terminal.shown
+    assert "\x1b[32mErrorOccurred\x1b[0m REMOTE_HOST_CLOSED: the peer closed the connection, which is a good end" in (
+        terminal.shown
+    )
+
+
+async def test_a_lost_connection_stays_red(network: Loopback) -> None:
+    """It has the same name in Qt, and is no good end."""
+    with await network.raw_listener() as listener:
+        async with on_terminal("connect", "127.0.0.1", str(listener.port)) as terminal:
+            with await listener.accept() as peer:
+                await terminal.show("Connected")
+                peer.reset()
+            await terminal.show_all()
+            status = await terminal.process.wait()
+
+    assert status == 1
+    assert "\x1b[31m\x1b[1mREMOTE_HOST_CLOSED" in terminal.shown
+    assert "good end" not in terminal.shown
 
 
 async def test_half_open_goes_on_sending_after_the_peer_has_finished(network: Loopback) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
 import signal
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -13,11 +15,12 @@ import pytest
 import trio
 import trio.testing
 
-from tests.cli.commands import on_terminal, read_line, read_rest, run_trioqt, running_trioqt
+from tests.cli.commands import call_trioqt, on_terminal, read_line, read_rest, run_trioqt, running_trioqt
 from trioqt import TcpSocket
-from trioqt.cli.demo import PATIENCE, Report, echo, make_clients, run_demo, show_demo
+from trioqt.cli.demo import PATIENCE, READING, Report, echo, make_clients, run_demo, show_demo
 from trioqt.cli.demo_client import BrokenPromiseError, Client
 from trioqt.cli.demo_kinds import KINDS
+from trioqt.testing import VirtualNetwork
 
 ENDINGS = {
     "talks": "in order",
@@ -309,6 +312,59 @@ def test_the_books_name_the_wrong_byte(heard: list[bytes], problem: str) -> None
             client.hear(data)
 
     assert str(caught.value) == problem
+
+
+# ---- slowly --------------------------------------------------------------------------------
+
+
+async def test_slowly_each_client_is_explained_and_comes_when_the_one_before_has_gone(
+    autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """First what the next one will do, then time to read it, then what happens to it, and nothing of another."""
+    async with VirtualNetwork():
+        status = await show_demo(6, 10, 1, slow=True)
+
+    title, *lines = capsys.readouterr().out.splitlines()
+    pattern = re.compile(r" *([\d.]+)  #(\d) +([a-z-]+(?: [a-z]+)*)  +(.+)")
+    events = [match.groups() for line in lines if (match := pattern.match(line))]
+    assert (status, title) == (0, "one server, 6 clients, about 10 seconds each, one after the other, seed 1")
+    assert [kind for kind, _ in itertools.groupby(kind for _, _, kind, _ in events)] == list(KINDS)
+    for kind, behave in KINDS.items():
+        told = [(float(time), text) for time, _, each, text in events if each == kind]
+        connected = [text for _, text in told].index("Connected")
+        explanation = " ".join(text for _, text in told[:connected])
+        assert explanation == f"next: {behave.__doc__}"
+        assert {time for time, _ in told[:connected]} == {told[0][0]}
+        assert READING <= told[connected][0] - told[0][0] <= READING + 5
+        assert told[-1][1].startswith(f"{ENDINGS[kind]}: ")
+    assert lines[-1].startswith("all is well: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], (50, 10.0, False)),
+        (["--slow"], (6, 10.0, True)),
+        (["--slow", "--clients", "2", "--seconds", "3"], (2, 3.0, True)),
+        (["--clients", "7"], (7, 10.0, False)),
+    ],
+)
+def test_slowly_there_is_one_client_of_each_kind_unless_told(
+    arguments: list[str], expected: tuple[int, float, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And fifty when it is not slow."""
+    asked: list[tuple[int, float, bool]] = []
+
+    async def note(count: int, seconds: float, seed: int, *, slow: bool) -> int:
+        await trio.lowlevel.checkpoint()
+        asked.append((count, seconds, slow))
+        return 0
+
+    # By its name in full: trioqt.cli.demo is also the command.
+    monkeypatch.setattr(sys.modules["trioqt.cli.demo"], "show_demo", note)
+
+    assert call_trioqt("demo", *arguments).exit_code == 0
+    assert asked == [expected]
 
 
 # ---- the command ---------------------------------------------------------------------------

@@ -11,12 +11,12 @@ from trioqt.core.events import Encrypted
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import TRANSITIONS, Input
 
-FORMATS = ["table", "mermaid", "dot"]
+FORMATS = ["table", "mermaid", "dot", "text"]
 
 
-def printed(chosen: str) -> str:
+def printed(chosen: str, *options: str) -> str:
     """What the command prints."""
-    result = call_trioqt("states", "--format", chosen)
+    result = call_trioqt("states", "--format", chosen, *options)
     assert (result.exit_code, result.stderr) == (0, "")
     return result.stdout
 
@@ -70,6 +70,37 @@ def test_the_dot_graph_has_exactly_the_transitions() -> None:
     }
 
 
+def test_the_text_has_exactly_the_transitions() -> None:
+    """An arrow a line."""
+    found = [re.fullmatch(r"(\w+) -> (\w+): (\w+)(?: / (.+))?", line) for line in printed("text").splitlines()]
+
+    assert len(found) == len(TRANSITIONS)
+    assert {match.groups("") for match in found if match} == {
+        (state.name, following.name, happened.name, told((state, happened)))
+        for (state, happened), (following, _) in TRANSITIONS.items()
+    }
+
+
+@pytest.mark.parametrize("chosen", FORMATS)
+def test_without_loops_only_what_changes_the_state_is_shown(chosen: str) -> None:
+    """In every format; the table explains only the inputs that it shows."""
+    loops = {row for row, (following, _) in TRANSITIONS.items() if following is row[0]}
+    shown = printed(chosen, "--no-loops").splitlines()
+    whole = printed(chosen).splitlines()
+    inputs = {happened for _, happened in TRANSITIONS.keys() - loops}
+    unexplained = len(set(Input) - inputs) if chosen == "table" else 0
+
+    assert 0 < len(loops) < len(TRANSITIONS)
+    assert whole == printed(chosen, "--loops").splitlines()
+    assert len(whole) - len(shown) == len(loops) + unexplained
+    words = [set(re.findall(r"\w+", line)) for line in shown]
+    for state, happened in TRANSITIONS:
+        following = TRANSITIONS[state, happened][0]
+        arrow = re.compile(rf"^ *{state.name}\b[ >-]+(?:{happened.name} +)?{following.name}\b.*$")
+        found = any(arrow.match(line) and happened.name in names for line, names in zip(shown, words, strict=True))
+        assert found == ((state, happened) not in loops)
+
+
 @pytest.mark.parametrize("chosen", FORMATS)
 def test_a_transition_that_is_added_to_the_table_is_shown(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is kept by hand: a row more in the code's table is a line more in every format."""
@@ -97,7 +128,7 @@ def test_a_format_that_is_not_there_is_refused() -> None:
     result = call_trioqt("states", "--format", "svg")
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "'svg' is not one of 'table', 'mermaid', 'dot'" in result.stderr
+    assert "'svg' is not one of 'table', 'mermaid', 'dot', 'text'" in result.stderr
 
 
 async def test_on_a_terminal_the_table_has_lines_and_fits() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from tests.conformance.entries import NO_ERROR, Entries, fold, is_call, is_signal
+from tests.conformance.entries import NO_ERROR, Entries, end_of, fold, is_call, is_signal
 from tests.conformance.rules import MARKS, RULES
 from tests.conformance.trace import Entry
 
@@ -44,8 +44,10 @@ def compare(qt: Iterable[Entry], ours: Iterable[Entry]) -> Comparison:
     """Translate both, and compare them stream by stream."""
     left, right = copy.deepcopy(list(qt)), copy.deepcopy(list(ours))
     entries = len(left)
-    if left and is_call(left[-1]) and "ret" not in left[-1]:  # Qt crashed in it: what is after has nothing beside it
-        right = [{key: value for key, value in entry.items() if key != "ret"} for entry in right[:entries]]
+    crash = crashed_in(left)
+    if crash is not None:  # what is in that call and after it has nothing beside it
+        del left[crash + 1 :]
+        right = until_the_same(left, right)
     touched = {rule.name: rule.apply(left, right) for rule in RULES}
     for side in (left, right):
         number_ports(side)
@@ -64,6 +66,27 @@ def compare(qt: Iterable[Entry], ours: Iterable[Entry]) -> Comparison:
         differences += [f"{obj}: {line}" for line in lines]
         differing += missing
     return Comparison(entries, touched[RULES[0].name], touched, tuple(differences), differing)
+
+
+def crashed_in(qt: Entries) -> int | None:
+    """Where the call is in which Qt crashed, if it did: it never returned."""
+    for index, entry in enumerate(qt):
+        if is_call(entry) and "ret" not in entry and "raised" not in entry:
+            end = qt[end_of(qt, index)]
+            if end["k"] != "ret" or (end["obj"], end["fn"]) != (entry["obj"], entry["fn"]):
+                return index
+    return None
+
+
+def until_the_same(left: Entries, right: Entries) -> Entries:
+    """Ours as far as the call that is the last of ``left``, without its result."""
+    last = left[-1]
+    calls = [at for at, e in enumerate(right) if is_call(e, last["fn"]) and e["obj"] == last["obj"]]
+    number = sum(is_call(entry, last["fn"]) and entry["obj"] == last["obj"] for entry in left)
+    if len(calls) < number:
+        return right
+    cut = right[: calls[number - 1] + 1]
+    return [*cut[:-1], {key: value for key, value in cut[-1].items() if key not in ("ret", "raised")}]
 
 
 def streams(entries: Entries) -> dict[str, Entries]:

@@ -1,4 +1,4 @@
-"""The rows of the table of Qt's behaviours about TcpSocket, TcpServer, UdpSocket and HostInfo, and where each is shown.
+"""The rows of the table of Qt's behaviours about TCP, UDP, TLS and HostInfo, and where each is shown.
 
 A row is shown by scenarios, which real Qt and trioqt both play and in which they are compared, and by named tests
 where those say more; or a sentence says why trioqt cannot have it.  The numbers are those of the table; what a row
@@ -46,6 +46,9 @@ RACING = (
 )
 SOCKETS_ONLY = "What set_socket_descriptor adopts is a socket, says its contract; a pipe is refused and stays open."
 ONE_THREAD = "Sockets live in a scope of trio (law 3), which is one thread; there is no thread affinity to move."
+CONTEXT = (
+    "It is the SSLContext's to say, which is the standard library's and the program's (row 16); no socket changes it."
+)
 LINK_LOCAL = "It takes a machine with several interfaces that have link-local addresses."
 
 ROWS: tuple[Row, ...] = (
@@ -906,5 +909,257 @@ ROWS: tuple[Row, ...] = (
         "a name that nobody knows",
         "host_info",
         "tests/sockets/test_names.py::test_an_unknown_name_is_not_found",
+    ),
+    # ---- encryption
+    shown("X-001", "just constructed: every getter", "ssl_construct"),
+    shown(
+        "X-002",
+        "connected first, encrypted later",
+        "ssl_start_client_when_connected",
+        "tests/sockets/test_ssl_socket.py::test_a_client_begins_tls_under_way",
+    ),
+    shown(
+        "X-003",
+        "connected and encrypted in one: the order of signals",
+        "ssl_ok",
+        "tests/sockets/test_ssl_socket.py::test_a_client_tells_the_steps_in_qts_order",
+    ),
+    shown("X-004", "who is encrypted first in TLS 1.3", "ssl_ok"),
+    shown(
+        "X-005",
+        "write before encrypted",
+        "ssl_write_before_encrypted",
+        "tests/sockets/test_ssl_socket.py::test_what_is_written_before_the_handshake_goes_out_encrypted",
+    ),
+    shown("X-006", "disconnect before encrypted, with something queued", "ssl_disconnect_before_encrypted"),
+    shown(
+        "X-007",
+        "disconnect when encrypted",
+        "ssl_ok",
+        "tests/sockets/test_ssl_socket.py::test_every_orderly_end_says_close_notify",
+    ),
+    shown(
+        "X-008",
+        "the mode afterwards, and of a plain connection after that",
+        "ssl_reuse_plain",
+        "tests/sockets/test_ssl_socket.py::test_a_plain_connection_after_an_encrypted_one_is_plain",
+    ),
+    shown(
+        "X-009",
+        "an untrusted certificate",
+        "ssl_untrusted",
+        "tests/sockets/test_ssl_socket.py::test_a_bad_certificate_is_told_before_the_failure",
+    ),
+    shown("X-010", "several errors, and their order", "ssl_two_errors"),
+    shown(
+        "X-011",
+        "the error string of such a failure",
+        "ssl_untrusted",
+        "tests/sockets/test_ssl_socket.py::test_a_bad_certificate_is_told_before_the_failure",
+    ),
+    shown(
+        "X-012",
+        "errors ignored when they are told",
+        "ssl_pause_ignore_list_resume",
+        "tests/sockets/test_certificates.py::test_a_pause_lets_the_program_decide",
+    ),
+    shown(
+        "X-013",
+        "ignoring before connecting",
+        "ssl_ignore_before",
+        "tests/sockets/test_certificates.py::test_exactly_what_is_ignored_is_forgiven",
+    ),
+    shown("X-014", "ignoring between the call and the handshake", "ssl_ignore_after_connect"),
+    shown(
+        "X-015",
+        "the second connection of the same socket",
+        "ssl_ignore_second_connection",
+        "tests/sockets/test_certificates.py::test_exactly_what_is_ignored_is_forgiven",
+    ),
+    shown(
+        "X-016",
+        "ignoring a list",
+        "ssl_ignore_list",
+        "tests/sockets/test_certificates.py::test_exactly_what_is_ignored_is_forgiven",
+        "tests/sockets/test_certificates.py::test_an_error_of_a_certificate_is_ignored_of_that_one_only",
+    ),
+    shown("X-017", "a certificate for another name", "ssl_hostname_mismatch"),
+    shown("X-018", "the name to verify, given apart", "ssl_hostname_mismatch"),
+    shown("X-019", "an address among the names", "ssl_ip_san"),
+    shown("X-020", "wildcards in names", "tests/sockets/test_certificates.py::test_names_match_as_rfc_6125_says"),
+    shown("X-021", "a client that verifies nothing", "ssl_verify_modes"),
+    shown("X-022", "a client that asks and goes on", "ssl_verify_modes"),
+    shown("X-023", "a client that verifies", "ssl_verify_modes"),
+    shown(
+        "X-024",
+        "a server that asks and does not insist",
+        "tests/sockets/test_ssl_server.py::test_a_server_that_does_not_insist_takes_a_client_without_a_certificate",
+    ),
+    shown(
+        "X-025",
+        "a server that insists on a certificate",
+        "ssl_client_certificate",
+        "tests/sockets/test_ssl_server.py::test_a_client_without_its_certificate_is_refused",
+    ),
+    shown(
+        "X-026",
+        "a server that does not ask",
+        "tests/sockets/test_ssl_server.py::test_a_server_that_does_not_ask_sees_no_certificate",
+    ),
+    not_applicable("X-027", "the depth of verification", CONTEXT),
+    shown(
+        "X-028",
+        "paused on errors",
+        "ssl_pause_ignore_resume",
+        "tests/sockets/test_certificates.py::test_a_pause_lets_the_program_decide",
+    ),
+    shown(
+        "X-029",
+        "paused, ignored, resumed",
+        "ssl_pause_ignore_resume",
+        "tests/sockets/test_certificates.py::test_a_pause_lets_the_program_decide",
+    ),
+    shown(
+        "X-030",
+        "paused, resumed without ignoring",
+        "ssl_pause_resume_unignored",
+        "tests/sockets/test_certificates.py::test_a_pause_lets_the_program_decide",
+    ),
+    shown("X-031", "waiting while paused", "ssl_pause_abort"),
+    shown(
+        "X-032",
+        "wait_for_encrypted: well, in vain, and failing",
+        "ssl_wait_for_encrypted",
+        "tests/sockets/test_ssl_socket.py::test_waiting_for_encryption",
+    ),
+    shown("X-033", "wait_for_connected is over before that", "ssl_wait_for_connected"),
+    shown("X-034", "beginning TLS unconnected, and twice", "ssl_construct", "ssl_start_client_when_connected"),
+    shown("X-035", "being the server of TLS unconnected", "ssl_start_server_unconnected"),
+    shown(
+        "X-036",
+        "plain bytes that are unread when TLS begins",
+        "ssl_starttls_buffered",
+        "tests/sockets/test_ssl_socket.py::test_plain_bytes_that_are_unread_are_refused",
+        "tests/sockets/test_ssl_socket.py::test_a_server_refuses_what_was_slipped_in_behind_starttls",
+    ),
+    shown(
+        "X-037",
+        "a plain exchange, then STARTTLS",
+        "ssl_starttls_exchange",
+        "tests/sockets/test_ssl_socket.py::test_a_client_begins_tls_under_way",
+        "tests/sockets/test_ssl_socket.py::test_a_server_begins_tls_under_way",
+    ),
+    not_applicable(
+        "X-038",
+        "a peek at the first bytes of a handshake",
+        "What a call has asked for is a plain byte that is unread, with which TLS does not begin.",
+    ),
+    shown(
+        "X-039",
+        "no TLS at all, no common version, no key",
+        "ssl_garbage_server",
+        "ssl_protocol_mismatch",
+        "ssl_server_no_key",
+        "tests/sockets/test_ssl_socket.py::test_a_peer_that_speaks_no_tls_is_a_protocol_failure",
+    ),
+    shown(
+        "X-040",
+        "the peer closes in the handshake",
+        "ssl_close_in_handshake",
+        "tests/sockets/test_ssl_socket.py::test_a_peer_that_closes_in_the_handshake_has_closed",
+    ),
+    shown(
+        "X-041",
+        "a plain client and a TLS server",
+        "ssl_plain_client",
+        "tests/sockets/test_ssl_socket.py::test_a_client_that_speaks_something_else_meanwhile_fails_the_handshake",
+    ),
+    shown("X-042", "refused", "ssl_refused"),
+    shown("X-043", "close_notify, and TCP stays open", "ssl_peer_notify_stays_open"),
+    shown("X-044", "close_notify, and TCP ends", "ssl_peer_clean_close_fin", "ssl_ok"),
+    shown(
+        "X-045",
+        "TCP ends without close_notify",
+        "ssl_peer_truncate",
+        "tests/sockets/test_ssl_socket.py::test_a_truncated_stream_is_told_apart_from_one_that_has_ended",
+    ),
+    shown("X-046", "unread bytes at the end", "ssl_peer_truncate", "ssl_peer_clean_close_fin"),
+    shown("X-047", "close when encrypted", "ssl_abort"),
+    shown(
+        "X-048",
+        "abort when encrypted",
+        "ssl_abort",
+        "ssl_pause_abort",
+        "tests/sockets/test_ssl_socket.py::test_an_abort_says_nothing",
+    ),
+    shown("X-049", "bytes_written counts plain bytes", "ssl_ok"),
+    shown("X-050", "10 MB at once", "ssl_big_write"),
+    shown(
+        "X-051",
+        "the limit of the read buffer",
+        "tests/sockets/test_tls_streams.py::test_the_read_buffer_limit_is_exact_over_tls",
+    ),
+    shown("X-052", "the peer writes first", "ssl_spontaneous_write"),
+    shown("X-053", "the peer's chain", "ssl_ok"),
+    shown(
+        "X-054",
+        "the cipher of the session",
+        "ssl_ok",
+        "tests/sockets/test_ssl_socket.py::test_a_client_tells_the_steps_in_qts_order",
+    ),
+    not_applicable("X-055", "the version that was set", CONTEXT),
+    not_applicable("X-056", "another default configuration", CONTEXT),
+    not_applicable("X-057", "whose ciphers come first", CONTEXT),
+    shown(
+        "X-058",
+        "a good proxy after a bad one, and the reverse",
+        "tests/sockets/test_through_proxies.py::test_each_encrypted_connection_goes_by_the_proxy_of_its_time",
+    ),
+    not_applicable(
+        "X-059",
+        "certificates that Qt has on a list of its own",
+        "OpenSSL has no such list; a revocation list of the context says the same of any certificate.",
+    ),
+    not_applicable("X-060", "keys that are known beforehand", CONTEXT),
+    shown("X-061", "no authorities, and the right one", "ssl_authorities"),
+    not_applicable("X-062", "lists of authorities", CONTEXT),
+    shown(
+        "X-063",
+        "a chain of certificates of our own",
+        "tests/sockets/test_ssl_server.py::test_a_peer_sees_the_whole_chain",
+    ),
+    shown("X-064", "a descriptor that becomes a server of TLS", "ssl_ok"),
+    shown("X-065", "a certificate without its key", "ssl_server_no_key"),
+    not_applicable("X-066", "the kinds of key exchange", CONTEXT),
+    not_applicable(
+        "X-067",
+        "bytes available inside the slot of an alert",
+        "Alerts are not told one by one; what ends a connection is, and its bytes available are right.",
+    ),
+    # ---- servers that encrypt
+    shown(
+        "Y-001",
+        "a good client",
+        "sslserver_ok",
+        "tests/sockets/test_ssl_server.py::test_a_connection_is_pending_once_it_is_encrypted",
+    ),
+    shown(
+        "Y-002",
+        "a client that refuses the certificate",
+        "sslserver_client_refuses",
+        "tests/sockets/test_ssl_server.py::test_a_client_that_refuses_our_certificate_says_why",
+    ),
+    shown(
+        "Y-003",
+        "a client that says no hello",
+        "sslserver_bad_clients",
+        "tests/sockets/test_ssl_server.py::test_clients_that_speak_something_else_are_told_apart",
+    ),
+    shown("Y-004", "a client that closes before the handshake", "sslserver_bad_clients"),
+    shown(
+        "Y-005",
+        "a silent client",
+        "sslserver_bad_clients",
+        "tests/sockets/test_ssl_server.py::test_silent_and_dripping_clients_are_dropped_after_the_timeout",
     ),
 )

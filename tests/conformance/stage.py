@@ -164,6 +164,7 @@ def scripted_connect() -> Iterator[None]:
         send(self, data, address, *more)
 
     with (
+        mock.patch.object(connecting, "_has_other_sockets", return_value=True),  # so that all go through the next one
         mock.patch.object(connecting, "connect", connect),
         mock.patch.object(tcp_socket, "connect", connect),
         mock.patch.object(NativeDatagramLink, "try_send", try_send),

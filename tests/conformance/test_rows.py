@@ -12,7 +12,22 @@ ROOT = Path(__file__).parent.parent.parent
 HERE = Path(__file__).parent
 
 # The sections of the table that speak of these classes, by the letters of their rows, and how many rows each has.
-SECTIONS = {"T": 9, "C": 34, "D": 20, "R": 17, "RD": 34, "WR": 10, "W": 21, "B": 26, "S": 58, "P": 38, "U": 63, "H": 3}
+SECTIONS = {
+    "T": 9,
+    "C": 34,
+    "D": 20,
+    "R": 17,
+    "RD": 34,
+    "WR": 10,
+    "W": 21,
+    "B": 26,
+    "S": 58,
+    "P": 38,
+    "U": 63,
+    "H": 3,
+    "X": 67,
+    "Y": 5,
+}
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -24,6 +24,10 @@ from tests.conformance.trace import Entry, Scenario, Trace
 __all__ = ["load", "run"]
 
 
+BESIDE = ("proxy", "ssl")
+"""The groups of scenarios in which something runs beside the program."""
+
+
 class Module(types.ModuleType):
     """A module of PySide6; what is not in ``namespace`` is absent, and only a scenario that uses it fails."""
 
@@ -121,7 +125,7 @@ def write_aside(recorder: Trace, obj: object, kind: str, what: str) -> None:
 
 def run(scenario: Scenario) -> tuple[list[Entry], str]:
     """Its entries, and how it ended: ``ok``, or what it raised."""
-    stage = Stage(beside=scenario.group == "proxy")
+    stage = Stage(beside=scenario.group in BESIDE)
     on_stage.use(stage)
     ended: list[tuple[list[Entry], str]] = []
 

@@ -101,11 +101,11 @@ def broken_by(cause: BaseException | None, text: str = "") -> trio.BrokenResourc
 
 
 def test_the_kinds_are_qts_with_qts_numbers() -> None:
-    """All of Qt's, named as Qt's without ``Error``, and one of ours far away from them."""
+    """All of Qt's, named as Qt's without ``Error``, and two of ours far away from them."""
     ours = {kind.value: kind.name.replace("_", "").lower() for kind in ErrorKind}
     qts = {number: name.removesuffix("Error").removesuffix("Socket").lower() for number, name in QT_ERRORS.items()}
 
-    assert ours == {**qts, 100: "limitexceeded"}
+    assert ours == {**qts, 100: "limitexceeded", 101: "corruptdata"}
 
 
 @pytest.mark.parametrize("name", KINDS_BY_NAME)

@@ -12,7 +12,7 @@ import trio.testing
 
 from tests.links.scripted import ScriptedNetwork, ScriptedSocket
 from tests.networks import Network
-from trioqt.links.base import Sockaddr
+from trioqt.links.base import NativeSocket, Sockaddr
 from trioqt.links.bind import any_target, bind_socket, listen_on
 from trioqt.links.connect import Target
 from trioqt.links.native import NativeListener
@@ -136,7 +136,7 @@ async def test_each_listening_socket_is_prepared_before_its_address_is_taken(net
     """What must be so before bind, as SO_BINDTODEVICE, can be set there; the port is not known yet."""
     prepared: list[Any] = []
 
-    def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+    def prepare(sock: NativeSocket | trio.socket.SocketType, address: Sockaddr) -> None:
         prepared.append((sock.getsockname()[1], address[0]))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -151,7 +151,7 @@ async def test_a_socket_that_cannot_be_prepared_is_closed() -> None:
     """The failure goes out, and of several sockets none stays open."""
     network = BindingNetwork(errors=[0, 0])
 
-    def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+    def prepare(sock: NativeSocket | trio.socket.SocketType, address: Sockaddr) -> None:
         if address[0] == "::1":
             raise OSError(errno.EPERM, "not you")
 

@@ -15,7 +15,7 @@ from tests.links.scripted import Answer, ScriptedNetwork, names
 from tests.networks import Network
 from tests.sockets.ports import refusing_port
 from trioqt import HostAddress, NetworkLayerProtocol
-from trioqt.links.base import Sockaddr
+from trioqt.links.base import NativeSocket, Sockaddr
 from trioqt.links.connect import AttemptsFailed, Target, look_up, race
 from trioqt.links.native import NativeLink
 
@@ -33,7 +33,7 @@ def v6(host: str, port: int = 80) -> Target:
     return Target(socket.AF_INET6, (host, port, 0, 0))
 
 
-def no_options(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+def no_options(sock: NativeSocket | trio.socket.SocketType, address: Sockaddr) -> None:
     """Leave the socket as it is."""
 
 
@@ -283,7 +283,7 @@ async def test_options_are_set_before_an_attempt_begins() -> None:
     network = ScriptedNetwork({"::1": REFUSED, "1.1.1.1": Answer()})
     prepared: list[tuple[Sockaddr, bool]] = []
 
-    def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+    def prepare(sock: NativeSocket | trio.socket.SocketType, address: Sockaddr) -> None:
         prepared.append((address, network.sockets[-1].connecting_to is None))
 
     await race([v6("::1"), v4("1.1.1.1")], prepare)
@@ -295,7 +295,7 @@ async def test_an_option_that_is_refused_fails_the_attempt_and_closes_its_socket
     """What could not be set up is not connected half-way."""
     network = ScriptedNetwork({"1.1.1.1": Answer()})
 
-    def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+    def prepare(sock: NativeSocket | trio.socket.SocketType, address: Sockaddr) -> None:
         raise OSError(errno.EINVAL, "no such option")
 
     with pytest.raises(AttemptsFailed) as caught:
@@ -310,7 +310,7 @@ async def test_a_bug_is_not_taken_for_a_failed_attempt() -> None:
     """Only the network's errors count as failures; anything else goes out, in the nursery's group."""
     network = ScriptedNetwork({"::1": NEVER, "1.1.1.1": Answer()})
 
-    def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+    def prepare(sock: NativeSocket | trio.socket.SocketType, address: Sockaddr) -> None:
         if address[0] == "1.1.1.1":
             raise ZeroDivisionError
 
@@ -328,7 +328,7 @@ async def test_an_interrupt_comes_out_of_the_race_as_itself(exc: BaseException) 
     """``except KeyboardInterrupt`` catches it, though it met an attempt's own task."""
     network = ScriptedNetwork({"::1": NEVER, "1.1.1.1": Answer()})
 
-    def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+    def prepare(sock: NativeSocket | trio.socket.SocketType, address: Sockaddr) -> None:
         if address[0] == "1.1.1.1":
             raise exc
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from trioqt import HostAddress, NetworkProxy, PauseMode, ProxyKind, SocketOption, TcpServer, TcpSocket
+from trioqt import DataStream, HostAddress, NetworkProxy, PauseMode, ProxyKind, SocketOption, TcpServer, TcpSocket
 
 __all__ = ["SERVER_CALLS", "SOCKET_CALLS", "public_methods"]
 
@@ -50,6 +50,7 @@ _SOCKET: dict[str, tuple[Any, ...]] = {
     "put_char": (b"x",),
     "read": (1,),
     "receive_exactly": (1,),
+    "receive_message": (DataStream.read_q_string,),
     "receive_until": (b"\n",),
     "send_all": (b"x",),
     **_PROXY,
@@ -68,6 +69,7 @@ _SERVER: dict[str, tuple[Any, ...]] = {
     "drain": (1,),
     "listen": (HostAddress.LOCAL_HOST,),
     "serve": (handler,),
+    "serve_descriptors": (handler,),
     "set_listen_backlog_size": (1,),
     "set_max_pending_connections": (1,),
     **_PROXY,

@@ -78,6 +78,7 @@ CALLS: dict[str, Callable[[TcpSocket], object]] = {
     "receive_line":                  lambda sock: sock.receive_line(),
     "receive_until":                 lambda sock: sock.receive_until(b"-"),
     "receive_exactly":               lambda sock: sock.receive_exactly(1),
+    "receive_message":               lambda sock: sock.receive_message(lambda stream: stream.read_raw_data(1)),
     "lines":                         lambda sock: anext(sock.lines()),
     "async for":                     lambda sock: anext(sock),
     "wait_for_ready_read":           lambda sock: sock.wait_for_ready_read(),
@@ -380,7 +381,8 @@ async def test_a_failure_lasts_until_connect_to_host_begins_anew(network: Networ
 @pytest.mark.parametrize(
     "waiting",
     [
-        *("receive_some", "receive_line", "receive_until", "receive_exactly", "lines", "async for"),
+        *("receive_some", "receive_line", "receive_until", "receive_exactly", "receive_message"),
+        *("lines", "async for"),
         *("wait_for_ready_read", "send_all", "wait_send_all_might_not_block", "wait_for_bytes_written", "send_eof"),
     ],
 )
@@ -605,7 +607,7 @@ async def test_bytes_that_come_while_the_queue_goes_out_count_as_unread(
 @pytest.mark.parametrize(
     "call",
     [
-        *("receive_some", "receive_line", "receive_exactly", "wait_for_ready_read"),
+        *("receive_some", "receive_line", "receive_exactly", "receive_message", "wait_for_ready_read"),
         *("send_all", "wait_send_all_might_not_block", "send_eof"),
     ],
 )

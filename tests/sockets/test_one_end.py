@@ -24,6 +24,7 @@ RECEIVES: dict[str, Callable[[TcpSocket], Awaitable[object]]] = {
     "receive_line":        lambda sock: sock.receive_line(),
     "receive_until":       lambda sock: sock.receive_until(b";"),
     "receive_exactly":     lambda sock: sock.receive_exactly(1000),
+    "receive_message":     lambda sock: sock.receive_message(lambda stream: stream.read_raw_data(1000)),
     "lines":               lambda sock: anext(sock.lines()),
 }
 # fmt: on

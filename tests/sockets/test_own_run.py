@@ -81,7 +81,8 @@ def looks(part: object) -> str:
 # What can afford no more than a look at the thread.
 WHERE_BYTES_PASS = {
     *("at_end", "bytes_available", "can_read_line", "get_char", "peek", "read", "read_all", "read_line", "skip"),
-    *("receive_some", "receive_line", "receive_until", "receive_exactly", "__anext__", "wait_for_ready_read"),
+    *("receive_some", "receive_line", "receive_until", "receive_exactly", "receive_message"),
+    *("__anext__", "wait_for_ready_read"),
     *("send_all", "send_eof", "wait_send_all_might_not_block"),
 }
 

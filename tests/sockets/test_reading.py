@@ -12,7 +12,7 @@ import trio.testing
 from tests.networks import Network, Virtual
 from tests.sockets.arrivals import bytes_arrived, unread_bytes, until
 from tests.sockets.pairs import connection
-from trioqt import ErrorKind, SocketError, SocketOption, SocketState, TcpSocket
+from trioqt import ErrorKind, SocketError, SocketOption, SocketState, TcpServer, TcpSocket
 
 # ---- what has arrived is seen without waiting --------------------------------------------------
 
@@ -717,3 +717,55 @@ async def test_wrong_arguments_are_refused_before_anything_is_touched(network: N
             assert type(refused.value) is kind
 
         assert (pair.sock.read_buffer_size(), pair.sock.read_all()) == (65536, b"abc\n")
+
+
+# ---- Lines that were split off together ----------------------------------------------------------
+
+
+async def test_lines_that_were_split_off_together_are_still_bytes_to_every_other_verb(network: Network) -> None:
+    """A block of lines is split once; what is read, put back or brought back between them is what had come."""
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()) as peer:
+            sock = await server.accept()
+            block = b"".join(b"line %d\n" % number for number in range(12))
+            await peer.send(block + b"rest")
+            assert [await sock.receive_line(), sock.read_line()] == [b"line 0\n", b"line 1\n"]
+            assert (sock.bytes_available(), sock.peek(9)) == (len(block) + 4 - 14, b"line 2\nli")
+            assert [sock.read(3), sock.read_line(), await sock.receive_line()] == [b"lin", b"e 2\n", b"line 3\n"]
+            assert sock.can_read_line()
+            sock.unget_char(b"!")
+            assert [sock.can_read_line(), sock.read_line(), sock.read_line()] == [True, b"!line 4\n", b"line 5\n"]
+            sock.start_transaction()
+            assert [sock.read_line(), await sock.receive_line()] == [b"line 6\n", b"line 7\n"]
+            sock.rollback_transaction()
+            assert [sock.read_line(4), sock.read_line()] == [b"line", b" 6\n"]
+            assert await sock.receive_until(b" 8") == b"line 7\nline 8"
+            assert [sock.read_line(), await sock.receive_line()] == [b"\n", b"line 9\n"]
+            with pytest.raises(SocketError) as refused:
+                await sock.receive_line(max_bytes=6)
+            assert refused.value.kind is ErrorKind.LIMIT_EXCEEDED
+            assert [await sock.receive_line(max_bytes=8), sock.read_line()] == [b"line 10\n", b"line 11\n"]
+            assert (sock.can_read_line(), sock.read_all()) == (False, b"rest")
+
+
+async def test_a_line_that_was_split_off_is_not_taken_by_who_is_cancelled(network: Network) -> None:
+    """Each looks for cancellation, the steps of ``lines`` too, and those that are there already."""
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()) as peer:
+            sock = await server.accept()
+            await peer.send(b"a\nb\nc\nd\ne\n")
+            seen = [await sock.receive_line(), await sock.receive_line()]
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                seen.append(await sock.receive_line())
+            lines = sock.lines()
+            with trio.CancelScope() as other:
+                async for line in lines:
+                    seen.append(line)
+                    other.cancel()
+            seen += [await anext(lines), await anext(lines)]
+
+    assert (scope.cancelled_caught, other.cancelled_caught) == (True, True)
+    assert seen == [b"a\n", b"b\n", b"c\n", b"d\n", b"e\n"]

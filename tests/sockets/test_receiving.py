@@ -28,6 +28,7 @@ WAITS: dict[str, Call] = {
     "receive_line":        lambda sock: sock.receive_line(),
     "receive_until":       lambda sock: sock.receive_until(b"--"),
     "receive_exactly":     lambda sock: sock.receive_exactly(10),
+    "receive_message":     lambda sock: sock.receive_message(lambda stream: stream.read_raw_data(10)),
     "lines":               lambda sock: anext(sock.lines()),
     "async for":           lambda sock: anext(sock),
     "wait_for_ready_read": lambda sock: sock.wait_for_ready_read(),
@@ -35,7 +36,7 @@ WAITS: dict[str, Call] = {
 # fmt: on
 every_wait = pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 # Those that take what is in the buffer without asking for their turn each time.
-FROM_BUFFER = ("receive_line", "receive_until", "receive_exactly", "lines")
+FROM_BUFFER = ("receive_line", "receive_until", "receive_exactly", "receive_message", "lines")
 
 
 @asynccontextmanager
@@ -280,6 +281,7 @@ async def test_every_wait_ends_with_the_peers_end(network: Network, wait: Call) 
             "receive_line": b"",
             "receive_until": ErrorKind.REMOTE_HOST_CLOSED,
             "receive_exactly": ErrorKind.REMOTE_HOST_CLOSED,
+            "receive_message": ErrorKind.REMOTE_HOST_CLOSED,
             "lines": "stop",
             "async for": "stop",
             "wait_for_ready_read": False,
@@ -538,6 +540,7 @@ async def test_a_task_that_is_answered_from_the_buffer_gives_others_their_turn(
         "receive_line": lambda sock: sock.receive_line(),
         "receive_until": lambda sock: sock.receive_until(b"\n"),
         "receive_exactly": lambda sock: sock.receive_exactly(len(record)),
+        "receive_message": lambda sock: sock.receive_message(lambda stream: stream.read_raw_data(len(record))),
         "lines": lambda sock: anext(sock.lines()),
     }
     answers_in_a_step = []

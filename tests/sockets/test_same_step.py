@@ -28,6 +28,7 @@ RECEIVES: dict[str, Call] = {
     "receive_line":         lambda sock: sock.receive_line(),
     "receive_until":        lambda sock: sock.receive_until(b"\n"),
     "receive_exactly":      lambda sock: sock.receive_exactly(2),
+    "receive_message":      lambda sock: sock.receive_message(lambda stream: stream.read_raw_data(2)),
     "lines":                lambda sock: anext(sock.lines()),
     "wait_for_ready_read":  lambda sock: sock.wait_for_ready_read(),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -30,6 +31,7 @@ from trioqt import (
     TcpServer,
     TcpSocket,
 )
+from trioqt.links.native import NativeLink
 
 UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, LISTENING, CLOSING = SocketState
 
@@ -795,6 +797,92 @@ async def test_a_closed_socket_is_not_entered_again(how: str) -> None:
     with pytest.raises(trio.ClosedResourceError, match="the socket is closed"):
         async with sock:
             pytest.fail("it was entered")
+
+
+# ---- The tasks of a block ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", ["ends", "raises"])
+async def test_a_bug_in_a_sockets_task_comes_out_of_its_block_in_a_group(
+    network: Network, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    """It ends neither the run nor any other block; the socket is closed at once, and the body's own is behind it."""
+    own = ValueError("of the body") if body == "raises" else None
+
+    def fails(link: NativeLink, max_bytes: int) -> bytes | None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TcpSocket() as sock:
+            peer = await meet(network, sock)
+            async with sock.events() as events:
+                with monkeypatch.context() as patch:
+                    patch.setattr(NativeLink, "try_receive", fails)
+                    await peer.send(b"x")
+                    seen = [event async for event in events]
+            state = sock.state()
+            if own is not None:
+                raise own
+    peer.close()
+
+    assert [type(exc) for exc in caught.value.exceptions] == [ZeroDivisionError]
+    assert caught.value.__context__ is own
+    assert (state, seen[-1]) == (UNCONNECTED, Disconnected())
+
+
+@pytest.mark.unwatched("its task is one more")
+async def test_a_blocks_tasks_have_ended_when_it_has(network: Network) -> None:
+    """A block has no nursery until it needs a task, and then none to see: but none of its tasks outlives it."""
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+
+    def tasks() -> set[str]:
+        nurseries = list(root.child_nurseries)
+        found: set[str] = set()
+        while nurseries:
+            for task in nurseries.pop().child_tasks:
+                found.add(task.name.rpartition(".")[2])
+                nurseries += task.child_nurseries
+        return found
+
+    before = tasks()
+    async with TcpSocket() as sock:
+        peer = await meet(network, sock)
+        async with sock.events():
+            sock.write(LARGE)
+            during = tasks() - before
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                async with sock:
+                    pass
+    peer.close()
+
+    assert during == {"_watch", "_drain"}
+    assert tasks() == before
+
+
+@pytest.mark.unwatched("its task began before")
+async def test_a_blocks_task_sees_the_context_of_who_started_it(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a nursery's does; on a simulated network the context says which host it is on."""
+    seen: list[str] = []
+    variable = contextvars.ContextVar[str]("variable")
+    really_wait = NativeLink.wait_receivable
+
+    def wait(link: NativeLink, max_bytes: int) -> Awaitable[None]:
+        seen.append(variable.get())
+        return really_wait(link, max_bytes)
+
+    monkeypatch.setattr(NativeLink, "wait_receivable", wait)
+    async with TcpSocket() as sock:
+        peer = await meet(network, sock)
+        variable.set("of the body")
+        async with sock.events():
+            await trio.testing.wait_all_tasks_blocked()
+    peer.close()
+
+    assert seen == ["of the body"]
 
 
 # ---- A parent nursery --------------------------------------------------------------------------

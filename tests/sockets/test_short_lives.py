@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 from contextlib import AsyncExitStack
 
 import pytest
 import trio
 import trio.testing
 
-from tests.networks import Network
+from tests.networks import Loopback, Network
+from tests.sockets.turns import counted_steps
 from trioqt import SocketState, TcpServer, TcpSocket
 
 QUESTION = b"x" * 64
@@ -43,6 +47,11 @@ def scopes(monkeypatch: pytest.MonkeyPatch) -> list[trio.CancelScope]:
 
     monkeypatch.setattr(trio.CancelScope, "__enter__", enter)
     return entered
+
+
+def descriptors() -> set[str]:
+    """The process's own."""
+    return set(os.listdir("/proc/self/fd"))
 
 
 async def test_a_handler_that_finds_all_there_takes_three_steps(network: Network) -> None:
@@ -82,6 +91,93 @@ async def test_one_address_is_connected_to_without_a_task(network: Network) -> N
 
     assert state is SocketState.CONNECTED
     assert [name for name in steps.spawned if "attempt" in name] == []
+
+
+async def test_an_address_that_answers_at_once_is_connected_to_in_one_turn_and_without_a_scope(
+    network: Loopback, scopes: list[trio.CancelScope]
+) -> None:
+    """On one machine there is nothing to wait for: others have their turn, and nothing is there to be called off."""
+    with await network.raw_listener() as listener:
+        async with TcpSocket() as sock:
+            del scopes[:]
+            with counted_steps() as steps:
+                await sock.connect_to_host(network.host, listener.port)
+                state, count, entered = sock.state(), steps[0], len(scopes)
+
+    assert (state, count, entered) == (SocketState.CONNECTED, 1, 0)
+
+
+class BetweenSteps(trio.abc.Instrument):
+    """Ends the socket once a step of a task has left it CONNECTING."""
+
+    def __init__(self, sock: TcpSocket) -> None:
+        self.sock = sock
+        self.found = 0
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self.sock._machine.state is SocketState.CONNECTING:
+            self.found += 1
+            self.sock.abort()
+
+
+async def test_an_abort_between_the_two_steps_of_an_attempt_leaves_nothing_open(network: Loopback) -> None:
+    """The system's socket is connected, and who connects has not had the turn in which that is told: the end holds."""
+    outcome = ""
+    with await network.raw_listener() as listener:
+        async with TcpSocket() as sock:
+            before = descriptors()
+            between = BetweenSteps(sock)
+            trio.lowlevel.add_instrument(between)
+            try:
+                await sock.connect_to_host(network.host, listener.port)
+            except trio.ClosedResourceError:
+                outcome = "ended"
+            trio.lowlevel.remove_instrument(between)
+            state, left = sock.state(), descriptors() - before
+        with await listener.accept() as peer:
+            said = await peer.receive_to_end()
+
+    assert (between.found, outcome, state, left, said) == (1, "ended", SocketState.UNCONNECTED, set(), b"")
+
+
+@pytest.mark.parametrize("end", ["abort", "disconnect_from_host", "cancel"])
+async def test_an_attempt_that_has_to_wait_can_be_ended(network: Loopback, nursery: trio.Nursery, end: str) -> None:
+    """A listener whose queue is full does not answer: the attempt waits, and its end leaves nothing open."""
+    outcomes: list[object] = []
+    scope = trio.CancelScope()
+
+    async def connects(sock: TcpSocket, port: int) -> None:
+        with scope:
+            try:
+                await sock.connect_to_host(network.host, port)
+            except trio.ClosedResourceError:
+                outcomes.append("ended")
+
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind((network.host, 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(listener.getsockname())
+        async with TcpSocket() as sock:
+            before = descriptors()
+            nursery.start_soon(connects, sock, listener.getsockname()[1])
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            waits, its_own = sock.state(), len(descriptors() - before)
+            if end == "abort":
+                sock.abort()
+            elif end == "cancel":
+                scope.cancel()
+            else:
+                await sock.disconnect_from_host()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            state, left = sock.state(), descriptors() - before
+
+    assert (waits, its_own) == (SocketState.CONNECTING, 1)
+    assert (state, left) == (SocketState.UNCONNECTED, set())
+    assert (outcomes, scope.cancelled_caught) == (([], True) if end == "cancel" else (["ended"], False))
 
 
 @pytest.mark.parametrize("end", ["aclose", "disconnect_from_host"])

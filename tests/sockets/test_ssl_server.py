@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
+import trustme
 
 from tests.certificates import Contexts, contexts
 from tests.networks import Network, RawPeer, TlsPeer, Virtual
@@ -188,6 +189,71 @@ async def test_a_client_without_its_certificate_is_refused(
     assert isinstance(error, SocketError)
     assert error.message == "the TLS handshake failed: the peer has shown no certificate"
     assert [certificate is not None for certificate in whose] == [True]
+
+
+async def shown_to(network: Network, server_context: ssl.SSLContext, client: ssl.SSLContext) -> tuple[bytes, ...]:
+    """Which certificates of a client's its server sees."""
+    seen: list[tuple[bytes, ...]] = []
+
+    async def handler(sock: SslSocket) -> None:
+        seen.append(sock.peer_certificate_chain())
+        assert sock.peer_certificate() == next(iter(seen[-1]), None)
+        await echo(sock)
+
+    async with SslServer(server_context) as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        await nursery.start(server.serve, handler)
+        async with SslSocket(context=client) as sock:
+            await sock.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+            await sock.send_all(b"hello")
+            assert await sock.receive_exactly(5) == b"hello"
+        nursery.cancel_scope.cancel()
+    return seen[0]
+
+
+async def test_a_server_that_does_not_insist_takes_a_client_without_a_certificate(
+    network: Network, tls: Contexts
+) -> None:
+    """CERT_OPTIONAL: with one it knows whose it is."""
+    assert tls.authority is not None
+    server_context, with_one = tls.new_server(), tls.new_client()
+    server_context.verify_mode = ssl.CERT_OPTIONAL
+    tls.authority.ca.configure_trust(server_context)
+    certificate = tls.authority.ca.issue_cert("client@peer.example")
+    certificate.configure_cert(with_one)
+
+    assert await shown_to(network, server_context, tls.client) == ()
+    shown = await shown_to(network, server_context, with_one)
+    pems = [ssl.DER_cert_to_PEM_cert(one).encode() for one in shown]
+    assert pems == [certificate.cert_chain_pems[0].bytes(), tls.authority.ca.cert_pem.bytes()]  # whom it trusts, too
+
+
+async def test_a_server_that_does_not_ask_sees_no_certificate(network: Network, tls: Contexts) -> None:
+    """The client keeps to itself what nobody has asked for."""
+    assert tls.authority is not None
+    client = tls.new_client()
+    tls.authority.ca.issue_cert("client@peer.example").configure_cert(client)
+
+    assert await shown_to(network, tls.server, client) == ()
+
+
+async def test_a_peer_sees_the_whole_chain(network: Network, tls: Contexts) -> None:
+    """The certificate, and the authority in between, in this order; without that the client could not verify it."""
+    root = trustme.CA()
+    between = root.create_child_ca()
+    certificate = between.issue_cert(NAME)
+    server_context, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    certificate.configure_cert(server_context)
+    root.configure_trust(client)
+    async with echoing(network, SslServer(server_context)) as server, SslSocket(context=client) as sock:
+        await sock.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+        chain = sock.peer_certificate_chain()
+
+        assert [ssl.DER_cert_to_PEM_cert(one).encode() for one in chain] == [
+            pem.bytes() for pem in certificate.cert_chain_pems
+        ]
+        assert (len(chain), chain[0]) == (2, sock.peer_certificate())
+        await sock.disconnect_from_host()
 
 
 async def test_limits_see_through_tls(tls: Contexts, mock_clock: trio.testing.MockClock) -> None:

@@ -559,6 +559,46 @@ async def test_a_server_begins_tls_under_way(network: Network, tls: Contexts, wa
         raw.close()
 
 
+@watched_or_not
+async def test_a_client_that_speaks_something_else_meanwhile_fails_the_handshake(
+    network: Network, tls: Contexts, watched: bool
+) -> None:
+    """What it has said behind its STARTTLS is taken for its hello, read ahead or not: a watched server used to refuse
+    to begin, and an unwatched one failed."""
+    with await network.raw_listener() as listener, await network.raw_connect(listener.port) as raw:
+        accepted = await listener.accept()
+        async with server_socket(accepted, tls) as sock, sock.events() if watched else nothing():
+            await raw.send(b"STARTTLS\r\n")
+            assert await sock.receive_line() == b"STARTTLS\r\n"
+            await raw.send(b"GET / HTTP/1.0\r\n\r\n")
+            await trio.testing.wait_all_tasks_blocked()
+            refused = await refusal(sock.start_server_encryption)
+
+            assert refused == (
+                ErrorKind.SSL_HANDSHAKE_FAILED,
+                "the TLS handshake failed: the peer speaks plain HTTP, not TLS",
+            )
+            assert (sock.read_all(), sock.state()) == (b"", SocketState.UNCONNECTED)
+
+
+@watched_or_not
+async def test_a_server_refuses_what_was_slipped_in_behind_starttls(
+    network: Network, tls: Contexts, watched: bool
+) -> None:
+    """In the same piece: it must not be taken for what the client says under TLS.  It stays readable, and plain."""
+    with await network.raw_listener() as listener, await network.raw_connect(listener.port) as raw:
+        accepted = await listener.accept()
+        async with server_socket(accepted, tls) as sock, sock.events() if watched else nothing():
+            await raw.send(b"STARTTLS\r\nRCPT TO:<evil>\r\n")
+            assert await sock.receive_line() == b"STARTTLS\r\n"
+            await trio.testing.wait_all_tasks_blocked()
+            refused = await refusal(sock.start_server_encryption)
+
+            assert refused == (ErrorKind.OPERATION, "cannot begin TLS: 16 plain bytes are unread")
+            assert (await sock.receive_line(), sock.mode()) == (b"RCPT TO:<evil>\r\n", SslMode.UNENCRYPTED)
+            sock.abort()
+
+
 @asynccontextmanager
 async def nothing() -> AsyncIterator[None]:
     yield

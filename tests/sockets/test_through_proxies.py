@@ -856,6 +856,28 @@ async def test_tls_goes_through_a_proxy_and_to_one(
         nursery.cancel_scope.cancel()
 
 
+async def test_each_encrypted_connection_goes_by_the_proxy_of_its_time(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, kind: ProxyKind, tls: Contexts
+) -> None:
+    """A bad proxy after a good one, and the good one again."""
+    nobody = NetworkProxy(kind, network.host, await network.unused_port())
+    async with echoing_by_tls(nursery, tls) as port, SslSocket(context=tls.client) as sock:
+        proxy = await start(nursery, kind)
+        results: list[object] = []
+        for chosen in (proxy.network_proxy(), nobody, proxy.network_proxy()):
+            sock.set_proxy(chosen)
+            try:
+                await sock.connect_to_host_encrypted("peer.example", port)
+            except SocketError as error:
+                results.append((error.kind, sock.is_encrypted()))
+            else:
+                results.append(sock.is_encrypted())
+                await sock.disconnect_from_host()
+
+        assert results == [True, (ErrorKind.PROXY_CONNECTION_REFUSED, False), True]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_plain_connection_by_tls_to_the_proxy_is_not_encrypted_to_its_end(
     network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, kind: ProxyKind, tls: Contexts
 ) -> None:

@@ -12,7 +12,7 @@ import trustme
 
 from tests.certificates import Contexts, contexts
 from tests.networks import Network
-from tests.sockets.arrivals import fill
+from tests.sockets.arrivals import fill, until
 from trioqt import ConnectionFinished, ErrorKind, SocketError, SslServer, SslSocket
 from trioqt.testing import VirtualNetwork, simulate
 
@@ -104,6 +104,29 @@ async def test_tls_goes_over_tls(tls: Contexts) -> None:
         nursery.start_soon(left.aclose)
         assert await right.receive_some() == b""
         await right.aclose()
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_the_read_buffer_limit_is_exact_over_tls(network: Network, tls: Contexts, watched: bool) -> None:
+    """Whatever a record holds: not one byte more is read ahead.  It lifts when the limit does, and nothing is lost."""
+    async with SslServer(tls.server) as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        ours = SslSocket(nursery, context=tls.client, read_buffer_size=100)
+        await ours.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+        theirs = await server.accept()
+        if watched:
+            await nursery.start(listen_to, ours)
+        await theirs.send_all(bytes(1000))
+        await until(lambda: ours.bytes_available() >= 100)
+        await trio.testing.wait_all_tasks_blocked()
+        limited = ours.bytes_available()
+        ours.set_read_buffer_size(0)
+        await until(lambda: ours.bytes_available() == 1000)
+
+        assert limited == 100
+        assert ours.read_all() == bytes(1000)
+        ours.abort()
+        nursery.cancel_scope.cancel()
 
 
 # ---- over a simulated network --------------------------------------------------------------------

@@ -453,6 +453,7 @@ WAITS: dict[str, Callable[[TcpSocket], Awaitable[object]]] = {
     "receive_line":        lambda sock: sock.receive_line(),
     "receive_until":       lambda sock: sock.receive_until(b"--"),
     "receive_exactly":     lambda sock: sock.receive_exactly(3),
+    "receive_message":     lambda sock: sock.receive_message(lambda stream: stream.read_raw_data(3)),
     "wait_for_ready_read": lambda sock: sock.wait_for_ready_read(),
 }
 # fmt: on

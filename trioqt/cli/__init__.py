@@ -61,10 +61,11 @@ def commands() -> None:
 
 
 @commands.command()
-@click.option("--clients", type=click.IntRange(min=1), default=50, show_default=True, help="How many clients.")
+@click.option("--clients", type=click.IntRange(min=1), help="How many clients; 50 unless told, or 6 with --slow.")
 @click.option("--seconds", type=click.FloatRange(0, 3600), default=10.0, show_default=True, help="About how long.")
 @click.option("--seed", type=int, help="Of who says what and when; each run has its own unless told.")
-def demo(clients: int, seconds: float, seed: int | None) -> int:
+@click.option("--slow", is_flag=True, help="For a class: one client after the other, each explained before it comes.")
+def demo(clients: int | None, seconds: float, seed: int | None, slow: bool) -> int:
     """A server and many clients, on this machine's own network.
 
     They talk, half-close, get reset and are cancelled, and every byte is compared.  The status is 0 if all bytes
@@ -72,10 +73,13 @@ def demo(clients: int, seconds: float, seed: int | None) -> int:
     """
     # Here, because the check for descriptors comes from trioqt.testing, which takes as long to import as all the rest.
     from trioqt.cli.demo import show_demo
+    from trioqt.cli.demo_kinds import KINDS
 
     if seed is None:
         seed = random.randrange(1_000_000)
-    return run_until_signal(functools.partial(show_demo, clients, seconds, seed))
+    if clients is None:
+        clients = len(KINDS) if slow else 50
+    return run_until_signal(functools.partial(show_demo, clients, seconds, seed, slow=slow))
 
 
 def _time(seconds: float) -> float:
@@ -200,12 +204,15 @@ def connect(
 
 @commands.command()
 @click.option("--format", "chosen", type=click.Choice(list(FORMATS)), default="table", show_default=True)
-def states(chosen: str) -> None:
+@click.option(
+    "--loops/--no-loops", default=True, show_default=True, help="Also what leaves the state as it is; or only changes."
+)
+def states(chosen: str, loops: bool) -> None:
     """The states of a socket, and what leads from one to the next.
 
     Drawn from the table that the code runs.
     """
-    FORMATS[chosen]()
+    FORMATS[chosen](loops)
 
 
 def run() -> int:

@@ -1,12 +1,12 @@
 """A connection by hand: stdin to the peer, the peer to stdout, every event to stderr.
 
-The three are read and written in threads, by their descriptors: Python's own files have locks, and a thread that is
-left behind in a read would hold one of them when the interpreter ends.
+One task writes the last two, so that on a terminal what came stands before what was told of later.  All three are read
+and written in threads, by their descriptors: Python's own files have locks, and a thread that is left behind in a read
+would hold one of them when the interpreter ends.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import sys
@@ -16,10 +16,20 @@ import click
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError, reason_of
-from trioqt.core.events import BytesWritten, Encrypted, ErrorOccurred, Event, SslErrors, StateChanged
+from trioqt.core.events import (
+    BytesWritten,
+    Encrypted,
+    ErrorOccurred,
+    Event,
+    ReadChannelFinished,
+    ReadyRead,
+    SslErrors,
+    StateChanged,
+)
 from trioqt.core.network_proxy import NetworkProxy
+from trioqt.core.socket_state import SocketState
 from trioqt.core.tls import SslErrorKind
-from trioqt.sockets.connection import BLOCK_SIZE
+from trioqt.sockets.connection import BLOCK_SIZE, PEER_CLOSED
 from trioqt.sockets.ssl_socket import SslSocket
 from trioqt.sockets.tcp_socket import TcpSocket
 
@@ -51,24 +61,26 @@ async def connect_to(
     sock = TcpSocket(half_open=half_open) if ignored is None else SslSocket(half_open=half_open)
     if proxy is not None:
         sock.set_proxy(proxy)
+    follower = Follower(sock)
     # Shielded, because the last events come after a cancellation: they are about it.  They end with the socket's block.
     telling = trio.CancelScope(shield=True)
     async with sock.events() as events, trio.open_nursery() as nursery:
         try:
             async with sock:
-                nursery.start_soon(_tell, events, telling, sock)
+                nursery.start_soon(follower.follow, events, telling)
                 if isinstance(sock, SslSocket):
                     sock.ignore_ssl_errors(ignored or ())
                     await sock.connect_to_host_encrypted(host, port)
                 else:
                     await sock.connect_to_host(host, port)
-                await _exchange(sock, half_open)
+                await _exchange(sock, follower, half_open)
         finally:
+            follower.print_no_more()
             telling.deadline = trio.current_time() + LAST_WORDS
     return 0
 
 
-async def _exchange(sock: TcpSocket, half_open: bool) -> None:
+async def _exchange(sock: TcpSocket, follower: Follower, half_open: bool) -> None:
     failure: SocketError | None = None
 
     async def send() -> None:
@@ -80,8 +92,7 @@ async def _exchange(sock: TcpSocket, half_open: bool) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
-        async for chunk in sock:
-            await _write(sys.stdout.fileno(), chunk)
+        await follower.wait_for_end()
         if not half_open:
             nursery.cancel_scope.cancel(reason="the peer has finished")
     if failure is not None:
@@ -119,27 +130,77 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-# ---- events --------------------------------------------------------------------------------
+# ---- what happens ----------------------------------------------------------------------------
 
 
-async def _tell(events: AsyncIterator[Event], scope: trio.CancelScope, sock: TcpSocket) -> None:
-    """Write each event to stderr, with its time."""
-    if sys.stderr is None:
-        return
-    colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    with scope, contextlib.suppress(BrokenPipeError):
-        async for event in events:
-            line = _describe(event, sock)
-            await _write(sys.stderr.fileno(), f"{line if colours else click.unstyle(line)}\n".encode())
+class Follower:
+    """Tells each event and prints what it brings, before the next: on a terminal all of it is in order."""
+
+    def __init__(self, sock: TcpSocket) -> None:
+        self._sock = sock
+        self._failure: OSError | None = None
+        self._over = trio.Event()
+        self._tells = sys.stderr is not None
+        self._has_colours = self._tells and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        self._prints = True
+        self._printing = trio.CancelScope()
+
+    def print_no_more(self) -> None:
+        """But go on telling: stdout may be full, and nobody read it."""
+        self._prints = False
+        self._printing.cancel()
+
+    async def wait_for_end(self) -> None:
+        """Wait until the peer has finished and all that it sent is printed.
+
+        Raises: SocketError if the connection was lost, OSError if stdout took no more.
+        """
+        await self._over.wait()
+        if self._failure is not None:
+            raise self._failure
+        if (rest := await self._sock.receive_some()) != b"":
+            raise AssertionError(f"{len(rest)} bytes came behind the end")
+
+    async def follow(self, events: AsyncIterator[Event], scope: trio.CancelScope) -> None:
+        """Until the socket's block is left."""
+        with scope:
+            async for event in events:
+                if isinstance(event, (ErrorOccurred, ReadChannelFinished)):
+                    await self._print()  # what came before the end stands before it
+                await self._tell(event)
+                match event:
+                    case ReadyRead():
+                        await self._print()
+                    case ReadChannelFinished() | StateChanged(SocketState.CLOSING):
+                        self._over.set()
+
+    async def _tell(self, event: Event) -> None:
+        if self._tells:
+            line = _describe(event, self._sock)
+            try:
+                await _write(sys.stderr.fileno(), f"{line if self._has_colours else click.unstyle(line)}\n".encode())
+            except BrokenPipeError:
+                self._tells = False
+
+    async def _print(self) -> None:
+        while self._prints and (count := self._sock.bytes_available()):
+            with trio.CancelScope() as self._printing:
+                try:
+                    await _write(sys.stdout.fileno(), self._sock.read(count))
+                except OSError as exc:
+                    self._failure, self._prints = exc, False
+                    self._over.set()
 
 
 def _describe(event: Event, sock: TcpSocket) -> str:
-    # The time at which it is seen: at most one thread's turn after it happened, unless nobody reads stderr.
+    # The time at which it is seen: at most one thread's turn after it happened, unless nobody reads what is written.
     time = click.style(f"{datetime.datetime.now():%H:%M:%S.%f}"[:-3], dim=True)
     name = type(event).__name__
     match event:
         case StateChanged(state):
             return f"{time}  {name} {click.style(state.name, fg='cyan', bold=True)}"
+        case ErrorOccurred(ErrorKind.REMOTE_HOST_CLOSED as kind, message) if message == PEER_CLOSED:
+            return f"{time}  {click.style(name, fg='green')} {kind.name}: {message}, which is a good end"
         case ErrorOccurred(kind):
             return f"{time}  {click.style(name, fg='red')} {click.style(kind.name, fg='red', bold=True)}"
         case Encrypted() if isinstance(sock, SslSocket):

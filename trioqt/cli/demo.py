@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
-import os
 import random
-import socket
+import textwrap
 from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
@@ -15,7 +15,6 @@ from trioqt.cli.demo_client import BrokenPromiseError, Client, Surroundings
 from trioqt.cli.demo_display import Display, LinesDisplay, LiveDisplay, summarize
 from trioqt.cli.demo_kinds import KINDS
 from trioqt.cli.terminal import plural, terminal
-from trioqt.links.native import RESET_ON_CLOSE
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
 from trioqt.testing.cancelling.leaks import open_descriptors
@@ -25,6 +24,12 @@ __all__ = ["Report", "echo", "make_clients", "run_demo", "show_demo"]
 # For so many seconds, beside the planned ones, nothing at all may happen before the demo gives up and says so.
 # There is no limit on the whole: a loaded machine makes all late, and nothing wrong.
 PATIENCE = 10.0
+
+# To read what the next client will do, some fifteen words, at three a second; and less than PATIENCE.
+READING = 5.0
+
+# As wide as an explanation may be beside the time, the number and the kind of a client on a terminal of 80 columns.
+WORDS_WIDTH = 50
 
 
 @attrs.frozen
@@ -53,16 +58,33 @@ async def echo(sock: TcpSocket) -> None:
 
 
 async def show_demo(
-    count: int, seconds: float, seed: int, handler: Callable[[TcpSocket], Awaitable[object]] = echo
+    count: int,
+    seconds: float,
+    seed: int,
+    handler: Callable[[TcpSocket], Awaitable[object]] = echo,
+    *,
+    slow: bool = False,
 ) -> int:
-    """Run it, show what happens as it happens, then the summary.  The exit status."""
+    """Run it, show what happens as it happens, then the summary.  The exit status.
+
+    Args:
+      slow: One client after the other; each is explained, and then there is time to read that.
+    """
     clients = make_clients(count, seconds, seed)
     console = terminal()
     display: Display = LinesDisplay() if console is None else LiveDisplay(console, clients)
-    display.begin(f"one server, {plural(count, 'client')}, about {plural(seconds, 'second')}, seed {seed}")
+    duration = f"about {plural(seconds, 'second')}{' each, one after the other' if slow else ''}"
+    display.begin(f"one server, {plural(count, 'client')}, {duration}, seed {seed}")
+
+    async def explain(client: Client) -> None:
+        for line in textwrap.wrap(f"next: {inspect.getdoc(client.behave)}", WORDS_WIDTH):
+            display.tell(client, line)
+        await trio.sleep(READING)
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(display.run)
-        report = await run_demo(clients, seconds, handler=handler, tell=display.tell)
+        announce = explain if slow else None
+        report = await run_demo(clients, seconds, handler=handler, tell=display.tell, announce=announce)
         nursery.cancel_scope.cancel(reason="the demo is over")
     problems = report.problems()
     summarize(clients, report.connections_open, report.descriptors_left, problems)
@@ -84,6 +106,7 @@ async def run_demo(
     *,
     handler: Callable[[TcpSocket], Awaitable[object]] = echo,
     tell: Callable[[Client, str], None] = lambda client, text: None,
+    announce: Callable[[Client], Awaitable[None]] | None = None,
     patience: float = PATIENCE,
 ) -> Report:
     """Run the clients against a server of its own.
@@ -91,6 +114,7 @@ async def run_demo(
     Args:
       handler: The server's; the clients expect that it says back what it hears.
       tell: Called with what happens to each client.
+      announce: Awaited before each client, and they come one after the other; None: all at once.
       patience: How long nothing may happen, beside ``seconds``, until it gives up.
     """
     before = open_descriptors()
@@ -109,7 +133,7 @@ async def run_demo(
     def pull_the_plug(port: int) -> None:
         if port not in accepted:
             raise BrokenPromiseError("the server finished too soon")
-        reset(accepted[port])
+        accepted[port].abort(reset=True)  # as a crashed peer or a router does
 
     async def serve() -> None:
         await server.serve(handle)
@@ -123,7 +147,11 @@ async def run_demo(
             nursery.start_soon(give_up_if_stuck, clients, seconds + patience, running)
             async with trio.open_nursery() as crowd:
                 for client in clients:
-                    crowd.start_soon(client.run, around)
+                    if announce is None:
+                        crowd.start_soon(client.run, around)
+                    else:
+                        await announce(client)
+                        await client.run(around)
         server.close()
         # Every client is gone, and each handler ends as soon as it notices.
         with trio.move_on_after(patience):
@@ -142,10 +170,3 @@ async def give_up_if_stuck(clients: Sequence[Client], period: float, running: tr
         before = now
         await trio.sleep(period)
     running.cancel(reason="nothing happens any more")
-
-
-def reset(sock: TcpSocket) -> None:
-    """End the connection with a reset, as a crashed peer or a router does."""
-    with socket.socket(fileno=os.dup(sock.socket_descriptor())) as native:
-        native.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-    sock.abort()

@@ -93,10 +93,11 @@ class LiveDisplay:
     async def run(self) -> None:
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(self._picture(), refresh=True)
+                live.update(self.picture(), refresh=True)
                 await trio.sleep(PICTURE_PERIOD)
 
-    def _picture(self) -> Group:
+    def picture(self) -> Group:
+        """How it stands."""
         table = new_table(("a client that ...", "", "sent", "back"), {2, 3})
         for kind, clients in by_kind(self.clients).items():
             marks = Text()

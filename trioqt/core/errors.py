@@ -92,6 +92,8 @@ class ErrorKind(enum.Enum):
     """The system gave a reason that the table does not know."""
     LIMIT_EXCEEDED = 100
     """Ours, not Qt's: a bound was reached (line length, buffer, subscription); the message names it."""
+    CORRUPT_DATA = 101
+    """Ours, not Qt's: what the peer sent is not what was to be read, a message of another kind or none."""
 
 
 class SocketError(trio.BrokenResourceError, OSError):

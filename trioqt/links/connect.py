@@ -1,12 +1,14 @@
 """From a name to a connected link: the look-up, and the race of RFC 8305 between the addresses found.
 
-Sockets and look-ups are asked of trio, so both are simulated wherever trio's are.
+Look-ups are asked of trio, and sockets too wherever it makes others than the kernel's; so both are simulated wherever
+trio's are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -17,11 +19,22 @@ import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_address, to_sockaddr, unmapped
 from trioqt.core.errors import raise_bare
-from trioqt.links.base import Sockaddr
+from trioqt.links.base import NativeSocket, Sockaddr
 from trioqt.links.names import check_name
-from trioqt.links.native import NativeLink, native_socket
+from trioqt.links.native import KernelSocket, NativeLink, native_socket
 
-__all__ = ["AttemptsFailed", "Target", "connect", "connect_again", "link_over", "look_up", "race", "reachable"]
+__all__ = [
+    "AttemptsFailed",
+    "Target",
+    "begin_alone",
+    "connect",
+    "connect_again",
+    "link_over",
+    "look_up",
+    "race",
+    "reachable",
+    "targets_of",
+]
 
 # RFC 8305, section 5, "Connection Attempt Delay": the recommended value.
 ATTEMPT_DELAY = 0.25
@@ -59,7 +72,7 @@ class AttemptsFailed(ExceptionGroup[OSError]):
         return AttemptsFailed(self.message, excs)
 
 
-Prepare = Callable[[trio.socket.SocketType, Sockaddr], None]
+Prepare = Callable[[NativeSocket | trio.socket.SocketType, Sockaddr], None]
 """Sets options on a new socket, which will be connected, or bound, to that address.  It may raise OSError."""
 
 
@@ -79,28 +92,42 @@ async def look_up(host: HostAddress | str, port: int, protocol: NetworkLayerProt
       socket.gaierror: There is none, or none of that family.
     Cancelled: nothing is left behind but a worker thread that may still wait for the system's resolver.
     """
-    family = FAMILIES[protocol]
     address = host if isinstance(host, HostAddress) else parse_address(host)
     if address == HostAddress.NULL:
         await trio.lowlevel.checkpoint()  # as for any name that is not found: others see that it was looked up
         raise socket.gaierror(socket.EAI_NONAME, "an empty name")
     if address is not None:
-        addresses = (HostAddress.ANY_IPV6, HostAddress.ANY_IPV4) if address == HostAddress.ANY else (address,)
-        targets = [target_of(address, port) for address in addresses]
-        targets = [target for target in targets if family in (socket.AF_UNSPEC, target.family)]
-        if not targets:
-            raise socket.gaierror(socket.EAI_NONAME, f"not an {protocol.name} address")
-        return targets
+        return targets_of(address, port, protocol)
     try:
         check_name(str(host))
     except OSError:
         await trio.lowlevel.checkpoint()
         raise
-    found = await trio.socket.getaddrinfo(str(host), port, family=family, type=socket.SOCK_STREAM)
+    found = await trio.socket.getaddrinfo(str(host), port, family=FAMILIES[protocol], type=socket.SOCK_STREAM)
     targets = list(dict.fromkeys(Target(entry[0], entry[4]) for entry in found))
     if not targets:
         raise socket.gaierror(socket.EAI_NONAME, "no address")
     return _families_in_turn(targets)
+
+
+def targets_of(address: HostAddress, port: int, protocol: NetworkLayerProtocol) -> list[Target]:
+    """What an address is that is not null.  Raises: socket.gaierror if it has nothing of that family."""
+    # An interface may get another number meanwhile.
+    find = _targets_of_text.__wrapped__ if "%" in address.text else _targets_of_text
+    targets = find(address.text, port, protocol)
+    if not targets:
+        raise socket.gaierror(socket.EAI_NONAME, f"not an {protocol.name} address")
+    return list(targets)
+
+
+# Who connects again and again does so to few addresses, and this takes 8 us.  By their texts, for a mapped address
+# equals its IPv4 form.
+@functools.lru_cache(256)
+def _targets_of_text(text: str, port: int, protocol: NetworkLayerProtocol) -> tuple[Target, ...]:
+    family, address = FAMILIES[protocol], HostAddress(text)
+    addresses = (HostAddress.ANY_IPV6, HostAddress.ANY_IPV4) if address == HostAddress.ANY else (address,)
+    targets = [target_of(address, port) for address in addresses]
+    return tuple(target for target in targets if family in (socket.AF_UNSPEC, target.family))
 
 
 def _families_in_turn(targets: Sequence[Target]) -> list[Target]:
@@ -113,13 +140,19 @@ def _families_in_turn(targets: Sequence[Target]) -> list[Target]:
 
 
 async def race(
-    targets: Sequence[Target], prepare: Prepare, *, delay: float = ATTEMPT_DELAY, proto: int = 0
+    targets: Sequence[Target],
+    prepare: Prepare,
+    *,
+    delay: float = ATTEMPT_DELAY,
+    proto: int = 0,
+    begun: NativeLink | None = None,
 ) -> NativeLink:
     """Connect to the first target that answers.  Each gets ``delay`` seconds' start over the next, less if it fails.
 
     Args:
       prepare: Called with each new socket and its address, for its options.
       proto: Of the sockets; 0 is TCP.
+      begun: What ``begin_alone`` gave for the only target.
 
     Raises:
       AttemptsFailed: All of them; one OSError per attempt, in the order in which they ended.
@@ -127,26 +160,25 @@ async def race(
     Cancelled: every socket is closed.
     """
     if len(targets) == 1:
-        return await _only(targets[0], prepare, proto)
+        return await _only(targets[0], prepare, proto, begun)
     failures: list[OSError] = []
-    winner: trio.socket.SocketType | None = None
-    peer: Sockaddr | None = None
+    winner: NativeLink | None = None
 
     @trio.lowlevel.enable_ki_protection  # a task of its own, so not below whoever calls this
     async def attempt(target: Target, ended: trio.Event) -> None:
-        nonlocal winner, peer
+        nonlocal winner
         try:
-            sock = await open_connected(target, prepare, proto)
+            link = await _connected(target, prepare, proto)
         except OSError as exc:
             exc.add_note(f"while connecting to {target}")
             failures.append(exc)
             ended.set()
             return
         if winner is None:
-            winner, peer = sock, target.address
+            winner = link
             nursery.cancel_scope.cancel(reason="another address answered")
         else:
-            sock.close()
+            link.close()
 
     try:
         async with trio.open_nursery() as nursery:
@@ -161,23 +193,81 @@ async def race(
         raise_bare(exc)
     if winner is None:
         raise AttemptsFailed("no address could be connected", failures)
-    assert peer is not None
-    return link_over(winner, peer)
+    return winner
 
 
-async def _only(target: Target, prepare: Prepare, proto: int) -> NativeLink:
+async def _only(target: Target, prepare: Prepare, proto: int, begun: NativeLink | None) -> NativeLink:
     """A race of one needs no nursery, no task and no clock, which cost more than the connection."""
     try:
-        sock = await open_connected(target, prepare, proto)
+        return await _connected(target, prepare, proto, begun)
     except OSError as exc:
         exc.add_note(f"while connecting to {target}")
         failures = [exc]
-    else:
-        return link_over(sock, target.address)
     # What a system refuses at once is told no sooner than by a race: an end that another task makes now comes first.
     for _ in range(2):
         await trio.lowlevel.checkpoint()
     raise AttemptsFailed("no address could be connected", failures)
+
+
+def begin_alone(target: Target, prepare: Prepare, proto: int) -> NativeLink | None:
+    """Begin to connect to ``target``, if that is all there is to try, and as far as it can be done without waiting.
+
+    What is returned has a peer if it is connected at once, as over loopback.  If not it is for ``race`` to go on with,
+    and None is too: the system has refused, which is to be found and told there, or trio's sockets are not its own.
+    """
+    if _has_other_sockets():
+        return None
+    try:
+        return _begin(target, prepare, proto)
+    except OSError:
+        return None
+
+
+def _begin(target: Target, prepare: Prepare, proto: int) -> NativeLink:
+    """The link over a new socket of the kernel's; without a peer if it is not connected yet.  Raises: OSError.
+
+    Trio's socket in between, which is made, asked and unwrapped again, would cost 60 us of a short life's 250.
+    """
+    sock = KernelSocket.open_stream(target.family, proto)
+    try:
+        prepare(sock, target.address)
+        return NativeLink(sock, sock.begin_connecting(target.address))
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _has_other_sockets() -> bool:
+    """Does trio make other sockets than the kernel's, as of a simulated network?"""
+    # Trio tells who made them until now to who sets another, and to nobody else.
+    factory = trio.socket.set_custom_socket_factory(None)
+    if factory is None:
+        return False
+    trio.socket.set_custom_socket_factory(factory)
+    return True
+
+
+async def _connected(target: Target, prepare: Prepare, proto: int, begun: NativeLink | None = None) -> NativeLink:
+    """One attempt.  Raises: OSError.  Cancelled: the socket is closed.
+
+    Args:
+      begun: It has begun already.
+    """
+    link = begun
+    if link is None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if _has_other_sockets():
+            return link_over(await _open_connected(target, prepare, proto), target.address)
+        link = _begin(target, prepare, proto)
+    try:
+        if link.peer_address() is None:
+            await link.finish_connecting(target.address)
+        else:
+            await trio.lowlevel.checkpoint()
+    except BaseException:
+        link.close()
+        raise
+    return link
 
 
 def link_over(sock: trio.socket.SocketType, asked: Sockaddr) -> NativeLink:
@@ -187,8 +277,8 @@ def link_over(sock: trio.socket.SocketType, asked: Sockaddr) -> NativeLink:
     return NativeLink(native_socket(sock), asked)
 
 
-async def open_connected(target: Target, prepare: Prepare, proto: int = 0) -> trio.socket.SocketType:
-    """One attempt.  Raises: OSError.  Cancelled: the socket is closed."""
+async def _open_connected(target: Target, prepare: Prepare, proto: int) -> trio.socket.SocketType:
+    """The same with whatever trio's socket is."""
     sock = trio.socket.socket(target.family, socket.SOCK_STREAM, proto)
     try:
         prepare(sock, target.address)

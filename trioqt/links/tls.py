@@ -23,7 +23,7 @@ from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
 
-__all__ = ["Negotiated", "Terms", "TlsLink", "message_of"]
+__all__ = ["REFUSALS", "Negotiated", "Terms", "TlsLink", "message_of"]
 
 # RFC 8446, section 5.1: a record has at most so many bytes, and OpenSSL encrypts and decrypts one at a time.
 RECORD_SIZE = 16384
@@ -69,6 +69,15 @@ MESSAGES = {
     "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the peer speaks none of the protocols that were offered (ALPN)",
 }
 """By OpenSSL's name for it, what a failure means; others say what OpenSSL says."""
+
+REFUSALS = frozenset(
+    [
+        *("TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_EXPIRED"),
+        *("SSLV3_ALERT_CERTIFICATE_REVOKED", "SSLV3_ALERT_CERTIFICATE_UNKNOWN", "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE"),
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+    ]
+)
+"""Of these, what a peer says that does not want our certificate."""
 
 
 @attrs.frozen
@@ -623,9 +632,7 @@ def _ended_early(message: str) -> ssl.SSLEOFError:
 
 def _chain_of(tls: ssl.SSLObject) -> tuple[bytes, ...]:
     """The certificates that the peer has sent, its own first."""
-    # Public from Python 3.13 on, where it gives bytes; below that it is there too, and gives objects.
-    get: Any = getattr(tls, "get_unverified_chain", None)
-    if get is not None:
-        return tuple(get() or ())
+    # Public from Python 3.13 on.  But a server whose client has shown none, though asked, finds None among them, for
+    # which the public one raises AttributeError.
     certificates: Any = cast("Any", tls)._sslobj.get_unverified_chain() or ()
-    return tuple(certificate.public_bytes(2) for certificate in certificates)  # 2 is _ssl.ENCODING_DER
+    return tuple(one.public_bytes(2) for one in certificates if one is not None)  # 2 is _ssl.ENCODING_DER

@@ -12,7 +12,6 @@ import socket
 import sys
 from _thread import get_ident
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -20,7 +19,7 @@ import attrs
 import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, unmapped
-from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, keeping, kind_of, raise_bare, reason_of
+from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, keeping, kind_of, reason_of
 from trioqt.core.events import (
     Connected,
     Disconnected,
@@ -53,7 +52,8 @@ from trioqt.links.connect import AttemptsFailed, look_up
 from trioqt.links.interrupts import protected
 from trioqt.links.native import set_options
 from trioqt.sockets.arguments import Host, check_host, check_options, check_port, spelled
-from trioqt.sockets.native_options import read_option, set_option, unsupported
+from trioqt.sockets.block import Block
+from trioqt.sockets.native_options import read_option, set_first_options, set_option, unsupported
 from trioqt.sockets.proxy_choice import HasProxy
 from trioqt.sockets.under_way import UnderWay
 
@@ -121,15 +121,6 @@ class Bound:
         return (HostAddress.ANY if self.is_any else from_sockaddr(self.sockaddr)), self.sockaddr[1]
 
 
-@attrs.define(eq=False)
-class Block:
-    """The block that a socket without a parent or a server was entered by, and its nursery."""
-
-    manager: AbstractAsyncContextManager[trio.Nursery]
-    task: trio.lowlevel.Task
-    entries: int = 0  # of that task, nested
-
-
 def raise_failure(failure: Failure) -> NoReturn:
     """Raise what a connection, or an attempt at one, has ended by."""
     failure.told = True
@@ -180,8 +171,8 @@ class AbstractSocket(HasProxy, Resettable):
         super().__init__()
         self._machine = StateMachine()
         self._parent = parent
-        # Where its tasks run: the parent, or the nursery of its own block, or that of its server's.
-        self._home = parent
+        # Where its tasks run: the parent, or its own block, or the nursery of its server's.
+        self._home: trio.Nursery | Block | None = parent
         if parent is not None:
             self._belong_to(parent)
         self._block: Block | None = None
@@ -202,7 +193,7 @@ class AbstractSocket(HasProxy, Resettable):
     # -- the scope --------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Begin the socket's life.  Its tasks, if it needs any, run in a nursery that ends with the block.
+        """Begin the socket's life.  Its tasks, if it needs any, end with the block.
 
         May be nested (a handler may enter the socket that ``serve`` entered): the inner exit ends the socket, the
         outer one finds nothing to do.  After its block a socket is closed.
@@ -213,10 +204,11 @@ class AbstractSocket(HasProxy, Resettable):
         if self._closed:
             raise trio.ClosedResourceError("the socket is closed")
         if self._home is None:
-            manager = trio.open_nursery()
-            self._home = await manager.__aenter__()
+            block = Block()
+            if self._may_fail():
+                await block.open_nursery()
+            self._home = self._block = block
             self._belongs_here()
-            self._block = Block(manager, trio.lowlevel.current_task())
         if self._block is not None and self._block.task is trio.lowlevel.current_task():
             self._block.entries += 1
         self._entered()
@@ -254,22 +246,13 @@ class AbstractSocket(HasProxy, Resettable):
                     if self._block is not None and self._block.task is trio.lowlevel.current_task():
                         self._block.entries -= 1
                         if self._block.entries == 0:
-                            await self._end_nursery(self._block)
+                            block, self._block = self._block, None
+                            with keeping(sys.exception()):
+                                await block.end()
 
-    async def _end_nursery(self, block: Block) -> None:
-        self._block, nursery = None, self._home
-        assert nursery is not None
-        # Cancelled, because only our own tasks can be in it.  Shielded, because otherwise an outer cancellation would
-        # be raised here, in place of the exception that is leaving the block.  And told of no exception, because it
-        # would wrap that in a group.  If it is empty, as mostly, trio does no more than give others their turn.
-        if nursery.child_tasks:
-            nursery.cancel_scope.cancel(reason="the socket's block is left")
-            nursery.cancel_scope.shield = True
-        with keeping(sys.exception()):
-            try:
-                await block.manager.__aexit__(None, None, None)
-            except BaseExceptionGroup as group:
-                raise_bare(group)
+    def _may_fail(self) -> bool:
+        """Will its tasks call what is not ours, and so may fail in a way that is to end its block?"""
+        return False
 
     def _entered(self) -> None:
         """A block was entered."""
@@ -460,7 +443,10 @@ class AbstractSocket(HasProxy, Resettable):
     def _prepare(self, sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr | None) -> None:
         """Set on a new socket, for ``peer``, what was asked for before there was one."""
         kind = self._kind()
-        for option, value in {**first_options(kind), **(self._options or {})}.items():
+        if self._options is None:
+            set_first_options(sock, kind)
+            return
+        for option, value in {**first_options(kind), **self._options}.items():
             set_option(sock, option, value, peer, kind)
 
     # -- stopping to ask --------------------------------------------------------------------
@@ -541,7 +527,7 @@ class AbstractSocket(HasProxy, Resettable):
         sock: trio.socket.SocketType | None = None
         is_any = host == HostAddress.ANY
 
-        def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+        def prepare(sock: NativeSocket | trio.socket.SocketType, address: Sockaddr) -> None:
             self._prepare(sock, None)
             set_options(sock, wanted)
 

@@ -26,6 +26,7 @@ __all__ = [
     "check_options",
     "check_port",
     "check_protocol",
+    "check_delimiter",
     "check_seconds",
     "check_size",
     "check_stream_type",
@@ -94,6 +95,15 @@ def check_size(size: int, name: str, *, least: int = 0) -> int:
     return size
 
 
+def check_delimiter(delimiter: bytes | bytearray) -> bytes:
+    """Raises: TypeError, ValueError."""
+    if not isinstance(delimiter, (bytes, bytearray)):
+        raise TypeError(f"a delimiter is bytes, not {type(delimiter).__name__}")
+    if not delimiter:
+        raise ValueError("a delimiter must not be empty")
+    return bytes(delimiter)
+
+
 def check_seconds(seconds: float, name: str) -> float:
     """A time, infinity included.  Raises: TypeError, ValueError."""
     if type(seconds) is float and seconds >= 0:
@@ -108,10 +118,10 @@ def check_seconds(seconds: float, name: str) -> float:
         raise ValueError(f"{name} is more than a float can hold") from None
 
 
-def check_handler(handler: object) -> None:
-    """Raises: TypeError if it can be seen, before it is called, that it is no async function of a socket."""
+def check_handler(handler: object, of: str = "socket") -> None:
+    """Raises: TypeError if it can be seen, before it is called, that it is no async function of one such thing."""
     _check_is_async(handler)
-    _check_takes(handler, 1, "a handler is called with one socket")
+    _check_takes(handler, 1, f"a handler is called with one {of}")
 
 
 def check_factory(factory: object, kind: type) -> None:
@@ -202,6 +212,8 @@ def _returns_only_constants(function: FunctionType) -> bool:
 def check_options(options: Sequence[SystemOption]) -> tuple[SystemOption, ...]:
     """Options of the system's.  Raises: TypeError, ValueError."""
     given: object = options
+    if given == ():
+        return ()  # as mostly
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
         raise TypeError(f"options are a list of (level, number, value), not {type(given).__name__}")
     return tuple(_checked_option(option) for option in given)

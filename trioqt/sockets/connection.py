@@ -19,16 +19,17 @@ from typing import Any, Protocol
 
 import attrs
 import trio
+from trio.lowlevel import current_task
 
 from trioqt.core.addresses import HostAddress, from_sockaddr
 from trioqt.core.buffers import ReadBuffer, WriteBuffer
-from trioqt.core.errors import ErrorKind, kind_of, reason_of
+from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import BytesWritten, ErrorOccurred, Event, Nudge, ReadyRead
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
 from trioqt.links.base import ENDS, Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
-from trioqt.links.native import reset_on_close
+from trioqt.links.native import KernelSocket, NativeLink, reset_on_close
 from trioqt.links.stream import StreamLink
 from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import AbstractSocket, Generation
@@ -36,7 +37,7 @@ from trioqt.sockets.native_options import set_option
 from trioqt.sockets.nursery_ends import at_end_of
 from trioqt.sockets.subscription import Subscription
 
-__all__ = ["BLOCK_SIZE", "Attempt", "Connection", "Flushing"]
+__all__ = ["BLOCK_SIZE", "PEER_CLOSED", "Attempt", "Connection", "Flushing"]
 
 # 64 KiB: what trio reads at once (SocketStream's default).  Larger blocks gain nothing measurable up to 512 KiB, and
 # above 128 KiB each allocation is a system call of its own.
@@ -48,6 +49,9 @@ BLOCKS_AT_ONCE = 16
 
 # How long a close waits for the end of a peer that sent bytes we did not read, in seconds.
 LINGER = 1.0
+
+# What the error says that Qt makes of a peer's good end.  The command line knows it by that.
+PEER_CLOSED = "the peer closed the connection"
 
 READY_READ = ReadyRead()
 CONNECTED, CLOSING = SocketState.CONNECTED, SocketState.CLOSING
@@ -72,14 +76,15 @@ class Flushing:
 class Attempt:
     """A ``connect_to_host`` that runs."""
 
-    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
-    socks: list[trio.socket.SocketType] = attrs.Factory(list)
+    scope: trio.CancelScope | None = None
+    """Once it may wait for long."""
+    socks: tuple[NativeSocket | trio.socket.SocketType, ...] = ()
     """What it tries its addresses with; some may be closed already."""
     resets: bool = False
 
-    def tries(self, sock: trio.socket.SocketType) -> None:
+    def tries(self, sock: NativeSocket | trio.socket.SocketType) -> None:
         """One more."""
-        self.socks.append(sock)
+        self.socks = (*self.socks, sock)
         if self.resets:
             reset_on_close(sock)
 
@@ -239,6 +244,17 @@ class Connection(AbstractSocket):
         self._pending = False
         self._update_watcher()
 
+    def _lend(self) -> int:
+        """The descriptor, for others to read and write.  Raises: SocketError, trio.ClosedResourceError."""
+        if self._link is None:
+            raise trio.ClosedResourceError("the connection has ended")
+        native = self._link.native()
+        # Anything between the system and us may hold bytes already.
+        if not isinstance(self._link, NativeLink) or not isinstance(native, KernelSocket):
+            message = "cannot lend the descriptor of a connection that is not the system's alone"
+            raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
+        return native.fileno()
+
     def _post(self, event: Event) -> None:
         if self._pending and not isinstance(event, Nudge):
             self._missed = (*self._missed, event)
@@ -254,12 +270,16 @@ class Connection(AbstractSocket):
         self._peer_finished = self._ends_itself = self._finish_told = self._send_finished = False
         self._full_told = False
 
+    def _may_fail(self) -> bool:
+        return self._offered is not None
+
     def _entered(self) -> None:
         self._was_entered = True
         if self._offered is not None:
+            assert self._block is not None
+            self._offered.home = self._block.nursery
             self._link, self._offered = self._offered, None
             self._generation.connected = True
-            self._link.home = self._home
             self._update_direct()
             self._update_watcher()
 
@@ -272,8 +292,10 @@ class Connection(AbstractSocket):
 
     def _room(self) -> int:
         """How many bytes may be read ahead now."""
-        size = self._read_buffer_size
-        return size - self._read_buffer.held if size else BLOCK_SIZE
+        buffer, size = self._read_buffer, self._read_buffer_size
+        if buffer.owned is not None:  # what such a transaction has taken counts against its own bound
+            return min(size - len(buffer) if size else BLOCK_SIZE, buffer.owned.max_bytes - buffer.held)
+        return size - buffer.held if size else BLOCK_SIZE
 
     def _pull(self, wanted: int, *, bounded: bool = True, ahead: bool = False, end: bool = False) -> None:
         """Take what the system already holds into the buffer, until ``wanted`` bytes are there or it is full.
@@ -313,7 +335,7 @@ class Connection(AbstractSocket):
     # field of the task does, which trio offers to whoever puts it to sleep, and clears when it wakes.
 
     def _note_asked(self) -> None:
-        task = trio.lowlevel.current_task()
+        task = current_task()
         if (
             task.custom_sleep_data is None or type(task.custom_sleep_data) is Generation
         ):  # else somebody puts it to sleep
@@ -321,8 +343,9 @@ class Connection(AbstractSocket):
 
     def _has_asked(self, link: Link) -> bool:
         """Was ``link`` asked in this step, and had no more than what is in the buffer?"""
-        buffered = len(self._read_buffer) > 0 and link.is_drained()
-        return buffered and trio.lowlevel.current_task().custom_sleep_data is self._generation
+        if current_task().custom_sleep_data is not self._generation:
+            return False
+        return len(self._read_buffer) > 0 and link.is_drained()
 
     # Bytes are seen once a read or wait_for_ready_read has returned after they came.  A call that the buffer answers
     # does not look at the system, so those that wait there are none that came.  The same bytes may be in the buffer
@@ -370,7 +393,7 @@ class Connection(AbstractSocket):
             if self._half_open:
                 self._machine.feed(Input.PEER_FINISHED, self._tell)
             else:
-                self._set_failure(ErrorKind.REMOTE_HOST_CLOSED, "the peer closed the connection", None)
+                self._set_failure(ErrorKind.REMOTE_HOST_CLOSED, PEER_CLOSED, None)
                 self._machine.feed(Input.PEER_CLOSED, self._tell)
                 if self._queue or link.has_goodbye():
                     self._ends_itself = True
@@ -392,11 +415,30 @@ class Connection(AbstractSocket):
         Raises: SocketError, trio.ClosedResourceError: nothing more can come.
         Cancelled: nothing was taken.
         """
-        link = self._link
+        link, buffer = self._link, self._read_buffer
         if link is None or self._machine.state is not CONNECTED:
             self._refuse("receive")
-        if self._timed is not None and self._read_buffer.held:
+        if self._timed is not None and buffer.held:
             self._timed.ask()
+        if self._direct is link and not self._watcher_waits and link.is_drained():
+            # A shortcut past _receive and _absorb, where nothing but this wait can bring bytes: saves 3 us of 22.
+            try:
+                await link.wait_receivable(max_bytes or BLOCK_SIZE)
+                room = max_bytes or min(self._room(), BLOCK_SIZE)
+                data = link.try_receive(room) if room > 0 else None
+            except ENDS as exc:
+                self._receiver_woke(link, exc)
+            else:
+                if data and self._direct is link:
+                    buffer.append(data)
+                    buffer.ahead = 0
+                    self._unseen, self._full_told = True, False
+                    self._note_asked()
+                elif data is not None:
+                    self._came(link, generation, data)
+            if self._generation is not generation:
+                self._check_same(generation, "receive")
+            return
         if self._watcher_waits:
             await self._park()
             self._check_same(generation, "receive")
@@ -493,6 +535,9 @@ class Connection(AbstractSocket):
         self._tell(ErrorOccurred)
 
     def _full(self) -> str:
+        buffer = self._read_buffer
+        if buffer.owned is not None and buffer.held >= buffer.owned.max_bytes:
+            return f"the transaction is full: {buffer.held} bytes, max_bytes is {buffer.owned.max_bytes}"
         return f"the read buffer is full: {self._read_buffer_size} bytes"
 
     def _watch_end(self, more: int) -> None:
@@ -808,7 +853,8 @@ class Connection(AbstractSocket):
         assert attempt is not None
         if reset:
             attempt.reset_when_dropped()
-        attempt.scope.cancel(reason="the attempt was dropped")
+        if attempt.scope is not None:
+            attempt.scope.cancel(reason="the attempt was dropped")
         self._generation.ended_by = trio.lowlevel.current_task()
         message = ""
         if self._queue and happened is not Input.ATTEMPT_FAILED:

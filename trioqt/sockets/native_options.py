@@ -9,11 +9,11 @@ import socket
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
-from trioqt.core.options import KEEP_ALIVE_FIGURES, OptionSpec, SocketOption, SocketType, option_for
+from trioqt.core.options import KEEP_ALIVE_FIGURES, OptionSpec, SocketOption, SocketType, first_options, option_for
 from trioqt.links.base import NativeSocket, Sockaddr
 from trioqt.links.native import set_where_possible
 
-__all__ = ["fit_user_timeout", "read_option", "set_option", "unsupported"]
+__all__ = ["fit_user_timeout", "read_option", "set_first_options", "set_option", "unsupported"]
 
 # What trio or a link has.
 System = NativeSocket | trio.socket.SocketType
@@ -37,6 +37,23 @@ def set_option(
         twin = option_for(option, socket.AF_INET, kind)
         if twin is not None:
             set_where_possible(sock, [(twin.level, twin.number, number)])
+
+
+def set_first_options(sock: System, kind: SocketType) -> None:
+    """What a new socket is told of which nobody has set anything.  Raises: SocketError."""
+    for option, value, level, number in _first_calls(kind):
+        try:
+            sock.setsockopt(level, number, value)
+        except OSError as exc:
+            raise _error(f"cannot set {option.name} to {value}", exc) from exc
+
+
+# One by one, as ``set_option`` does it, it is 6 us of a short life.
+@functools.cache
+def _first_calls(kind: SocketType) -> tuple[tuple[SocketOption, int, int, int], ...]:
+    """``| option | value | level | number |``; TCP's and SCTP's numbers are the same for both families."""
+    found = ((option, value, _known(option, socket.AF_INET, kind)) for option, value in first_options(kind).items())
+    return tuple((option, spec.to_system(value), spec.level, spec.number) for option, value, spec in found if spec)
 
 
 def read_option(sock: System, option: SocketOption, peer: Sockaddr | None, kind: SocketType = SocketType.TCP) -> int:

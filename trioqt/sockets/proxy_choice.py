@@ -152,6 +152,8 @@ class HasProxy(EventSource):
 
         Raises: SocketError(UNSUPPORTED_SOCKET_OPERATION) if there are some, and none of them can be used.
         """
+        if self._proxies is None and _application.get() is None:
+            return None  # nobody has said anything of proxies
         proxy = self.proxy()
         proxies: Sequence[NetworkProxy] = (proxy,)
         if proxy.kind is ProxyKind.DEFAULT:

@@ -6,6 +6,7 @@ How connections come is the server's business; what becomes of one in its handle
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Generic, Self, TypeVar
@@ -16,7 +17,7 @@ import trio
 from trioqt.core.errors import raise_bare
 from trioqt.core.events import Draining
 from trioqt.core.socket_state import SocketState
-from trioqt.links.interrupts import protected
+from trioqt.links.interrupts import await_interruptible, protected
 from trioqt.sockets.arguments import check_handler, check_seconds
 from trioqt.sockets.connection import Connection
 from trioqt.sockets.pending_connections import PendingConnections
@@ -162,6 +163,51 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
             self._lot.unpark_all()
             if self._closed and not self._services and self._log is not None:
                 self._log.end()  # handlers may have outlived the block
+
+    async def serve_descriptors(
+        self,
+        handler: Callable[[int], Awaitable[object]],
+        *,
+        isolate: bool = True,
+        task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """``serve``, but each handler is given an open descriptor in place of a socket, for a thread with a
+        ``trio.run`` of its own, or another process.
+
+        The descriptor is lent: it stays the server's, which neither reads nor writes, and ends the connection once the
+        handler has ended: in order, or by a reset if that has failed or was cancelled.  Whoever is to use it takes a
+        duplicate, ``socket.dup(descriptor)``, and adopts that with ``TcpSocket.set_socket_descriptor``.  So a thread
+        that never begins leaves nothing open, and the limits on how many there are, ``ConnectionFinished``, ``isolate``
+        and ``drain`` are those of ``serve``: the connection counts until its handler has ended.  A handler that is
+        cancelled must see to it that its thread ends, because the peer is told when the last duplicate is closed.
+
+        Raises:
+          SocketError: UNSUPPORTED_SOCKET_OPERATION if the server has an ``idle_limit`` or a ``stall_limit``, which do
+            not see what others move, or makes sockets of its own, by a ``socket_factory``.
+          others: as ``serve``.
+        A connection that is not the system's alone, as on a simulated network or by a proxy, ends with
+        UNSUPPORTED_SOCKET_OPERATION, and the handler is not called.
+        Cancelled: as ``serve``.
+        Qt: incomingConnection().
+        """
+        self._check_run()
+        check_handler(handler, "descriptor")
+        self._check_can_lend()
+
+        @functools.wraps(handler)
+        @trio.lowlevel.enable_ki_protection
+        async def lend(sock: SocketT) -> None:
+            try:
+                await await_interruptible(handler, sock._lend())
+            except BaseException:
+                sock.abort(reset=True)  # what others had queued, and dropped, cannot be known
+                raise
+
+        await self.serve(lend, isolate=isolate, task_status=task_status)
+
+    def _check_can_lend(self) -> None:
+        """Raises: SocketError."""
+        raise NotImplementedError
 
     def _handler_done(self, handler: trio.lowlevel.Task) -> None:
         """A handler has ended."""

@@ -26,7 +26,7 @@ from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode, ssl_erro
 from trioqt.links.base import ENDS, Link
 from trioqt.links.chain import BEHIND, can_judge, find_errors
 from trioqt.links.interrupts import protected
-from trioqt.links.tls import Negotiated, Terms, TlsLink, message_of
+from trioqt.links.tls import REFUSALS, Negotiated, Terms, TlsLink, message_of
 from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import Host
 from trioqt.sockets.connection import CONNECTED
@@ -35,9 +35,6 @@ from trioqt.sockets.tcp_socket import SocketArguments, TcpSocket
 __all__ = ["SslSession", "SslSocket"]
 
 ENCRYPTED = Encrypted()
-
-# What a TLS client says first begins with this: the type of a handshake's record (RFC 8446, section 5.1).
-HELLO = b"\x16"
 
 
 @attrs.frozen
@@ -341,9 +338,7 @@ class SslSocket(TcpSocket):
     def _check_can_encrypt(self, terms: Terms, *, began: Generation | None = None) -> None:
         """Raise if TLS cannot begin in this step."""
         attempted = "begin TLS"
-        if (
-            not terms.server_side
-        ):  # to a client nothing comes before its own first message, so whatever is there is plain
+        if not terms.server_side:  # to a client nothing comes before its own first message: whatever is there is plain
             self._pull(1, ahead=True)
         if self._link is None or self._machine.state is not CONNECTED:
             self._refuse(attempted, began=began)
@@ -353,11 +348,10 @@ class SslSocket(TcpSocket):
             raise trio.BusyResourceError("another task is receiving or sending on this socket")
         if self._send_finished:
             raise trio.ClosedResourceError(f"cannot {attempted}: sending is finished")
-        # Nobody has asked for what was read ahead.  It may be a client's first message: that was told to go ahead, and
-        # has, before this call.
+        # Nobody has asked for what was read ahead, so it is as if the system still held it.  To a server that may be
+        # the client's first message: it was told to go ahead, and has, before this call.  If not, TLS finds that out.
         buffer = self._read_buffer
-        is_hello = terms.server_side and buffer.peek(1) == HELLO
-        if buffer.held > buffer.ahead or (buffer.ahead and not is_hello):
+        if buffer.held > buffer.ahead or (buffer.ahead and not terms.server_side):
             message = f"cannot {attempted}: {len(buffer)} plain bytes are unread"
             raise SocketError(ErrorKind.OPERATION, message)
 
@@ -413,9 +407,10 @@ class SslSocket(TcpSocket):
             self._handshake_errors = self._errors_behind(channel, exc)
             if self._handshake_errors:
                 self._post(SslErrors(self._handshake_errors))
-        # The orders are Qt's: if it is the certificate's fault, or the connection is lost, as a loss that a read finds;
-        # if the two ends do not understand each other, as one that a write finds.
-        is_misfit = kind is ErrorKind.SSL_HANDSHAKE_FAILED and not self._handshake_errors
+        # The orders are Qt's: if it is a certificate's fault, the peer's or ours, or the connection is lost, as a loss
+        # that a read finds; if the two ends do not understand each other, as one that a write finds.
+        refused = bool(self._handshake_errors) or getattr(exc, "reason", None) in REFUSALS
+        is_misfit = kind is ErrorKind.SSL_HANDSHAKE_FAILED and not refused
         found = Input.WRITE_FAILED if is_misfit or self._machine.state is not CONNECTED else Input.READ_FAILED
         self._set_failure(kind, f"the TLS handshake failed: {reason}", exc)
         with contextlib.suppress(OSError):  # of closing what is lost
@@ -614,5 +609,5 @@ class SslSocket(TcpSocket):
 def check_can_judge() -> None:
     """Raises: SocketError."""
     if not can_judge():
-        message = "looking at all errors needs pyOpenSSL: pip install trioqt[tls]"
+        message = "looking at all errors needs pyOpenSSL: pip install pyOpenSSL, or trioqt[tls]"
         raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)

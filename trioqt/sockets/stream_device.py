@@ -1,7 +1,8 @@
 """A connection as a device, whatever it connects to: it can be read and written, and ends without losing a byte.
 
-As trio's ``Stream`` is a ``ReceiveStream`` and a ``SendStream``, a device is a ``StreamReader`` and a ``StreamWriter``,
-which have the verbs and know nothing of each other.  What belongs to both is here: how it is made, and its end.
+As trio's ``Stream`` is a ``ReceiveStream`` and a ``SendStream``, a device is a ``StreamReader``, with what reads whole
+messages, and a ``StreamWriter``, which have the verbs and know nothing of each other.  What belongs to both is here:
+how it is made, and its end.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation, raise_failure
 from trioqt.sockets.arguments import check_seconds, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CLOSING, CONNECTED, LINGER, Flushing
-from trioqt.sockets.stream_reader import StreamReader
+from trioqt.sockets.message_reader import MessageReader
 from trioqt.sockets.stream_writer import StreamWriter
 
 __all__ = ["StreamDevice"]
 
 
 @protected
-class StreamDevice(StreamReader, StreamWriter, trio.abc.HalfCloseableStream):
+class StreamDevice(MessageReader, StreamWriter, trio.abc.HalfCloseableStream):
     """A connection with Qt's verbs and trio's.  Qt: QIODevice.
 
     Args: as for ``TcpSocket``.

@@ -12,12 +12,13 @@ from typing import Any, NoReturn, Self
 
 import trio
 
+from trioqt.core.buffers import Delimiters, OneTransaction
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.links.base import ENDS
 from trioqt.links.interrupts import protected
 from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
-from trioqt.sockets.arguments import check_char, check_size
+from trioqt.sockets.arguments import check_char, check_delimiter, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, Connection
 
 __all__ = ["StreamReader"]
@@ -55,7 +56,8 @@ class StreamReader(Connection):
         """Is a whole line there?  Qt: canReadLine()."""
         if get_ident() != self._thread or self._parent is not None:
             self._check_thread()
-        return self._line_size() > 0
+        buffer = self._read_buffer
+        return (buffer.lines is not None and not buffer.ahead) or self._line_size() > 0
 
     def _line_size(self) -> int:
         buffer = self._read_buffer
@@ -113,7 +115,19 @@ class StreamReader(Connection):
 
     def read_all(self) -> bytes:
         """Take what has arrived, as ``bytes_available`` counts it.  Qt: readAll()."""
-        most = BLOCK_SIZE * BLOCKS_AT_ONCE + len(self._read_buffer)
+        buffer, link = self._read_buffer, self._direct
+        if (  # a shortcut behind wait_for_ready_read, which has asked for all there was: saves 1 us
+            link is not None
+            and get_ident() == self._thread
+            and self._parent is None
+            and not buffer.ahead
+            and self._has_asked(link)
+        ):
+            self._unseen = False
+            if self._lot is not None:
+                self._lot.unpark_all()
+            return buffer.take(sys.maxsize)
+        most = BLOCK_SIZE * BLOCKS_AT_ONCE + len(buffer)
         self._arrived(most)
         return self._take(most)
 
@@ -127,12 +141,22 @@ class StreamReader(Connection):
         """
         if max_bytes is not None:
             max_bytes = check_size(max_bytes, "max_bytes", least=1)
-        if max_bytes is None and get_ident() == self._thread and self._parent is None and not self._read_buffer.ahead:
+        buffer = self._read_buffer
+        if max_bytes is None and get_ident() == self._thread and self._parent is None and not buffer.ahead:
             # A shortcut for a line that is there, and of which nothing was read ahead: no need to measure it first.
-            line = self._read_buffer.take_through(b"\n", sys.maxsize)
-            if line is not None:
-                self._took()
+            if (lines := buffer.lines) is not None:  # and it was split off already
+                line = lines.pop()
+                buffer.position += len(line)
+                if not lines:
+                    buffer.lines_over()
+                self._unseen = False
+                if self._lot is not None:
+                    self._lot.unpark_all()
                 return line
+            found = buffer.take_through(b"\n", sys.maxsize)
+            if found is not None:
+                self._took()
+                return found
         self._arrived(1)
         size = self._line_size() or len(self._read_buffer)
         return self._take(size if max_bytes is None else min(size, max_bytes))
@@ -167,19 +191,22 @@ class StreamReader(Connection):
     def start_transaction(self) -> None:
         """From here on what is read can be brought back.
 
-        The bytes kept for that count against ``read_buffer_size``.
+        The bytes kept for that count against ``read_buffer_size``: who receives more than that in one gets
+        LIMIT_EXCEEDED.  ``transaction`` is a block that has a bound of its own, and ends by itself.
 
         Raises:
           SocketError: OPERATION in a transaction.
           trio.BusyResourceError: Another task is in a ``receive_...``: what it takes could not be brought back.
         Qt: startTransaction().
         """
+        self._start_transaction(None)
+
+    def _start_transaction(self, owned: OneTransaction | None) -> None:
         self._check_readable("start a transaction")
-        if self._receiving:
-            raise trio.BusyResourceError("another task is receiving on this socket")
+        self._check_nobody_receives()
         if self._read_buffer.in_transaction:
             raise SocketError(ErrorKind.OPERATION, "cannot start a transaction in a transaction")
-        self._read_buffer.start_transaction()
+        self._read_buffer.start_transaction(owned)
         self._cut_off_by = None
         self._update_direct()
 
@@ -188,6 +215,7 @@ class StreamReader(Connection):
 
         Raises:
           SocketError: OPERATION outside of a transaction.
+          trio.BusyResourceError: It is the ``transaction`` of another task.
           trio.ClosedResourceError: The socket is closed, or another task has cut the transaction off by an end that
             drops what is unread, ``abort`` for one.
         Qt: commitTransaction().
@@ -201,7 +229,8 @@ class StreamReader(Connection):
 
         Raises:
           SocketError: OPERATION outside of a transaction.
-          trio.BusyResourceError: A task is in a ``receive_...``: it would not hear of the bytes.
+          trio.BusyResourceError: A task is in a ``receive_...``: it would not hear of the bytes.  Or as
+            ``commit_transaction``.
           trio.ClosedResourceError: As ``commit_transaction``.
         Qt: rollbackTransaction().
         """
@@ -214,12 +243,25 @@ class StreamReader(Connection):
         self._update_direct()
         self._changed()
 
+    def _allowance(self) -> int:
+        """How many more bytes may be taken, which the transaction of a task of its own bounds.
+
+        Raises: trio.BusyResourceError: It is another task's.
+        """
+        owned = self._read_buffer.owned
+        if owned is None:
+            return sys.maxsize
+        if owned.task is not trio.lowlevel.current_task():
+            raise trio.BusyResourceError("another task is in a transaction on this socket")
+        return owned.max_bytes - self._read_buffer.taken
+
     def _check_nobody_receives(self) -> None:
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
 
     def _check_transaction(self, attempted: str) -> None:
         self._check_readable(f"{attempted} a transaction")
+        self._allowance()
         if not self._read_buffer.in_transaction:
             cut_off_by, self._cut_off_by = self._cut_off_by, None  # it is over, and that is told once
             if is_another_task(cut_off_by):
@@ -285,9 +327,9 @@ class StreamReader(Connection):
 
         Raises:
           SocketError: The connection was lost; what had arrived comes first.  LIMIT_EXCEEDED in a transaction that
-            holds ``read_buffer_size`` bytes already, all of them read.
+            holds all it may, all of it read.
           trio.ClosedResourceError: The socket is closed, or the connection was aborted here, or ended by another task.
-          trio.BusyResourceError: Another task is in a ``receive_...``.
+          trio.BusyResourceError: Another task is in a ``receive_...``, or in a ``transaction``.
         Cancelled: nothing was taken.
         Qt: waitForReadyRead + read.
         """
@@ -304,6 +346,8 @@ class StreamReader(Connection):
             link = self._direct if limit >= BLOCK_SIZE else None
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
+        if self._read_buffer.owned is not None:
+            self._allowance()
         self._receiving = True
         generation, owed = self._generation, False
         try:
@@ -331,6 +375,9 @@ class StreamReader(Connection):
                 if self._peer_finished:
                     return self._tell_finish()
                 await self._fill_up_to(limit, generation)
+                self._refill_answers()
+            if self._read_buffer.owned is not None and (limit := min(limit, self._allowance())) <= 0:
+                raise SocketError(ErrorKind.LIMIT_EXCEEDED, self._full())
             return self._take(limit)
         finally:
             self._receiving = False
@@ -349,10 +396,17 @@ class StreamReader(Connection):
         Cancelled: nothing was taken.
         Qt: canReadLine, waitForReadyRead and readLine in a loop.
         """
-        return await self._receive_through(b"\n", max_bytes, rest=True)
+        if type(max_bytes) is not int or max_bytes < 1:
+            max_bytes = check_size(max_bytes, "max_bytes", least=1)
+        return await self._next_line(max_bytes, False)
 
-    async def receive_until(self, delimiter: bytes, max_bytes: int = 65536) -> bytes:
+    async def receive_until(self, delimiter: bytes | tuple[bytes, ...], max_bytes: int = 65536) -> bytes:
         """Wait for bytes up to and with ``delimiter``, ``max_bytes`` with it.
+
+        Args:
+          delimiter: Or several, as ``str.endswith`` takes them: the one that begins first ends it, and the longest of
+            those that begin there.  What is returned ends with it.  While a longer one may have begun that would win,
+            more bytes are waited for; so it is the same one however the network cuts the bytes.
 
         Raises:
           SocketError: LIMIT_EXCEEDED when that many arrive without it, REMOTE_HOST_CLOSED if the peer finishes before
@@ -362,17 +416,52 @@ class StreamReader(Connection):
         Cancelled: nothing was taken.
         Qt: no counterpart.
         """
-        if not isinstance(delimiter, (bytes, bytearray)):
-            raise TypeError(f"a delimiter is bytes, not {type(delimiter).__name__}")
-        if not delimiter:
-            raise ValueError("a delimiter must not be empty")
-        return await self._receive_through(bytes(delimiter), max_bytes, rest=False)
+        if isinstance(delimiter, tuple):
+            if not delimiter:
+                raise ValueError("there must be a delimiter")
+            several = Delimiters(tuple(map(check_delimiter, delimiter)))
+            return await self._receive_through(several, max_bytes, rest=False)
+        return await self._receive_through(check_delimiter(delimiter), max_bytes, rest=False)
+
+    async def _next_line(self, max_bytes: int, iterating: bool) -> bytes:
+        buffer = self._read_buffer
+        lines = buffer.lines or (buffer.next_lines() if buffer.position else None)
+        if (
+            lines is not None
+            and buffer.owned is None
+            and self._answers > 1
+            and self._now() < self._answers_until
+            and not self._receiving
+            and get_ident() == self._thread
+            and self._parent is None
+            and len(lines[-1]) <= max_bytes
+        ):
+            # A shortcut for a line that was split off already, with all that is due to it; it halves what one costs.
+            # Nobody else has a turn in here, so nobody need know that we receive.
+            self._answers -= 1
+            await trio.lowlevel.checkpoint_if_cancelled()
+            line = lines.pop()
+            buffer.position += len(line)
+            if not lines:
+                buffer.lines_over()
+            self._unseen = False
+            if buffer.ahead:
+                self._saw()
+            if self._lot is not None:
+                self._lot.unpark_all()
+            return line
+        return await self._receive_through(b"\n", max_bytes, rest=True, iterating=iterating)
 
     async def receive_exactly(self, count: int) -> bytes:
         """Wait for ``count`` bytes.
 
+        ``count`` alone bounds what it reads, whatever ``read_buffer_size`` is.  In a transaction there is a bound for
+        all that is taken in it: ``max_bytes`` in a ``transaction``; after ``start_transaction`` the larger one of
+        ``read_buffer_size`` and ``count``.
+
         Raises:
           SocketError: REMOTE_HOST_CLOSED if the peer finishes first, or the failure; what came stays readable.
+            LIMIT_EXCEEDED in a transaction that may not hold so many; the message names the bound.
           trio.ClosedResourceError, trio.BusyResourceError: as ``receive_some``.
         Cancelled: nothing was taken.
         Qt: no counterpart; QIODevice::read after enough waitForReadyRead.
@@ -384,10 +473,15 @@ class StreamReader(Connection):
             if self._direct is None or len(self._read_buffer) >= count:  # else the wait for bytes is turn enough
                 owed = await self._look()
                 self._check_same(generation, "receive")
+            owned = self._read_buffer.owned
+            if owned is not None and count > self._allowance():
+                message = f"the transaction may take {self._allowance()} more bytes, not {count}"
+                raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"{message}; its max_bytes is {owned.max_bytes}")
             while len(self._read_buffer) < count:
                 if self._peer_finished:
                     self._refuse_rest(f"the peer finished after {len(self._read_buffer)} of {count} bytes")
                 await self._fill_up_to(count, generation)
+                self._refill_answers()
             if self._closed or generation.dropped or (count == 0 and self._has_no_more()):  # no bytes are always there
                 self._refuse("receive")
             return self._take(count)
@@ -421,11 +515,22 @@ class StreamReader(Connection):
         Cancelled: what came is still unseen.
         Qt: waitForReadyRead().  There, it waits for bytes that arrive during the call.
         """
-        self._begin_receiving()
-        generation, owed = self._generation, False
+        if get_ident() != self._thread:
+            self._check_run()
+        if self._parent is not None:
+            self._in_scope()
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving on this socket")
+        self._receiving = True
+        buffer, generation, owed = self._read_buffer, self._generation, False
         try:
             # Where the answer is not there yet, and nothing but bytes can bring it, the wait for them is turn enough.
-            if self._direct is None or self._has_unseen() or self._room() <= 0:
+            if self._direct is not None and not buffer:
+                await self._fill(None, generation)
+                if self._unseen and not buffer.ahead and buffer:
+                    self._unseen = False
+                    return True
+            elif self._direct is None or self._has_unseen() or self._room() <= 0:
                 owed = await self._turn() and self._attempt is None  # to wait for that is a turn
                 while self._attempt is not None and self._generation is generation:
                     await self._park()
@@ -442,11 +547,15 @@ class StreamReader(Connection):
                 self._read_buffer.ahead = 0
             return True
         finally:
-            self._end_receiving()
+            self._receiving = False
+            if self._lot is not None:
+                self._lot.unpark_all()
             if owed:
                 await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def _receive_through(self, delimiter: bytes, max_bytes: int, *, rest: bool, iterating: bool = False) -> bytes:
+    async def _receive_through(
+        self, delimiter: bytes | Delimiters, max_bytes: int, *, rest: bool, iterating: bool = False
+    ) -> bytes:
         """What ``receive_line`` and ``receive_until`` do, and the steps of ``lines``.
 
         Args:
@@ -461,19 +570,23 @@ class StreamReader(Connection):
             self._in_scope()
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
-        self._receiving = True
         buffer, generation, owed = self._read_buffer, self._generation, False
+        if buffer.owned is not None:
+            max_bytes = min(max_bytes, self._allowance())
+        self._receiving = True
         try:
-            # This is the path of every line that is there already.
-            self._answers -= 1
-            if self._answers > 0 and self._now() < self._answers_until:
-                await trio.lowlevel.checkpoint_if_cancelled()
-            elif self._direct is None or buffer:  # else the wait for bytes is turn enough
-                owed = await self._turn()
-                self._check_same(generation, "receive")
+            if self._direct is not None and not buffer:  # the wait for bytes is turn enough
+                await self._fill_up_to(max_bytes, generation)
                 self._refill_answers()
+            else:
+                owed = await self._look()
+                self._check_same(generation, "receive")
             while True:
-                piece = buffer.take_through(delimiter, max_bytes)
+                if isinstance(delimiter, bytes):
+                    piece = buffer.take_through(delimiter, max_bytes)
+                else:
+                    final = self._peer_finished or self._machine.state is not CONNECTED
+                    piece = buffer.take_through_any(delimiter, max_bytes, final=final)
                 if piece is not None:
                     self._unseen = False
                     if buffer.ahead:
@@ -481,6 +594,8 @@ class StreamReader(Connection):
                     return piece
                 if len(buffer) >= max_bytes:
                     message = f"{max_bytes} bytes arrived without {delimiter!r}"
+                    if buffer.owned is not None and max_bytes == self._allowance():
+                        message = f"{message}, and the transaction may take no more"
                     raise SocketError(ErrorKind.LIMIT_EXCEEDED, message)
                 if self._peer_finished:
                     if not rest:
@@ -492,6 +607,7 @@ class StreamReader(Connection):
                         raise StopAsyncIteration
                     return end
                 await self._fill_up_to(max_bytes, generation)
+                self._refill_answers()
         finally:
             self._receiving = False
             if self._lot is not None:
@@ -503,6 +619,8 @@ class StreamReader(Connection):
         self._check_thread()
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
+        if self._read_buffer.owned is not None:
+            self._allowance()
         self._receiving = True
 
     def _end_receiving(self) -> None:
@@ -533,18 +651,21 @@ class StreamReader(Connection):
 
     def _refill_answers(self) -> None:
         # trio's clock, not the processor's: on a mock clock the turns must not depend on the machine's speed.
-        self._now = trio.lowlevel.current_clock().current_time
+        if not self._answers_until:
+            self._now = trio.lowlevel.current_clock().current_time
         self._answers = ANSWERS
         self._answers_until = self._now() + ANSWERS_PERIOD
 
-    async def _fill_up_to(self, wanted: int, generation: Generation) -> None:
+    def _fill_up_to(self, wanted: int, generation: Generation) -> Coroutine[Any, Any, None]:
         """As ``_fill``, reading on up to ``wanted`` bytes even where the buffer's own bound is lower."""
         buffer = self._read_buffer
-        room = max(self._room(), wanted - buffer.held)
+        # In a transaction of its own bound what was taken is no part of what is wanted.
+        room = wanted - buffer.held if buffer.owned is None else min(wanted, self._allowance()) - len(buffer)
+        room = max(self._room(), room)
         if room <= 0:
-            raise SocketError(ErrorKind.LIMIT_EXCEEDED, f"the transaction holds {buffer.held} bytes")
-        await self._fill(min(room, BLOCK_SIZE), generation)
-        self._refill_answers()
+            message = f"the transaction holds {buffer.held} bytes, read_buffer_size is {self._read_buffer_size}"
+            raise SocketError(ErrorKind.LIMIT_EXCEEDED, message if buffer.owned is None else self._full())
+        return self._fill(min(room, BLOCK_SIZE), generation)
 
     def _tell_finish(self) -> bytes:
         """The end has been reached.  A failure that came after it is told after it."""
@@ -573,4 +694,4 @@ class _Lines(AsyncIterator[bytes]):
         self._max_bytes = max_bytes
 
     def __anext__(self) -> Coroutine[Any, Any, bytes]:
-        return self._sock._receive_through(b"\n", self._max_bytes, rest=True, iterating=True)
+        return self._sock._next_line(self._max_bytes, True)

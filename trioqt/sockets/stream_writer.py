@@ -58,6 +58,22 @@ class StreamWriter(Connection):
           TypeError: Not bytes.
         Qt: write().  There, nothing is sent before control returns to the event loop, and the queue has no limit.
         """
+        queue = self._queue
+        if (  # a shortcut for an answer between others: the conditions below, with a line that is to be read
+            self._corked
+            and type(data) is bytes
+            and data
+            and self._read_buffer.lines is not None
+            and not self._unseen
+            and not self._read_buffer.ahead
+            and get_ident() == self._thread
+            and self._parent is None
+            and self._machine.state is CONNECTED
+        ):
+            queue.append(data)
+            if queue.size >= CORK_SIZE or queue.size >= self._write_buffer_size:
+                self._send_collected()
+            return len(data)
         if get_ident() != self._thread:
             self._check_run()
         if type(data) is bytes:
@@ -73,7 +89,6 @@ class StreamWriter(Connection):
             or (self._parent is not None and not self._in_scope())
         ):
             return self._write_early(data)
-        queue = self._queue
         sent = 0
         # To be read, so more is likely to be written.
         more = not self._unseen and len(self._read_buffer) > self._read_buffer.ahead
@@ -100,10 +115,16 @@ class StreamWriter(Connection):
             if self._corked:
                 if more and queue.size < CORK_SIZE and queue.size < self._write_buffer_size:
                     return size
-                self.flush()
-            if queue.size and self._drain_scope is None:
+                self._send_collected()
+            elif self._drain_scope is None:
                 self._start_drainer()
         return size
+
+    def _send_collected(self) -> None:
+        """Send what was collected up to the last answer; if that finds the connection lost, the call of that raises."""
+        self._uncork()
+        if self._link is None:
+            self._raise_failure()
 
     def _write_early(self, data: bytes | memoryview) -> int:
         """``write`` before or after CONNECTED: queue ``data`` if it will be sent, else say why not."""

@@ -26,6 +26,9 @@ from trioqt.sockets.own_run import OfOneRun
 __all__ = ["FACT_LIMIT", "EventSource", "Subscription"]
 
 E = TypeVar("E", bound=Event)
+E2 = TypeVar("E2", bound=Event)
+E3 = TypeVar("E3", bound=Event)
+E4 = TypeVar("E4", bound=Event)
 
 FACT_LIMIT = 1000
 """How many facts a subscription may fall behind, if it is not told, before it ends with LIMIT_EXCEEDED."""
@@ -149,8 +152,24 @@ class EventSource(OfOneRun):
         self._subscriptions: tuple[Subscription[Any], ...] = ()
         self._events_over = False
 
+    # One for each number of kinds: of `*kinds: type[E]` mypy makes their common base, which says nothing, and of these
+    # the union, which `match` can be exhaustive over.  From five kinds on a listener may as well ask for all.
     @overload
     def events(self, *, facts: int | None = None) -> AbstractAsyncContextManager[AsyncIterator[Event]]: ...
+    @overload
+    def events(self, a: type[E], /, *, facts: int | None = None) -> AbstractAsyncContextManager[AsyncIterator[E]]: ...
+    @overload
+    def events(
+        self, a: type[E], b: type[E2], /, *, facts: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[E | E2]]: ...
+    @overload
+    def events(
+        self, a: type[E], b: type[E2], c: type[E3], /, *, facts: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[E | E2 | E3]]: ...
+    @overload
+    def events(
+        self, a: type[E], b: type[E2], c: type[E3], d: type[E4], /, *, facts: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[E | E2 | E3 | E4]]: ...
     @overload
     def events(self, *kinds: type[E], facts: int | None = None) -> AbstractAsyncContextManager[AsyncIterator[E]]: ...
     def events(self, *kinds: Any, facts: int | None = None) -> Any:

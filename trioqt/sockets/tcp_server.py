@@ -41,7 +41,7 @@ from trioqt.core.network_proxy import NetworkProxy
 from trioqt.core.options import SocketType, SystemOption, inherited_options, protocol_of
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input, StateMachine, Told
-from trioqt.links.base import Link, ListenerLink, Sockaddr
+from trioqt.links.base import Link, ListenerLink, NativeSocket, Sockaddr
 from trioqt.links.bind import any_target, listen_on
 from trioqt.links.connect import Prepare, Target, look_up, race
 from trioqt.links.interrupts import call_interruptible, protected
@@ -293,7 +293,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             try:
                 self._end_all(reset=exc is not None and not is_cancellation(exc))
             finally:
-                # Cancelled, shielded and told of no exception, for the reasons given in AbstractSocket._end_nursery.
+                # Cancelled, shielded and told of no exception, for the reasons given in Block.
                 nursery.cancel_scope.cancel(reason="the server's block is left")
                 nursery.cancel_scope.shield = True
                 try:
@@ -369,7 +369,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         wanted = check_options(options)
         inherited = inherited_options(keep_alive=self._keep_alive, kind=self._socket_type)
 
-        def prepare(sock: trio.socket.SocketType, address: Sockaddr) -> None:
+        def prepare(sock: NativeSocket | trio.socket.SocketType, address: Sockaddr) -> None:
             set_where_possible(sock, inherited)
             set_options(sock, wanted)
 
@@ -736,6 +736,16 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         self._error, self._error_string = kind, message
         if self._subscriptions:
             self._post(AcceptError(kind, message))
+
+    def _check_can_lend(self) -> None:
+        reason = ""
+        if self._time_limits is not None:
+            reason = f"{self._time_limits} would not see what others move"
+        elif self._factory is not TcpSocket:
+            reason = "its socket_factory makes sockets"
+        if reason:
+            kind = ErrorKind.UNSUPPORTED_SOCKET_OPERATION
+            raise SocketError(kind, f"cannot serve descriptors: {reason}")
 
     # -- taking what others have accepted ----------------------------------------------------
 

@@ -6,6 +6,7 @@ What can be done with it then is ``stream_device.py``.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import operator
 import socket
@@ -33,12 +34,14 @@ from trioqt.links.connect import (
     AttemptsFailed,
     Prepare,
     Target,
+    begin_alone,
     connect,
     connect_again,
     link_over,
     look_up,
     race,
     reachable,
+    targets_of,
 )
 from trioqt.links.interrupts import protected
 from trioqt.links.native import (
@@ -68,6 +71,9 @@ from trioqt.sockets.native_options import fit_user_timeout
 from trioqt.sockets.stream_device import StreamDevice
 
 __all__ = ["TcpSocket"]
+
+# Asked for each new socket, and nearly always the same.
+_unsent_options = functools.lru_cache(16)(unsent_options)
 
 # A peer is quick that has taken what was queued, 64 KiB and more behind as much in the kernel, in so many seconds, so
 # many times: it takes 2 MiB in less than a second.
@@ -202,7 +208,7 @@ class TcpSocket(StreamDevice):
         """A new socket below."""
         self._quick = 0
         if self._socket_type is SocketType.TCP:
-            set_where_possible(sock, unsent_options(self._unsent_limit))
+            set_where_possible(sock, _unsent_options(self._unsent_limit))
 
     def _queue_went(self, link: Link, took: float) -> None:
         # A peer that never reads never gets here, one that reads slowly only slowly.  And a server with limits in
@@ -277,47 +283,30 @@ class TcpSocket(StreamDevice):
         await self._yield_to_its_end()
         proxy = self._begin_attempt(name, port)
         bound, known = self._bound, self._options
-        spare = bound  # as long as nothing has been connected with it
         link: Link | None = None
         native: NativeSocket | None = None
         is_adopted = False
         self._attempt = attempt = Attempt()
 
-        def prepare(sock: trio.socket.SocketType, peer: Sockaddr) -> None:
+        def prepare(sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr) -> None:
             attempt.tries(sock)
             self._prepare(sock, peer)
             set_options(sock, wanted)
 
-        async def reach(targets: list[Target]) -> Link:
-            nonlocal spare
-            first, spare = spare, None
-            if first is not None:
-                return await _connect_bound(first, targets, prepare)
-            return await race(targets, prepare, proto=protocol_of(self._socket_type))
-
-        async def reach_proxy(host: str, port: int) -> Link:
-            return await reach(await look_up(host, port, NetworkLayerProtocol.ANY_IP))
-
         try:
-            with attempt.scope:
-                if task_status is not trio.TASK_STATUS_IGNORED:
+            if task_status is not trio.TASK_STATUS_IGNORED:
+                attempt.scope = trio.CancelScope()
+                with attempt.scope:
                     task_status.started()
                     for _ in range(2):  # then whoever is told has had its turn, in whatever order
                         await trio.lowlevel.checkpoint()
-                await trio.lowlevel.checkpoint_if_cancelled()
-                if proxy is not None and proxy.looks_up_names and not isinstance(host, HostAddress):
-                    self._machine.feed(Input.LEFT_TO_PROXY, self._tell)
-                    link = await connect_through(proxy, host, port, reach_proxy, self._authenticate)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._attempt is attempt:
+                if proxy is None and bound is None and isinstance(host, HostAddress) and host:
+                    link = await self._reach_address(attempt, host, port, protocol, prepare)
                 else:
-                    targets = await look_up(host, port, protocol)
-                    if self._attempt is not attempt:  # dropped in this step; another one may have begun
-                        raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
-                    self._machine.feed(Input.FOUND, self._tell)
-                    if proxy is None:
-                        link = await reach(targets)
-                    else:
-                        address = from_sockaddr(targets[0].address)
-                        link = await connect_through(proxy, address, port, reach_proxy, self._authenticate)
+                    link = await self._reach(attempt, host, port, protocol, proxy, prepare)
+            if self._attempt is attempt and link is not None:
                 if self._subscriptions:  # whoever was told of CONNECTING has its turn while that is so
                     await trio.lowlevel.checkpoint()
                 native = link.native()
@@ -347,6 +336,67 @@ class TcpSocket(StreamDevice):
             elif link is not None and not is_adopted:
                 link.close(reset=attempt.resets)
         raise trio.ClosedResourceError("cannot connect: another task ended the attempt")
+
+    async def _reach_address(
+        self, attempt: Attempt, address: HostAddress, port: int, protocol: NetworkLayerProtocol, prepare: Prepare
+    ) -> Link | None:
+        """The connection to an address, with a new socket and without a proxy; None if the attempt was dropped.
+
+        On one machine there is nothing to wait for, and so nothing to cancel: without the scope, the look-up and the
+        functions of ``_reach`` it takes 15 us less.
+        """
+        targets = targets_of(address, port, protocol)
+        self._machine.feed(Input.FOUND, self._tell)
+        proto = protocol_of(self._socket_type)
+        begun = begin_alone(targets[0], prepare, proto) if len(targets) == 1 else None
+        if begun is not None and begun.peer_address() is not None:
+            try:
+                await trio.lowlevel.checkpoint()
+            except BaseException:
+                begun.close()
+                raise
+            return begun
+        attempt.scope = trio.CancelScope()
+        with attempt.scope:
+            return await race(targets, prepare, proto=proto, begun=begun)
+        return None
+
+    async def _reach(
+        self,
+        attempt: Attempt,
+        host: HostAddress | str,
+        port: int,
+        protocol: NetworkLayerProtocol,
+        proxy: NetworkProxy | None,
+        prepare: Prepare,
+    ) -> Link | None:
+        """The connection to any host, by any way; None if the attempt was dropped."""
+        spare = self._bound  # as long as nothing has been connected with it
+
+        async def reach(targets: list[Target]) -> Link:
+            nonlocal spare
+            first, spare = spare, None
+            if first is not None:
+                return await _connect_bound(first, targets, prepare)
+            return await race(targets, prepare, proto=protocol_of(self._socket_type))
+
+        async def reach_proxy(host: str, port: int) -> Link:
+            return await reach(await look_up(host, port, NetworkLayerProtocol.ANY_IP))
+
+        attempt.scope = trio.CancelScope()
+        with attempt.scope:
+            if proxy is not None and proxy.looks_up_names and not isinstance(host, HostAddress):
+                self._machine.feed(Input.LEFT_TO_PROXY, self._tell)
+                return await connect_through(proxy, host, port, reach_proxy, self._authenticate)
+            targets = await look_up(host, port, protocol)
+            if self._attempt is not attempt:  # dropped in this step; another one may have begun
+                return None
+            self._machine.feed(Input.FOUND, self._tell)
+            if proxy is None:
+                return await reach(targets)
+            address = from_sockaddr(targets[0].address)
+            return await connect_through(proxy, address, port, reach_proxy, self._authenticate)
+        return None
 
     def _begin_attempt(self, name: str, port: int) -> NetworkProxy | None:
         """Returns: the proxy by which it goes."""

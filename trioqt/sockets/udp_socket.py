@@ -19,7 +19,7 @@ from trioqt.core.options import SocketType, SystemOption
 from trioqt.core.proxies import target_of
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import Input
-from trioqt.links.base import DatagramLink, Link, Sockaddr
+from trioqt.links.base import DatagramLink, Link, NativeSocket, Sockaddr
 from trioqt.links.connect import AttemptsFailed, Target, look_up, race, reachable
 from trioqt.links.datagram import NativeDatagramLink
 from trioqt.links.datagrams_through_proxy import ProxiedDatagramLink, associate_through
@@ -428,5 +428,5 @@ async def _reach(host: str, port: int) -> Link:
     return await race(await look_up(host, port, NetworkLayerProtocol.ANY_IP), _as_it_is)
 
 
-def _as_it_is(sock: trio.socket.SocketType, peer: Sockaddr) -> None:
+def _as_it_is(sock: NativeSocket | trio.socket.SocketType, peer: Sockaddr) -> None:
     """Set no option on it."""

@@ -24,6 +24,7 @@ from trioqt.testing.network.faults import (
     Partition,
     Pause,
     ResetConnections,
+    Skew,
 )
 from trioqt.testing.network.real_network import RealNetworkUsed, real_network_allowed
 from trioqt.testing.network.trace import TraceEvent
@@ -58,6 +59,7 @@ __all__ = [
     "Pause",
     "DescriptorsExhausted",
     "NameServerDown",
+    "Skew",
     "FaultPlan",
     "Planned",
     # runs

@@ -23,6 +23,9 @@ from trioqt.sockets.subscription import EventSource, Subscription
 __all__ = ["SPY_LIMIT", "Expected", "Like", "SignalSpy", "expect", "like"]
 
 E = TypeVar("E", bound=Event)
+E1 = TypeVar("E1", bound=Event)
+E2 = TypeVar("E2", bound=Event)
+E3 = TypeVar("E3", bound=Event)
 W = TypeVar("W", bound=Event)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
@@ -237,8 +240,26 @@ class SignalSpy(Sequence[E]):
       RuntimeError: looked at before its block was entered, or entered while it is.
     """
 
+    # As those of `EventSource.events`.
     @overload
     def __init__(self: SignalSpy[Event], source: EventSource, *, limit: int = SPY_LIMIT) -> None: ...
+    @overload
+    def __init__(self: SignalSpy[E1], source: EventSource, a: type[E1], /, *, limit: int = SPY_LIMIT) -> None: ...
+    @overload
+    def __init__(
+        self: SignalSpy[E1 | E2], source: EventSource, a: type[E1], b: type[E2], /, *, limit: int = SPY_LIMIT
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: SignalSpy[E1 | E2 | E3],
+        source: EventSource,
+        a: type[E1],
+        b: type[E2],
+        c: type[E3],
+        /,
+        *,
+        limit: int = SPY_LIMIT,
+    ) -> None: ...
     @overload
     def __init__(self, source: EventSource, *kinds: type[E], limit: int = SPY_LIMIT) -> None: ...
     def __init__(self, source: EventSource, *kinds: type[Event], limit: int = SPY_LIMIT) -> None:

@@ -15,7 +15,7 @@ import trustme  # noqa: F401  (before scenarios are loaded: what they import is 
 
 import trioqt
 from tests.conformance.stand_in.objects import Signal
-from tests.conformance.stand_in.on_stage import REFUSED, or_else, refused, stage
+from tests.conformance.stand_in.on_stage import REFUSED, instead, or_else, refused, stage
 from tests.conformance.stand_in.servers import QTcpServer
 from tests.conformance.stand_in.sockets import NO_LIMIT, QTcpSocket
 from tests.conformance.stand_in.values import error_of, host_of
@@ -110,7 +110,7 @@ class QSslConfiguration:
             context.maximum_version = ssl.TLSVersion.TLSv1_2
         elif self.version is not Version.SecureProtocols:
             context.minimum_version = ssl.TLSVersion.TLSv1_3
-        if self.verify_mode in (VerifyMode.VerifyNone, VerifyMode.QueryPeer):
+        if self.verify_mode is VerifyMode.VerifyNone:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         elif server_side and self.verify_mode is VerifyMode.VerifyPeer:
@@ -128,7 +128,7 @@ class Cipher:
 
 class QSslSocket(QTcpSocket):
     ABSENT = QTcpSocket.ABSENT | {
-        *("peerVerifyMode", "setPeerVerifyMode", "peerVerifyDepth", "peerVerifyName", "setPeerVerifyName"),
+        *("peerVerifyMode", "setPeerVerifyMode", "peerVerifyDepth", "peerVerifyName"),
         *("protocol", "setProtocol", "encryptedBytesAvailable", "encryptedBytesToWrite"),
     }
     SslMode = SslMode
@@ -137,6 +137,7 @@ class QSslSocket(QTcpSocket):
 
     def __init__(self, parent: object = None, sock: trioqt.SslSocket | None = None) -> None:
         self._configuration = QSslConfiguration()
+        self._verified: str | None = None
         self.encrypted, self.modeChanged, self.sslErrors = Signal(self), Signal(self), Signal(self)
         super().__init__(parent, sock)
 
@@ -152,6 +153,10 @@ class QSslSocket(QTcpSocket):
             case trioqt.SslErrors(errors):
                 self._told.append(event)
                 self.sslErrors.emit([QSslError(error) for error in errors])
+            case trioqt.ErrorOccurred(trioqt.ErrorKind.SSL_HANDSHAKE_FAILED, _):
+                super()._tell(event)
+                failure = self._sock._generation.failure
+                say_why(self, None if failure is None else failure.cause)
             case _:
                 super()._tell(event)
 
@@ -163,6 +168,10 @@ class QSslSocket(QTcpSocket):
 
     def setProtocol(self, version: Version) -> None:
         self._configuration.version = version
+
+    def setPeerVerifyName(self, name: str) -> None:
+        """A parameter with us, so there is no verb for it."""
+        self._verified = name
 
     # -- getters
 
@@ -202,9 +211,12 @@ class QSslSocket(QTcpSocket):
             self._attempt, self._ended = trio.CancelScope(), trio.Event()
             this, sock, since = self._ended, self._sock, len(self._told)
             sock._context = self._configuration.context(server_side=False)
+            if self._configuration.verify_mode is VerifyMode.QueryPeer:  # it tells, and goes on by itself
+                sock.ignore_ssl_errors(BEHIND)
             try:
                 with self._attempt:
-                    await sock.connect_to_host_encrypted(host_of(host), port, server_hostname=verified)
+                    name = self._verified if verified is None else verified
+                    await sock.connect_to_host_encrypted(host_of(host), port, server_hostname=name)
                     self._came_to(trioqt.SocketState.CONNECTED, since, "connect_to_host_encrypted")
             except trioqt.SocketError as exc:
                 self._was_told(exc, "connect_to_host_encrypted")
@@ -261,6 +273,7 @@ class QSslServer(QTcpServer):
         match event:
             case trioqt.ConnectionFinished(_, _, trioqt.SocketError() as error):
                 self.errorOccurred.emit(QSslSocket.__name__, error_of(error.kind))
+                say_why(self, error.__cause__)
             case _:
                 super()._tell(event)
 
@@ -278,6 +291,14 @@ class QSslServer(QTcpServer):
             self._server._handshake_timeout = milliseconds / 1000  # type: ignore[attr-defined]
 
         stage().do(change)
+
+
+def say_why(obj: object, cause: BaseException | None) -> None:
+    """Record that an alert of the peer's has told what a handshake failed by."""
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__
+    if cause is not None and "_ALERT_" in (cause.reason or ""):
+        instead(obj, "the peer has said why")
 
 
 def new_ssl_socket(parent: trio.Nursery | None, read_buffer_size: int = 0) -> trioqt.SslSocket:

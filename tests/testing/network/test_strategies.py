@@ -159,9 +159,9 @@ def test_what_has_nothing_to_do_with_it_shrinks_away() -> None:
 
 def test_times_shrink_to_early_and_short() -> None:
     """A millisecond, or just long enough."""
-    assert find(fault_plans(HOSTS, duration=DURATION), lambda plan: len(plan.faults) == 1) == FaultPlan(
-        [Planned(Partition("alice", "bob"), 0, 0.001)]
-    )
+    # From one kind of fault to another it does not always get: that takes other draws.
+    one_fault = find(fault_plans(HOSTS, duration=DURATION, kinds=[Partition]), lambda plan: len(plan.faults) == 1)
+    assert one_fault == FaultPlan([Planned(Partition("alice", "bob"), 0, 0.001)])
     assert find(
         fault_plans(HOSTS, duration=DURATION, kinds=[Pause]),
         lambda plan: any(each.until is not None and each.until - each.at >= 2 for each in plan.faults),

@@ -128,6 +128,32 @@ def test_a_seed_from_outside_counts_where_the_test_has_not_fixed_one(
     assert seen == seeds
 
 
+def test_links_lose_delay_and_are_narrow_as_they_are_told() -> None:
+    """Loss, jitter and bandwidth need no network of one's own: a half is lost, each packet takes its own time."""
+
+    async def send(net: VirtualNetwork) -> list[float]:
+        arrived = []
+        with net.host("receiver"):
+            receiver = trio.socket.socket(type=trio.socket.SOCK_DGRAM)
+            await receiver.bind(("0.0.0.0", 4000))
+        with net.host("sender"), receiver:
+            with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as sender:
+                for _ in range(100):
+                    await sender.sendto(bytes(1000), ("receiver", 4000))
+            with trio.move_on_after(100):
+                while True:
+                    await receiver.recv(2000)
+                    arrived.append(trio.current_time())
+        return arrived
+
+    assert len(simulate(send)) == 100
+    assert 30 < len(simulate(send, loss=0.5)) < 70
+    assert len(set(simulate(send, latency=1, jitter=1))) == 100
+    narrow = simulate(send, bandwidth=10_000)
+    assert len(narrow) == 100
+    assert narrow[-1] > 10
+
+
 def test_a_network_of_ones_own_is_made_from_the_seed() -> None:
     """One with other conditions, for one."""
 
@@ -488,7 +514,10 @@ async def nothing(net: Any) -> None: ...
         (lambda net: 1, {}, TypeError, "wants an async function; <function .* returned 1"),
         (nothing, {"seed": 1, "seeds": [2]}, ValueError, "give either seed or seeds"),
         (nothing, {"seeds": []}, ValueError, "at least one seed is needed"),
-        (nothing, {"latency": 1, "network": replayed.slow_network}, ValueError, "latency is for the network"),
+        (nothing, {"latency": 1, "network": replayed.slow_network}, ValueError, "are for the network"),
+        (nothing, {"jitter": 1, "network": replayed.slow_network}, ValueError, "are for the network"),
+        (nothing, {"loss": 1.5}, ValueError, "loss is"),
+        (nothing, {"bandwidth": 0}, ValueError, "bandwidth is more than 0"),
     ],
 )
 def test_wrong_calls_are_refused(main: Any, options: dict[str, Any], kind: type[Exception], message: str) -> None:

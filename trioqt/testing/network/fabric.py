@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from trioqt.links.interrupts import protected
+from trioqt.testing.network.checksums import checksum, datagram_checksum
 from trioqt.testing.network.trace import Trace
 
 __all__ = ["Conditions", "Fabric", "Packet", "Path", "Station", "Timer"]
@@ -71,7 +72,21 @@ class Conditions:
 class Packet:
     """Anything that one host sends to another."""
 
-    __slots__ = ("data", "departed", "edge", "hops", "interface", "kind", "lost", "sender", "seq", "source", "target")
+    __slots__ = (
+        "again",
+        "data",
+        "departed",
+        "edge",
+        "encrypted",
+        "hops",
+        "interface",
+        "kind",
+        "lost",
+        "sender",
+        "seq",
+        "source",
+        "target",
+    )
 
     def __init__(
         self, kind: str, source: Address, target: Address, data: bytes = b"", sender: Any = None, seq: int = 0
@@ -92,6 +107,14 @@ class Packet:
         self.departed: float = -1.0
         """When it was sent, if that was not just now."""
         self.lost: bool = False
+        self.again: bool = False
+        """Its sender repeats it."""
+        self.encrypted: bool = False
+        """Its content is another in each run."""
+
+
+Flight = tuple[Packet, float, bool]
+"""| packet | when it was sent | is it sent again? |: one packet may be under way twice, the first time and again."""
 
 
 class Station(Protocol):
@@ -174,7 +197,7 @@ class Path:
         self.target: Station = target
         self.conditions: Conditions = conditions
         self._busy_until = 0.0
-        self._parked: list[Packet] = []
+        self._parked: list[tuple[Packet, bool]] = []
         self._released: dict[object, Callable[[], None]] = {}
         self.set(conditions)
 
@@ -193,7 +216,8 @@ class Path:
         self.direct: bool = conditions == Conditions(mtu=conditions.mtu) and not blocked and not held
         if not held and self._parked:
             parked, self._parked = self._parked, []
-            for packet in parked:
+            for packet, again in parked:
+                packet.again = again
                 self.send(packet)
         if not held and self._released:
             released, self._released = self._released, {}
@@ -212,8 +236,8 @@ class Path:
         if self.direct and self.target.is_up and self.source.is_up:
             self.fabric.arrive_now(packet, self)
         elif self.held:
-            packet.departed = self.fabric.now()
-            self._park(packet)
+            now = packet.departed = self.fabric.now()
+            self._park((packet, now, packet.again))
         else:
             self._depart(packet)
 
@@ -232,8 +256,9 @@ class Path:
     def _depart(self, packet: Packet) -> None:
         fabric = self.fabric
         now = packet.departed = fabric.now()
+        flight = packet, now, packet.again
         if self.blocked or not self.source.is_up or (self.loss and self._is_lost(packet)):
-            self._lose(packet)
+            self._lose(flight)
             return
         when = now + self.latency
         if self.jitter:
@@ -242,7 +267,7 @@ class Path:
             conditions = self.conditions
             begin = max(now, self._busy_until)
             if (begin - now) * conditions.bandwidth + len(packet.data) > max(conditions.queue, len(packet.data)):
-                self._lose(packet)
+                self._lose(flight)
                 return
             self._busy_until = begin + (len(packet.data) + HEADERS) / conditions.bandwidth
             when += self._busy_until - now
@@ -251,21 +276,22 @@ class Path:
             if conditions.reordering and fabric.random.random() < conditions.reordering:
                 when += conditions.latency + 0.001
             if conditions.duplication and fabric.random.random() < conditions.duplication:
-                fabric.at(when + self.delay(), self.arrive, packet)
+                fabric.at(when + self.delay(), self.arrive, flight)
         packet.lost = False
-        fabric.at(when, self.arrive, packet)
+        fabric.at(when, self.arrive, flight)
 
-    def arrive(self, packet: Packet) -> None:
+    def arrive(self, flight: Flight) -> None:
         """It has come to the far end of the path."""
+        packet = flight[0]
         target = self.target
         if self.blocked or not target.is_up:
-            self._lose(packet)
+            self._lose(flight)
         elif self.held:
-            self._park(packet)
+            self._park(flight)
         else:
             if packet.kind not in ACKNOWLEDGEMENTS:
                 self.fabric.trace.deliveries += 1
-                self._note(packet.kind, packet)
+                self._note(packet.kind, flight)
             target.receive(packet)
 
     def _is_lost(self, packet: Packet) -> bool:
@@ -275,26 +301,34 @@ class Path:
         lost: bool = self.fabric.random.random() >= survives
         return lost
 
-    def _lose(self, packet: Packet) -> None:
+    def _lose(self, flight: Flight) -> None:
+        packet = flight[0]
         packet.lost = True
-        self._note("lost", packet, packet.kind)
+        self._note("lost", flight, packet.kind)
         if packet.sender is not None:
             packet.sender.repeat_later(packet.departed)
 
-    def _park(self, packet: Packet) -> None:
+    def _park(self, flight: Flight) -> None:
+        packet, _, again = flight
         if len(self._parked) >= PARKED_LIMIT:
-            self._lose(packet)
+            self._lose(flight)
             return
-        self._note("held", packet, packet.kind)
-        self._parked.append(packet)
+        self._note("held", flight, packet.kind)
+        self._parked.append((packet, again))
         if packet.sender is not None:
             packet.sender.repeat_later(packet.departed)
 
-    def _note(self, kind: str, packet: Packet, note: str = "") -> None:
-        fabric = self.fabric
-        size = len(packet.data)
+    def _note(self, kind: str, flight: Flight, note: str = "") -> None:
+        packet, departed, again = flight
+        trace, now, size = self.fabric.trace, self.fabric.now(), len(packet.data)
         source, target = self.source.name, self.target.name
-        fabric.trace.add((fabric.now(), kind, source, packet.source[1], target, packet.target[1], size, note))
+        if not size or packet.encrypted:
+            content = 0
+        elif packet.kind == "UDP":
+            content = datagram_checksum(packet.data)
+        else:
+            content = checksum(packet.data)
+        trace.add((now, kind, source, packet.source[1], target, packet.target[1], size, note, content, departed, again))
 
 
 # The last of a handshake, and "are you sure?" (RFC 5961); those of data are no packets at all.
@@ -335,7 +369,7 @@ class Fabric(trio.abc.Instrument):
         self._alarm: trio.CancelScope | None = None
         self._failure: BaseException | None = None
         self._life: trio.CancelScope = trio.CancelScope(shield=True)
-        self._instant: deque[tuple[Path, Packet]] = deque()
+        self._instant: deque[tuple[Path, Flight]] = deque()
         self._delivering = False
 
     def now(self) -> float:
@@ -359,9 +393,11 @@ class Fabric(trio.abc.Instrument):
 
     def arrive_now(self, packet: Packet, path: Path) -> None:
         """It takes no time.  But one thing after the other: what a delivery sends arrives when it is done."""
-        self._instant.append((path, packet))
-        if not self._delivering:
+        if self._delivering:
+            self._instant.append((path, (packet, self._time, packet.again)))
+        else:
             self._time = self._now()
+            self._instant.append((path, (packet, self._time, packet.again)))
             self._delivering = True
             try:
                 self._deliver_instant()
@@ -370,8 +406,8 @@ class Fabric(trio.abc.Instrument):
 
     def _deliver_instant(self) -> None:
         while self._instant:
-            path, packet = self._instant.popleft()
-            path.arrive(packet)
+            path, flight = self._instant.popleft()
+            path.arrive(flight)
 
     def begin_trouble(self) -> None:
         """From now on a peer may be silent because it is gone."""

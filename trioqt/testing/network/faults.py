@@ -9,6 +9,7 @@ Where a fault takes two hosts, None stands for every other host.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -36,6 +37,7 @@ __all__ = [
     "Partition",
     "Pause",
     "ResetConnections",
+    "Skew",
     "Trouble",
 ]
 
@@ -62,11 +64,15 @@ class HostState:
       is_down: It has crashed.
       has_names: The name server answers it.
       descriptor_limit: So many sockets it can have.
+      seconds_ahead: So much later it is on its clock.
+      clock_rate: So many times as fast as it should its clock goes.
     """
 
     is_down: bool = False
     has_names: bool = True
     descriptor_limit: int = DESCRIPTOR_LIMIT
+    seconds_ahead: float = 0.0
+    clock_rate: float = 1.0
 
 
 @attrs.frozen(repr=False)
@@ -391,9 +397,36 @@ class NameServerDown(Fault):
         return attrs.evolve(state, has_names=False) if self.host in (None, host) else state
 
 
+@attrs.frozen(repr=False)
+class Skew(_OnHost):
+    """A host's clock is wrong: what the standard library tells its programs of the time, where that is simulated.
+
+    Only what they read: deadlines and `trio.sleep` go by trio's clock, which everybody has.  Several add up.  At the
+    end the clock on the wall is set right at once; the one that only counts (`time.monotonic`) never goes back.
+
+    Attributes:
+      seconds: So much later it is there; less than 0: earlier.
+      rate: So many times as fast as it should it goes.
+    """
+
+    seconds: float = attrs.field(default=0.0, converter=_number, kw_only=True)
+    rate: float = attrs.field(default=1.0, converter=_number, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if not math.isfinite(self.seconds):
+            raise ValueError(f"a clock is so many seconds ahead, not {self.seconds}")
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"the rate of a clock is more than 0, not {self.rate}")
+
+    def change_this_host(self, state: HostState) -> HostState:
+        return attrs.evolve(
+            state, seconds_ahead=state.seconds_ahead + self.seconds, clock_rate=state.clock_rate * self.rate
+        )
+
+
 KINDS: tuple[type[Fault], ...] = (
     Partition, Hold, Loss, Latency, Degraded, ResetConnections,
-    Isolated, Crash, Pause, DescriptorsExhausted, NameServerDown,
+    Isolated, Crash, Pause, DescriptorsExhausted, NameServerDown, Skew,
 )  # fmt: skip
 """Every kind of fault there is here."""
 

@@ -17,6 +17,7 @@ import attrs
 
 from trioqt.links.interrupts import protected
 from trioqt.testing.network.fabric import Address, Fabric, Packet, Path
+from trioqt.testing.network.host_clock import HostClock
 
 __all__ = [
     "ETHERNET",
@@ -273,6 +274,7 @@ class Host:
         self.name = name
         self.addresses: tuple[str, ...] = tuple(addresses)
         self.is_up: bool = True
+        self.clock: HostClock = HostClock()
         self.descriptor_limit = DESCRIPTOR_LIMIT
         self.programs: dict[Program, None] = {}
         """What `VirtualNetwork.run_on` runs here, in the order in which it started; it outlives a crash."""
@@ -393,7 +395,8 @@ class Host:
 
     def note(self, kind: str, *, port: int = 0, size: int = 0, note: str = "") -> None:
         """Into the trace: it happened here."""
-        self.fabric.trace.add((self.fabric.now(), kind, self.name, port, "", 0, size, note))
+        now = self.fabric.now()
+        self.fabric.trace.add((now, kind, self.name, port, "", 0, size, note, 0, now, False))
 
     # ---- lives ---------------------------------------------------------------------------------
 

@@ -476,7 +476,7 @@ class VirtualSocket(Messages):
             fail(errno.ENOENT if isinstance(name, str) else errno.ECONNREFUSED)
         if not isinstance(holder.end, UnixListener):
             fail(errno.ECONNREFUSED)
-        end = UnixEnd(self._unix_name, self.options)
+        end = UnixEnd(self._unix_name, self.options, self._host)
         holder.end.connect(end)
         end.waker = self._waiting
         self.end = end

@@ -72,7 +72,7 @@ class Messages(trio.socket.SocketType):
     ) -> int:
         return self.send_now(b"".join(buffers), flags, address, said_beside(ancillary))
 
-    def tryreceive_message_now(self, max_bytes: int, max_ancillary: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
+    def try_receive_message(self, max_bytes: int, max_ancillary: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
         return self._receive_datagram(max_bytes, max_ancillary, 0)
 
     def _receive_datagram(self, count: int, room: int, flags: int) -> tuple[bytes, list[Ancillary], int, Any]:

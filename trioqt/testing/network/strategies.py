@@ -154,6 +154,15 @@ def _limits(host: Names) -> st.SearchStrategy[Fault]:
     return st.builds(fault_kinds.DescriptorsExhausted, host, st.integers(0, 16))
 
 
+def _skews(host: Names) -> st.SearchStrategy[Fault]:
+    return st.builds(
+        lambda host, seconds, rate: fault_kinds.Skew(host, seconds=seconds, rate=rate),
+        host,
+        st.integers(-3_600_000, 3_600_000).map(lambda number: number / 1000),
+        st.integers(500, 2000).map(lambda number: number / 1000),
+    )
+
+
 _ON_LINKS: dict[type[Fault], Callable[[Pairs], st.SearchStrategy[Fault]]] = {
     fault_kinds.Partition: _partitions,
     fault_kinds.Hold: _holds,
@@ -169,4 +178,5 @@ _ON_HOSTS: dict[type[Fault], Callable[[Names], st.SearchStrategy[Fault]]] = {
     fault_kinds.Pause: lambda host: st.builds(fault_kinds.Pause, host),
     fault_kinds.DescriptorsExhausted: _limits,
     fault_kinds.NameServerDown: lambda host: st.builds(fault_kinds.NameServerDown, st.none() | host),
+    fault_kinds.Skew: _skews,
 }

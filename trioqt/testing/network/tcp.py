@@ -249,7 +249,7 @@ class TcpEnd(StreamEnd):
             self.path.send(Packet("CHALLENGE", self.local, self.remote, b"", packet.sender))
             packet.sender.repeat_later(packet.departed)
         elif self._syn is not None:
-            self.path.send(self._syn)  # it asks again: our answer was lost
+            self._send_again(self._syn)  # it asks again: our answer was lost
 
     def _receive_syn_ack(self, packet: Packet) -> None:
         first = self.state == "SYN_SENT"
@@ -492,16 +492,21 @@ class TcpEnd(StreamEnd):
         if self._retry.count > self._allowed_retries() or self._retry.time_left(self._limit()) < 1e-9:
             self._die(errno.ETIMEDOUT)
         elif self._syn is not None:
-            self.path.send(self._syn)
+            self._send_again(self._syn)
         elif self._sending.unacked:
             for packet in self._sending.again():
-                self.path.send(packet)
+                self._send_again(packet)
         elif self._sending.unsent:
             self.ask()
         else:
             # Nothing to repeat.  But should there be no room for what comes next, that news may be what was lost.
             self.answer_lost = answer_lost
             self._retry.count = 0
+
+    def _send_again(self, packet: Packet) -> None:
+        packet.again = True
+        if self.path is not None:
+            self.path.send(packet)
 
     def _allowed_retries(self) -> int:
         if self.state == "SYN_SENT":

@@ -9,6 +9,7 @@ from collections import deque
 from typing import Final, Protocol
 
 from trioqt.links.interrupts import protected
+from trioqt.testing.network.checksums import is_hello
 from trioqt.testing.network.fabric import Packet
 
 __all__ = ["SEGMENT_SIZE", "Sending"]
@@ -29,7 +30,7 @@ class Limits(Protocol):
 class Sending:
     """| acknowledged | unacked: sent, may have to be repeated | unsent: the peer has no room |."""
 
-    __slots__ = ("acked", "edge", "fin_seq", "sent", "unacked", "unacked_size", "unsent", "unsent_size")
+    __slots__ = ("acked", "edge", "encrypted", "fin_seq", "sent", "unacked", "unacked_size", "unsent", "unsent_size")
 
     def __init__(self) -> None:
         self.acked: int = 0
@@ -43,6 +44,8 @@ class Sending:
         self.unacked_size: int = 0
         self.unsent: deque[bytes] = deque()
         self.unsent_size: int = 0
+        self.encrypted: bool = False
+        """A TLS handshake has begun."""
 
     def room(self, limits: Limits) -> int:
         """How many bytes it takes now."""
@@ -78,6 +81,9 @@ class Sending:
     def depart(self, packet: Packet) -> None:
         """It is on its way, and is kept until it is acknowledged.  A FIN counts as a byte."""
         size = len(packet.data)
+        if size and not self.encrypted and is_hello(packet.data):
+            self.encrypted = True
+        packet.encrypted = self.encrypted
         self.sent += size or 1
         self.unacked.append(packet)
         self.unacked_size += size

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from zlib import crc32
 
 import attrs
 
 from trioqt.links.interrupts import protected
 
-__all__ = ["TRACE_LIMIT", "Trace", "TraceEvent"]
+__all__ = ["Record", "TRACE_LIMIT", "Trace", "TraceEvent"]
 
-Record = tuple[float, str, str, int, str, int, int, str]
-"""| time | kind | source | its port | target | its port | size | note |"""
+Record = tuple[float, str, str, int, str, int, int, str, int, float, bool]
+"""| time | kind | source | its port | target | its port | size | note | checksum of the content | when it was sent |
+is it sent again? |
+"""
+
+# So many columns of a record are hashed: when a packet was sent, and what repeats what, follows from those.
+_HASHED = 9
 
 # Some 200 bytes each: a network that nobody asks keeps at most 40 MB of history.
 TRACE_LIMIT = 100_000
@@ -30,6 +36,7 @@ class TraceEvent:
       target: To where.
       size: Bytes of content.
       note: Anything else: which segment was lost, which fault began.
+      checksum: Of the content; 0 if there is none, or it is encrypted.
     """
 
     time: float
@@ -38,6 +45,7 @@ class TraceEvent:
     target: str = ""
     size: int = 0
     note: str = ""
+    checksum: int = attrs.field(default=0, eq=False, repr=False)
 
     def __str__(self) -> str:
         way = f"{self.source} > {self.target}" if self.target else self.source
@@ -59,6 +67,11 @@ class Trace:
         """How many events there were, those that are no longer kept included."""
         self.deliveries = 0
         """How many segments and datagrams reached a host; acknowledgements are not among them."""
+        self._within_hosts = 0
+
+    def carry(self, checksum: int) -> None:
+        """Count what went from one program of a host to another, which is no event."""
+        self._within_hosts = crc32(checksum.to_bytes(4, "big"), self._within_hosts)
 
     def add(self, record: Record) -> None:
         """Note that this happened."""
@@ -79,20 +92,26 @@ class Trace:
         """The latest ``count`` events."""
         return [_event(record) for record in self._records[-count:]]
 
+    def records(self) -> list[Record]:
+        """The last events, as they are kept."""
+        return list(self._records)
+
     def digest(self) -> str:
         """A hash of all events so far; 16 hexadecimal digits."""
         self._update_hash()
-        return self._hash.hexdigest()[:16]
+        found = self._hash.copy()
+        found.update(repr(self._within_hosts).encode())
+        return found.hexdigest()[:16]
 
     def _update_hash(self) -> None:
         for record in self._records[self._hashed :]:
-            self._hash.update(repr(record).encode())
+            self._hash.update(repr(record[:_HASHED]).encode())
         self._hashed = len(self._records)
 
 
 def _event(record: Record) -> TraceEvent:
-    time, kind, source, source_port, target, target_port, size, note = record
-    return TraceEvent(time, kind, _place(source, source_port), _place(target, target_port), size, note)
+    time, kind, source, source_port, target, target_port, size, note, checksum, _, _ = record
+    return TraceEvent(time, kind, _place(source, source_port), _place(target, target_port), size, note, checksum)
 
 
 def _place(host: str, port: int) -> str:

@@ -10,6 +10,7 @@ import os
 
 from trioqt.links.base import Bytes
 from trioqt.links.interrupts import protected
+from trioqt.testing.network.checksums import checksum, is_hello
 from trioqt.testing.network.host import Host, fail
 from trioqt.testing.network.options import Options
 from trioqt.testing.network.stream_ends import StreamEnd, StreamListener, first_bytes
@@ -31,10 +32,12 @@ def spelled(name: UnixName) -> UnixName:
 class UnixEnd(StreamEnd):
     """One end of a connection.  What is sent is at once in the other end's queue; there is nothing between them."""
 
-    __slots__ = ("name", "options", "peer", "peer_name")
+    __slots__ = ("_encrypted", "_host", "name", "options", "peer", "peer_name")
 
-    def __init__(self, name: UnixName, options: Options) -> None:
+    def __init__(self, name: UnixName, options: Options, host: Host) -> None:
         super().__init__()
+        self._host = host
+        self._encrypted = False
         self.name: UnixName = name
         self.options: Options = options
         self.peer: UnixEnd | None = None
@@ -76,6 +79,9 @@ class UnixEnd(StreamEnd):
         if room <= 0:
             fail(errno.EAGAIN)
         piece = first_bytes(data, room)
+        if not self._encrypted:
+            self._encrypted = is_hello(piece)
+            self._host.fabric.trace.carry(0 if self._encrypted else checksum(piece))
         peer.arrived.append(piece)
         if peer.waker is not None:
             peer.waker.wake_reader()
@@ -134,7 +140,7 @@ class UnixListener(StreamListener[UnixEnd]):
             fail(errno.ECONNREFUSED)
         if len(self.ready) > self.backlog:
             fail(errno.EAGAIN)
-        end = UnixEnd(self.name, self.options.copy())
+        end = UnixEnd(self.name, self.options.copy(), self.host)
         client.connect(end)
         self.offer(end)
 

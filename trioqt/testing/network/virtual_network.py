@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence, Set
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import attrs
 import trio
@@ -39,6 +39,7 @@ from trioqt.testing.network.faults import (
 )
 from trioqt.testing.network.host import Host
 from trioqt.testing.network.interfaces import SimulatedMachine
+from trioqt.testing.network.ladder import Ladder
 from trioqt.testing.network.names import Names, is_address
 from trioqt.testing.network.real_network import is_real_network_allowed, real_network_refused
 from trioqt.testing.network.socket import VirtualSocket
@@ -394,6 +395,7 @@ class VirtualNetwork:
         """What the faults that last do to it."""
         state = self._host_state(host.name)
         host.descriptor_limit = state.descriptor_limit
+        host.clock.change(self._fabric.now(), state.seconds_ahead, state.clock_rate)
         if state.is_down and host.is_up:
             host.note("crash")
             crash_programs(host)
@@ -425,6 +427,24 @@ class VirtualNetwork:
     def trace(self) -> list[TraceEvent]:
         """What has happened, oldest first."""
         return list(self._trace)
+
+    def ladder(self, format: Literal["text", "svg"] = "text", *, limit: int = 200) -> str:
+        """What has happened as a sequence diagram: one column a host, and time down the side.
+
+        A line says when something was sent and when it arrived; lines are in the order of sending.  Who speaks first
+        stands on the left.  Ports are shown between hosts that have more than one connection.  Acknowledgements are not
+        drawn: they are no events here, unless one is lost that must not be.
+
+        Args:
+          format: For a terminal, plain ASCII; or an SVG, in light or dark as the reader has it.
+          limit: So many lines, the latest; a first one says how many are left out.
+
+        Raises:
+          ValueError: there is no such format, or a limit below 1.
+        """
+        if limit < 1:
+            raise ValueError(f"limit is 1 or more, not {limit}")
+        return Ladder(self._trace.records(), self._trace.total, limit).draw(format)
 
     def digest(self) -> str:
         """A hash of everything that has happened: two runs with one digest went the same way."""
@@ -473,7 +493,8 @@ class VirtualNetwork:
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
     def _note(self, kind: str, note: str) -> None:
-        self._trace.add((self._fabric.now(), kind, "", 0, "", 0, 0, note))
+        now = self._fabric.now()
+        self._trace.add((now, kind, "", 0, "", 0, 0, note, 0, now, False))
 
 
 def _checked_address(address: AddressLike) -> str:

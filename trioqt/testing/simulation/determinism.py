@@ -6,6 +6,8 @@ do it together: a flag that sorts each batch by the order in which its tasks wer
 shuffles it then.  Measured over six processes with shifted heaps: with neither name six different schedules, with the
 generator alone three, with the flag alone six, with both one.
 
+Worker threads that take turns need two more: where trio starts one, and where one asks trio for something.
+
 The guards need four names more, each for what no public hook tells or does: that the clock is about to jump, that a
 nursery has got its first exception, in which order tasks were born, and a way to end a task that no cancellation ends.
 `missing_private_names` and `missing_guard_names` are the self-test; without a name a RuntimeWarning says what is off.
@@ -20,7 +22,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import outcome
 import trio
@@ -31,8 +33,10 @@ __all__ = [
     "birth_number",
     "missing_guard_names",
     "missing_private_names",
+    "missing_thread_names",
     "nursery_hook",
     "pinned_scheduler",
+    "thread_hooks",
     "throw_into",
 ]
 
@@ -43,9 +47,13 @@ _AUTOJUMP = "_autojump"
 _ADD_EXCEPTION = "_add_exc"
 _BIRTH = "_counter"
 _ABORT = "_attempt_abort"
+_THREADS = "trio._threads"
+_START_THREAD = "start_thread_soon"
+_ASK_TRIO = "_send_message_to_trio"
 
 _warned = False
 _warned_of_guards = False
+_warned_of_threads = False
 
 
 def missing_private_names() -> tuple[str, ...]:
@@ -144,6 +152,46 @@ def nursery_hook(hook: Callable[[BaseException], None]) -> Iterator[None]:
         setattr(trio.Nursery, _ADD_EXCEPTION, original)
 
 
+def missing_thread_names() -> tuple[str, ...]:
+    """Say which of the names this trio does not have by which its worker threads can be made to take turns."""
+    module = _threads_module()
+    return tuple(
+        f"{_THREADS}.{name}" for name in (_START_THREAD, _ASK_TRIO) if not callable(getattr(module, name, None))
+    )
+
+
+@contextlib.contextmanager
+def thread_hooks(
+    start: Callable[[Callable[..., None]], Callable[..., None]], ask: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    """Within the block, trio starts worker threads by ``start(original)``, and they ask it by ``ask(original)``.
+
+    Where trio lacks the names, nothing is done, and a RuntimeWarning says so, once a process.
+    """
+    global _warned_of_threads
+    missing = missing_thread_names()
+    if missing:
+        if not _warned_of_threads:
+            _warned_of_threads = True
+            warnings.warn(
+                f"this trio has no {' and no '.join(missing)}: worker threads run beside each other, as if with"
+                " threads='real'",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        yield
+        return
+    module = _threads_module()
+    found = {name: getattr(module, name) for name in (_START_THREAD, _ASK_TRIO)}
+    try:
+        setattr(module, _START_THREAD, start(found[_START_THREAD]))
+        setattr(module, _ASK_TRIO, ask(found[_ASK_TRIO]))
+        yield
+    finally:
+        for name, function in found.items():
+            setattr(module, name, function)
+
+
 def birth_number(task: trio.lowlevel.Task) -> int:
     """Tasks sorted by it are in the order in which they were started; 0 if trio does not tell."""
     return int(getattr(task, _BIRTH, 0))
@@ -172,8 +220,16 @@ def throw_into(task: trio.lowlevel.Task, exc: BaseException) -> bool:
 
 
 def _run_module() -> ModuleType | None:
+    return _module(_MODULE)
+
+
+def _threads_module() -> ModuleType | None:
+    return _module(_THREADS)
+
+
+def _module(name: str) -> ModuleType | None:
     try:
-        return importlib.import_module(_MODULE)
+        return importlib.import_module(name)
     except ImportError:
         return None
 

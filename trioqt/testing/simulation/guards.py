@@ -194,6 +194,10 @@ class Guards(trio.abc.Instrument):
             if left is not None and left is not exc:
                 raise left
 
+    def give_up(self, reason: str) -> None:
+        """Fail, from trio's thread: the run cannot go on as it should."""
+        self._fail(BudgetExceeded, reason)
+
     # ---- what trio calls ---------------------------------------------------------------------------------------
 
     def before_io_wait(self, timeout: float) -> None:

@@ -16,20 +16,24 @@ import shlex
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar, get_args
 
 import attrs
 import trio
 import trio.testing
 
+from trioqt.testing.network.fabric import Conditions
 from trioqt.testing.network.fault_plan import FaultPlan
 from trioqt.testing.network.real_network import real_network_allowed
+from trioqt.testing.network.trace import TraceEvent
 from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.simulation.determinism import nursery_hook, pinned_scheduler
 from trioqt.testing.simulation.guards import PATIENCE, STEPS, VIRTUAL_TIME, Guards, guards
 from trioqt.testing.simulation.handler_failures import failing_if_bugs_survive
+from trioqt.testing.simulation.living import lived_in
 from trioqt.testing.simulation.targets import Target
 from trioqt.testing.simulation.task_tree import task_tree
+from trioqt.testing.simulation.worlds import EPOCH, Calls, Epoch, Threads, World, checked_epoch
 
 __all__ = ["Finished", "Settings", "Simulation", "repeat_command", "simulate"]
 
@@ -59,9 +63,27 @@ class Settings:
     steps: float | None = STEPS
     patience: float = PATIENCE
     real_network: bool = False
+    epoch: Epoch = EPOCH
+    entropy: bool = True
+    threads: Threads = "inline"
+    loss: float = 0.0
+    jitter: float = 0.0
+    bandwidth: float = math.inf
+
+    def __attrs_post_init__(self) -> None:
+        if self.network is not None and self._conditions() != Conditions():
+            raise ValueError(
+                "latency, loss, jitter and bandwidth are for the network that simulate makes; yours has its own"
+            )
+        checked_epoch(self.epoch)
+        if self.threads not in get_args(Threads):
+            raise ValueError(f"threads are {' or '.join(map(repr, get_args(Threads)))}, not {self.threads!r}")
 
     def make_network(self, seed: int) -> VirtualNetwork:
-        return VirtualNetwork(latency=self.latency, seed=seed) if self.network is None else self.network(seed)
+        return VirtualNetwork(conditions=self._conditions(), seed=seed) if self.network is None else self.network(seed)
+
+    def _conditions(self) -> Conditions:
+        return Conditions(latency=self.latency, loss=self.loss, jitter=self.jitter, bandwidth=self.bandwidth)
 
 
 @attrs.frozen
@@ -69,7 +91,7 @@ class Finished(Generic[T]):
     """What a run came to."""
 
     result: T
-    events: tuple[object, ...]
+    events: tuple[TraceEvent, ...]
     digest: str
     time: float
     """Seconds on the clock."""
@@ -81,12 +103,18 @@ def simulate(
     seed: int | None = None,
     seeds: Iterable[int] | None = None,
     latency: float = 0.0,
+    loss: float = 0.0,
+    jitter: float = 0.0,
+    bandwidth: float = math.inf,
     network: Callable[[int], VirtualNetwork] | None = None,
     faults: FaultPlan | None = None,
     virtual_time: float | None = VIRTUAL_TIME,
     steps: int | None = STEPS,
     patience: float = PATIENCE,
     real_network: bool = False,
+    epoch: Epoch = EPOCH,
+    entropy: bool = True,
+    threads: Threads = "inline",
 ) -> T:
     """Run ``main(net, *args)`` in virtual time, on a simulated network ``net``, and return what it returns.
 
@@ -99,10 +127,15 @@ def simulate(
     Args:
       seed: Of the scheduler and of the network.  Left out: that of the environment variable TRIOQT_SEED, or else 0.
       seeds: Run once for each, up to the first that fails, and return the last result.  TRIOQT_SEED picks one.
-      latency: Of every link, if the network is not your own.
+      latency, loss, jitter, bandwidth: Of every link, as in `Conditions`, if the network is not your own.
       network: Called with the seed, makes the network, for one with other conditions.
       faults: Its times count from the beginning of ``main``, and what still lasts is over when ``main`` is.
       virtual_time, steps, patience, real_network: See `guards`.
+      epoch: What `time.time` and `datetime.now` show at the beginning, a datetime with a zone or seconds since 1970;
+        from there they follow trio's clock, as `time.monotonic` does.  None: all of them are real.
+      entropy: `random`, `os.urandom`, `secrets` and `uuid` draw from the seed, on each host for itself.
+      threads: "inline": trio's thread waits for each worker thread, so they run one at a time and in order.  "real":
+        beside each other, and only virtual time waits.
 
     Raises:
       ExceptionGroup: servers have survived bugs of their handlers, and nobody took them (``net.handler_failures()``).
@@ -110,7 +143,8 @@ def simulate(
       BudgetExceeded: it took too long.
       RealNetworkUsed: it was about to use the real network.
       TypeError: ``main`` is not an async function.
-      ValueError: ``seed`` and ``seeds``, no seed at all, or ``latency`` and a network of your own.
+      ValueError: ``seed`` and ``seeds``, no seed at all, a condition that no link can have, or one of these beside a
+        network of your own, an epoch without a zone, or there is no such ``threads``.
       RuntimeError: called within ``trio.run``, or while another thread simulates.
     """
     if not callable(main):
@@ -121,14 +155,26 @@ def simulate(
         raise ValueError("give either seed or seeds")
     if faults is not None and not isinstance(faults, FaultPlan):
         raise TypeError(f"faults is a FaultPlan, not {faults!r}")
-    if network is not None and latency:
-        raise ValueError("latency is for the network that simulate makes; yours has its own")
     if trio.lowlevel.in_trio_run():
         raise RuntimeError("simulate starts a trio.run of its own: call it from a plain function")
     chosen = _chosen_seeds(seed, seeds)
     if not chosen:
         raise ValueError("at least one seed is needed")
-    settings = Settings(latency, network, faults, virtual_time, steps, patience, real_network)
+    settings = Settings(
+        latency,
+        network,
+        faults,
+        virtual_time,
+        steps,
+        patience,
+        real_network,
+        epoch,
+        entropy,
+        threads,
+        loss,
+        jitter,
+        bandwidth,
+    )
     for index, each in enumerate(chosen):
         which = f", number {index + 1} of {len(chosen)}" if len(chosen) > 1 else ""
         again = repeat_command(main, args, each, settings, fixed=seed is not None)
@@ -148,6 +194,9 @@ class Simulation(Generic[T]):
     """How the note names this run."""
     again: str
     """How to repeat it."""
+
+    calls: Calls | None = None
+    """Where to note what is called that is not simulated; None: nowhere."""
 
     _moment: _Moment | None = attrs.field(default=None, init=False)
     _raised: deque[tuple[BaseException, _Moment]] = attrs.field(factory=lambda: deque(maxlen=8), init=False)
@@ -177,7 +226,11 @@ class Simulation(Generic[T]):
     def _run(
         self, net: VirtualNetwork, guard: Guards, clock: trio.abc.Clock, instruments: Sequence[trio.abc.Instrument]
     ) -> Finished[T]:
-        with pinned_scheduler() as reseed, nursery_hook(functools.partial(self._nursery_fails, net)):
+        with (
+            pinned_scheduler() as reseed,
+            nursery_hook(functools.partial(self._nursery_fails, net)),
+            lived_in(self._world(net, guard, clock)),
+        ):
             reseed(self.seed)
             try:
                 with failing_if_bugs_survive():
@@ -192,6 +245,20 @@ class Simulation(Generic[T]):
             finally:
                 self._raised.clear()
         return Finished(result, tuple(net.trace()), net.digest(), time)
+
+    def _world(self, net: VirtualNetwork, guard: Guards, clock: trio.abc.Clock) -> World:
+        return World(
+            net,
+            self.seed,
+            clock,
+            checked_epoch(self.settings.epoch),
+            self.settings.entropy,
+            self.settings.threads,
+            patience=self.settings.patience,
+            give_up=guard.give_up,
+            passes=lambda: guard.passes,
+            calls=self.calls,
+        )
 
     async def _main(self, net: VirtualNetwork, guard: Guards) -> tuple[T, float]:
         trio.lowlevel.current_task().name = getattr(self.main, "__qualname__", repr(self.main))
@@ -324,10 +391,17 @@ def _options(args: tuple[object, ...], settings: Settings) -> list[str]:
     if settings.network is not None:
         words += ["--network", str(Target.of(settings.network))]
     plain: Settings = Settings()
-    for name in ("latency", "virtual_time", "steps", "patience"):
+    for name in ("latency", "loss", "jitter", "bandwidth", "virtual_time", "steps", "patience"):
         value = getattr(settings, name)
         if value != getattr(plain, name):
             words += [f"--{name.replace('_', '-')}", repr(math.inf if value is None else value)]
+    if settings.epoch != plain.epoch:
+        epoch = checked_epoch(settings.epoch)
+        words += ["--epoch", "real" if epoch is None else repr(epoch)]
+    if not settings.entropy:
+        words.append("--real-entropy")
+    if settings.threads != plain.threads:
+        words += ["--threads", settings.threads]
     return [*words, "--real-network"] if settings.real_network else words
 
 

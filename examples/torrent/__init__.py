@@ -1,0 +1,1 @@
+"""A small BitTorrent peer: what one module knows, the next need not."""

@@ -1,0 +1,412 @@
+"""Swarms on the simulated network: all get all, whatever the network and some of the peers do."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from examples.torrent.metainfo import Metainfo, TorrentError
+from examples.torrent.swarm import SILENCE, Swarm
+from examples.torrent.tracker import Tracker
+from examples.torrent.wire import (
+    BLOCK,
+    Bitfield,
+    Block,
+    Decoder,
+    Handshake,
+    Interested,
+    Message,
+    Request,
+    Unchoke,
+    encode,
+)
+from tests.torrent.kit import KIB, Memory, content_of, serve, torrent_of
+from trioqt import TcpSocket
+from trioqt.testing import Probe, VirtualNetwork, cancel_everywhere
+from trioqt.testing.network.fabric import Conditions
+
+LATENCY = 0.02
+
+
+@attrs.define
+class Member:
+    """A peer of ours on a host, with what it keeps and what it says to people."""
+
+    host: str
+    swarm: Swarm
+    storage: Memory
+    told: list[str]
+    rates: list[float] = attrs.field(factory=list)
+
+
+@attrs.define
+class Meeting:
+    """A network with a tracker, and peers on hosts of their own."""
+
+    net: VirtualNetwork
+    nursery: trio.Nursery
+    metainfo: Metainfo
+    content: bytes
+
+    def member(self, name: str, *, has_all: bool = False, **options: float) -> Member:
+        storage = Memory(self.metainfo, self.content if has_all else b"")
+        told: list[str] = []
+        rng = random.Random(name)
+        swarm = Swarm(self.metainfo, storage, list(storage.pieces), tell=told.append, rng=rng, **options)
+        return Member(name, swarm, storage, told)
+
+    async def join(self, member: Member) -> int:
+        """Let it take part; its port."""
+        with self.net.host(member.host):
+            port: int = await self.nursery.start(member.swarm.run)
+        return port
+
+
+@contextlib.asynccontextmanager
+async def meeting(content: bytes, conditions: Conditions, seed: int = 0) -> AsyncIterator[Meeting]:
+    async with VirtualNetwork(conditions=conditions, seed=seed) as net, trio.open_nursery() as nursery:
+        with net.host("tracker") as address:
+            await nursery.start(serve, Tracker(interval=30), str(address), 6969)
+        yield Meeting(net, nursery, torrent_of(content), content)
+        nursery.cancel_scope.cancel()
+
+
+# ---- a swarm -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_eight_peers_under_loss_and_a_partition_all_get_all(
+    autojump_clock: trio.testing.MockClock, seed: int
+) -> None:
+    """One has all, seven nothing; five packets of a hundred are lost, and for a minute they are two groups of four."""
+    conditions = Conditions(latency=LATENCY, jitter=0.01, loss=0.05, bandwidth=100 * KIB)
+    async with meeting(content_of(40 * 32 * KIB + 1000), conditions, seed) as place:
+        members = [place.member(f"peer{number}", has_all=number == 0) for number in range(8)]
+        for member in members:
+            await place.join(member)
+        await trio.sleep(5)
+        before = [member.swarm.progress().pieces for member in members]
+        with contextlib.ExitStack() as cuts:
+            for one in members[:4]:
+                for other in members[4:]:
+                    cuts.enter_context(place.net.partition(one.host, other.host))
+            faults = [event.kind for event in place.net.trace()].count("fault")
+            await trio.sleep(60)
+        for member in members:
+            await member.swarm.complete.wait()
+        took = trio.current_time()
+        lost = [event.kind for event in place.net.trace()].count("lost")
+
+    assert all(0 < pieces < 41 for pieces in before[1:])
+    assert [member.storage.content() for member in members] == [place.content] * 8
+    given = [member.swarm.progress().uploaded for member in members]
+    assert sum(amount > 0 for amount in given) > 4
+    assert given[0] < sum(given) / 2
+    assert faults == 16
+    assert lost > 100
+    assert took < 300
+
+
+async def test_who_comes_late_gets_all_from_those_who_were_late_before(autojump_clock: trio.testing.MockClock) -> None:
+    """The first one leaves when another has all; nobody needs it any more."""
+    async with meeting(content_of(10 * 32 * KIB), Conditions(latency=LATENCY)) as place:
+        first, second, third = place.member("first", has_all=True), place.member("second"), place.member("third")
+        async with trio.open_nursery() as nursery:
+            with place.net.host("first"):
+                await nursery.start(first.swarm.run)
+            await place.join(second)
+            await second.swarm.complete.wait()
+            nursery.cancel_scope.cancel()
+        await place.join(third)
+        await third.swarm.complete.wait()
+
+    assert third.storage.content() == place.content
+    assert first.swarm.progress().peers == 0
+
+
+@pytest.mark.parametrize("limited", ["download_rate", "upload_rate"])
+async def test_a_rate_is_kept(autojump_clock: trio.testing.MockClock, limited: str) -> None:
+    """640 KiB at 64 KiB a second take ten seconds, whoever has the limit."""
+    async with meeting(content_of(640 * KIB), Conditions(latency=0.001)) as place:
+        rate = 64.0 * KIB
+        giver = place.member("giver", has_all=True, upload_rate=rate if limited == "upload_rate" else math.inf)
+        taker = place.member("taker", download_rate=rate if limited == "download_rate" else math.inf)
+        await place.join(giver)
+        await trio.sleep(1)
+        begun = trio.current_time()
+        await place.join(taker)
+        await taker.swarm.complete.wait()
+        took = trio.current_time() - begun
+
+    assert 9 < took < 13
+
+
+async def test_two_that_call_each_other_keep_one_connection(autojump_clock: trio.testing.MockClock) -> None:
+    """Both have half, so both call, at the same time; and so it is in every order of ids."""
+    for seed in range(4):
+        async with meeting(content_of(10 * 32 * KIB), Conditions(latency=LATENCY)) as place:
+            one, two = place.member(f"one{seed}"), place.member(f"two{seed}")
+            for index in range(10):
+                keeper = one if index % 2 else two
+                keeper.storage.pieces[index] = place.content[index * 32 * KIB : (index + 1) * 32 * KIB]
+                keeper.swarm.pieces.stored(index)
+            await place.join(one)
+            await place.join(two)
+            for member in (one, two):
+                await member.swarm.complete.wait()
+            counts = [member.swarm.progress().peers for member in (one, two)]
+
+        assert [member.storage.content() for member in (one, two)] == [place.content] * 2
+        assert counts == [1, 1]
+
+
+# ---- peers that do what they must not ----------------------------------------------------------
+
+
+async def test_a_peer_that_lies_is_told_and_left_and_the_others_give_all(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Every block of one is spoilt.  It is found, and not called again; the bytes are right in the end."""
+    async with meeting(content_of(20 * 32 * KIB), Conditions(latency=LATENCY, bandwidth=200 * KIB)) as place:
+        liar, honest = place.member("liar", has_all=True), place.member("honest", has_all=True)
+        liar.storage.spoil = lambda index, data: bytes(len(data))
+        takers = [place.member("taker"), place.member("other")]
+        for member in (liar, honest, *takers):
+            await place.join(member)
+        for taker in takers:
+            await taker.swarm.complete.wait()
+        await trio.sleep(60)
+        peers = [taker.swarm.progress().peers for taker in takers]
+
+    address = str(place.net.hosts["liar"].addresses[0])
+    for taker in takers:
+        assert taker.storage.content() == place.content
+        accused = [line for line in taker.told if "is not what the torrent says" in line]
+        assert len(accused) == 1
+        assert accused[0].startswith(address)
+    assert peers == [2, 2]
+
+
+async def test_a_torrent_whose_hash_is_wrong_never_gets_that_piece(autojump_clock: trio.testing.MockClock) -> None:
+    """The others are got; who has sent that piece is told to have lied, as far as this torrent goes."""
+    async with meeting(content_of(5 * 32 * KIB), Conditions(latency=LATENCY)) as place:
+        hashes = [*place.metainfo.hashes]
+        hashes[3] = bytes(20)
+        place.metainfo = attrs.evolve(place.metainfo, hashes=tuple(hashes))
+        giver, taker = place.member("giver", has_all=True), place.member("taker")
+        await place.join(giver)
+        await place.join(taker)
+        await trio.sleep(100)
+        progress = taker.swarm.progress()
+
+    assert not taker.swarm.complete.is_set()
+    assert 3 not in taker.storage.pieces
+    assert progress.peers == 0
+    assert any("its piece 3 is not what the torrent says" in line for line in taker.told)
+
+
+OURS = Handshake(b"", b"-XX0001-abcdefghijkl")
+
+SAYINGS: dict[str, tuple[Callable[[Metainfo], bytes], str]] = {
+    "another protocol": (lambda _: b"GET / HTTP/1.1\r\nHost: x\r\n".ljust(68), "it does not speak BitTorrent"),
+    "another torrent": (lambda _: Handshake(bytes(20), OURS.peer_id).encode(), "it has another torrent"),
+    "a length of 4 GiB": (lambda metainfo: hello(metainfo) + b"\xff\xff\xff\xff", "a message of 4,294,967,295 bytes"),
+    "bits that are none": (
+        lambda metainfo: hello(metainfo) + encode(Bitfield(b"\xff\xff")),
+        "its bits are not as many",
+    ),
+    "a piece that is none": (
+        lambda metainfo: hello(metainfo) + encode(Interested()) + encode(Request(0, 2**31, 1)) * 2,
+        "it asks for 1 bytes at 2,147,483,648",
+    ),
+}
+
+
+def hello(metainfo: Metainfo) -> bytes:
+    return Handshake(metainfo.info_hash, OURS.peer_id).encode()
+
+
+@pytest.mark.parametrize("saying", SAYINGS)
+async def test_who_does_what_it_must_not_is_reset_and_the_others_are_served(
+    autojump_clock: trio.testing.MockClock, saying: str
+) -> None:
+    """With the reason, for people to see; an honest peer gets all beside it."""
+    says, reason = SAYINGS[saying]
+    async with meeting(content_of(10 * 32 * KIB), Conditions(latency=LATENCY)) as place:
+        giver, taker = place.member("giver", has_all=True), place.member("taker")
+        port = await place.join(giver)
+        with place.net.host("rude"):
+            async with TcpSocket() as sock:
+                await sock.connect_to_host("giver", port)
+                await sock.send_all(says(place.metainfo))
+                with pytest.raises(trio.BrokenResourceError):
+                    while await sock.receive_some():
+                        pass
+        await place.join(taker)
+        await taker.swarm.complete.wait()
+
+    assert [line for line in giver.told if reason in line]
+    assert taker.storage.content() == place.content
+
+
+async def test_a_peer_that_is_silent_is_left_after_a_while(autojump_clock: trio.testing.MockClock) -> None:
+    """In the handshake soon, and after it in two and a half minutes; signs of life are life."""
+    async with meeting(content_of(32 * KIB), Conditions(latency=LATENCY)) as place:
+        giver = place.member("giver", has_all=True)
+        port = await place.join(giver)
+        ends = []
+        for says, pauses in ((b"\x13BitTorrent", 0), (hello(place.metainfo), 0), (hello(place.metainfo), 3)):
+            with place.net.host("silent"):
+                async with TcpSocket() as sock:
+                    await sock.connect_to_host("giver", port)
+                    begun = trio.current_time()
+                    await sock.send_all(says)
+                    for _ in range(pauses):
+                        await trio.sleep(100)
+                        await sock.send_all(bytes(4))
+                    with pytest.raises(trio.BrokenResourceError):
+                        while await sock.receive_some():
+                            pass
+                    ends.append(trio.current_time() - begun)
+
+    assert ends == [pytest.approx(each, abs=1) for each in (20, SILENCE, 300 + SILENCE)]
+
+
+async def test_memory_is_bounded_by_whoever_asks_and_does_not_read(autojump_clock: trio.testing.MockClock) -> None:
+    """Thirty peers ask for 500 blocks each, 8 MiB, and read nothing: what waits for each is a block or two."""
+    async with meeting(content_of(20 * 32 * KIB), Conditions(latency=LATENCY)) as place:
+        giver = place.member("giver", has_all=True)
+        port = await place.join(giver)
+        async with trio.open_nursery() as nursery:
+
+            async def ask(number: int) -> None:
+                async with TcpSocket() as sock:
+                    await sock.connect_to_host("giver", port)
+                    await sock.send_all(Handshake(place.metainfo.info_hash, b"%020d" % number).encode())
+                    await sock.send_all(encode(Interested()))
+                    await trio.sleep(30)
+                    await sock.send_all(encode(Request(0, 0, BLOCK)) * 500)
+                    await trio.sleep_forever()
+
+            for number in range(30):
+                with place.net.host(f"asker{number}"):
+                    nursery.start_soon(ask, number)
+            await trio.sleep(5)
+            tracemalloc.start()
+            await trio.sleep(60)
+            most = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            connected = giver.swarm.progress().peers
+            nursery.cancel_scope.cancel()
+
+    # Half of it is the network's: 64 KiB in each direction for a connection.
+    assert connected == 30
+    assert most < 30 * 256 * KIB
+
+
+async def test_a_disk_that_fails_ends_it_with_the_reason(autojump_clock: trio.testing.MockClock) -> None:
+    """It is nobody else's fault."""
+    async with meeting(content_of(5 * 32 * KIB), Conditions(latency=LATENCY)) as place:
+        giver, taker = place.member("giver", has_all=True), place.member("taker")
+
+        async def write(index: int, data: bytes) -> None:
+            await trio.lowlevel.checkpoint()
+            raise OSError(28, "No space left on device")
+
+        taker.storage.write = write  # type: ignore[method-assign]
+        await place.join(giver)
+        with place.net.host("taker"), pytest.raises(TorrentError, match=r"the files cannot be used: .*No space left"):
+            await taker.swarm.run()
+
+
+async def test_a_tracker_that_does_not_answer_is_asked_again(autojump_clock: trio.testing.MockClock) -> None:
+    """It comes half a minute late, and then they find each other."""
+    content = content_of(5 * 32 * KIB)
+    async with VirtualNetwork(latency=LATENCY) as net, trio.open_nursery() as nursery:
+        with net.host("tracker") as address:
+            pass
+        place = Meeting(net, nursery, torrent_of(content), content)
+        giver, taker = place.member("giver", has_all=True), place.member("taker")
+        await place.join(giver)
+        await place.join(taker)
+        await trio.sleep(30)
+        with net.host("tracker"):
+            await nursery.start(serve, Tracker(interval=30), str(address), 6969)
+        await taker.swarm.complete.wait()
+        nursery.cancel_scope.cancel()
+
+    assert [line for line in taker.told if line.startswith("the tracker does not answer: cannot connect to")]
+    assert taker.storage.content() == content
+
+
+# ---- a conversation by hand ----------------------------------------------------------------------
+
+
+async def test_a_peer_hears_what_bep_3_has_it_hear(autojump_clock: trio.testing.MockClock) -> None:
+    """The bytes of a short upload, from the handshake to the block."""
+    async with meeting(content_of(32 * KIB + 5), Conditions(latency=LATENCY)) as place:
+        port = await place.join(place.member("giver", has_all=True))
+        heard: list[Message] = []
+        with place.net.host("reader"):
+            async with TcpSocket() as sock:
+                await sock.connect_to_host("giver", port)
+                await sock.send_all(hello(place.metainfo) + encode(Interested()))
+                theirs = Handshake.decode(await sock.receive_exactly(68))
+                decoder = Decoder(2)
+                while len(heard) < 3:
+                    heard += decoder.feed(await sock.receive_some())
+                    if heard[-1] == Unchoke():
+                        await sock.send_all(encode(Request(1, 0, 5)))
+
+    assert theirs.info_hash == place.metainfo.info_hash
+    assert heard == [Bitfield(b"\xc0"), Unchoke(), Block(1, 0, place.content[-5:])]
+
+
+# ---- cancellation ------------------------------------------------------------------------------
+
+
+async def a_download(probe: Probe) -> None:
+    content = content_of(33 * KIB)
+    async with meeting(content, Conditions(latency=LATENCY)) as place:
+        await place.join(place.member("giver", has_all=True))
+        taker = place.member("taker")
+
+        async def get() -> str:
+            async with trio.open_nursery() as nursery:
+                with place.net.host("taker"):
+                    await nursery.start(taker.swarm.run)
+                await taker.swarm.complete.wait()
+                nursery.cancel_scope.cancel()
+            return "all"
+
+        got = await probe.subject(get)
+        left = list(place.net.hosts["taker"].sockets.values())
+        probe.expect(left == [], f"nothing is left open, not {left}")
+        probe.expect(taker.swarm.progress().peers == 0, "no peer is left")
+        for index, data in taker.storage.pieces.items():
+            probe.expect(place.metainfo.is_whole(index, data), f"piece {index} is whole")
+        kept = set(taker.swarm.pieces.ours)
+        probe.expect(kept == set(taker.storage.pieces), "what is kept is known, and what is known is kept")
+        if got is None:
+            await trio.sleep(1)
+            again = Member("taker", Swarm(place.metainfo, taker.storage, sorted(kept)), taker.storage, [])
+            await place.join(again)
+            await again.swarm.complete.wait()
+        probe.expect(taker.storage.content() == content, "all is there in the end")
+
+
+def test_a_download_that_is_cancelled_anywhere_leaves_nothing_open_and_goes_on() -> None:
+    """At every place: sockets are closed, whole pieces are kept, and the next one gets the rest."""
+    report = cancel_everywhere(a_download, seeds=(0,))
+
+    assert report.failures == ()
+    assert report.complete
+    assert report.places > 50

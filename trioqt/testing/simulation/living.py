@@ -1,0 +1,44 @@
+"""A run whose clock, chance and threads are its own: what is put in place for it, and taken away.
+
+Nothing of this is there in a process that simulates nothing, and only one run at a time has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from trioqt.testing.simulation import always_real, entropy, wall_clock
+from trioqt.testing.simulation.replacing import Replacing
+from trioqt.testing.simulation.worker_threads import threads_in_order
+from trioqt.testing.simulation.worlds import World, living_in
+
+__all__ = ["lived_in"]
+
+
+@contextlib.contextmanager
+def lived_in(world: World) -> Iterator[None]:
+    """Within the block, the calling thread and the worker threads of its run are in this world.
+
+    What is neither simulated nor to be noted is not replaced.
+    """
+    table: dict[Any, Any] = {}
+    settings: list[tuple[Callable[[Any], None], Any, Any]] = []
+    notes = world.calls is not None
+    if world.epoch is not None or notes:
+        table |= wall_clock.WALL_CLOCK
+        settings += wall_clock.TYPES
+    if world.entropy or notes:
+        table |= entropy.ENTROPY
+        settings += entropy.settings()
+    if notes:
+        table |= always_real.ALWAYS_REAL
+        settings += always_real.THREADS
+    with contextlib.ExitStack() as stack:
+        if table:
+            stack.enter_context(Replacing(table, [*settings, *wall_clock.uuid_settings()]))
+        if world.threads == "inline" or notes:
+            stack.enter_context(threads_in_order(world))
+        stack.enter_context(living_in(world))
+        yield

@@ -1,0 +1,285 @@
+"""Functions of the standard library, replaced wherever a module keeps them, and put back.
+
+``from time import time`` copies a function into a module before anybody simulates, a class may have it as an
+attribute, and a function as a default.  So every module is searched, once; after that only those that have changed.
+What stands in for a function asks at each call whether it is in a simulation, so one that is left behind somewhere
+does no harm.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
+from typing import Any, Final, Protocol
+
+from trioqt.testing.simulation.worlds import BYSTANDERS
+
+__all__ = ["Place", "Replacing", "TypeEntry", "class_entry"]
+
+Table = Mapping[Any, Any]
+"""| what is there | what stands in for it |"""
+
+_MISSING: Final = object()
+
+# Whoever presses Ctrl-C more often than that, in the milliseconds that it takes, gets what is left.
+_TRIES: Final = 10
+
+# What stands in for a function keeps the real one.
+_OURS: Final = __name__.removesuffix(".replacing")
+
+_KINDS: Final = (BuiltinFunctionType, MethodType, FunctionType)
+
+
+class Place(Protocol):
+    """Where something is kept."""
+
+    def swap(self, table: Table) -> None:
+        """Put what the table has for it there; nothing if that has nothing."""
+
+
+class Entry:
+    """A key of a dict: a module's name, an object's attribute, a keyword's default."""
+
+    __slots__ = ("_dict", "_key")
+
+    def __init__(self, mapping: dict[Any, Any], key: Any) -> None:
+        self._dict = mapping
+        self._key = key
+
+    def swap(self, table: Table) -> None:
+        found = _look_up(table, self._dict.get(self._key))
+        if found is not _MISSING:
+            self._dict[self._key] = found
+
+
+class ClassEntry:
+    """An attribute of a class that Python code has made."""
+
+    __slots__ = ("_class", "_name", "_replaced")
+
+    def __init__(self, cls: type, name: str) -> None:
+        self._class = cls
+        self._name = name
+        self._replaced: Any = _MISSING  # what was there, before something else was put there
+
+    def swap(self, table: Table) -> None:
+        kept = self._class.__dict__.get(self._name)
+        found = _look_up(table, _within(kept))
+        if found is _MISSING:
+            return
+        # A function of C does not bind itself to the object; one of Python would.
+        put = self._replaced if _within(self._replaced) is found else staticmethod(found)
+        self._replaced = kept
+        setattr(self._class, self._name, put)
+
+
+class Defaults:
+    """The defaults of a function."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: FunctionType) -> None:
+        self._function = function
+
+    def swap(self, table: Table) -> None:
+        defaults = self._function.__defaults__ or ()
+        found = tuple(_looked_up(table, each) for each in defaults)
+        if any(new is not old for new, old in zip(found, defaults, strict=True)):
+            self._function.__defaults__ = found
+
+
+class Cell:
+    """A variable of an outer function; so a dataclass keeps its factories."""
+
+    __slots__ = ("_cell",)
+
+    def __init__(self, cell: CellType) -> None:
+        self._cell = cell
+
+    def swap(self, table: Table) -> None:
+        found = _look_up(table, _contents(self._cell))
+        if found is not _MISSING:
+            self._cell.cell_contents = found
+
+
+class TypeEntry:
+    """A name of a type that is written in C, whose attributes nobody can set.
+
+    There is no public way; the dict behind the proxy takes it, and Python is told to forget what it has cached.
+    """
+
+    def __init__(self, cls: type, name: str) -> None:
+        self._class = cls
+        self._name = name
+        self._dict: dict[str, Any] = gc.get_referents(cls.__dict__)[0]
+
+    @property
+    def kept(self) -> Any:
+        """What is there."""
+        return self._dict[self._name]
+
+    def put(self, value: Any) -> None:
+        """Have this there."""
+        self._dict[self._name] = value
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(self._class))
+
+
+def class_entry(cls: type, name: str) -> Callable[[Any], None]:
+    """What sets this attribute of the class."""
+    return lambda value: setattr(cls, name, value)
+
+
+class Replacing:
+    """A block within which functions are replaced; afterwards all of them are back, whatever happened.
+
+    Args:
+      table: What stands in for which function, wherever that is kept.
+      settings: Besides: how to set something, to what, and to what afterwards.
+    """
+
+    def __init__(self, table: Table, settings: list[tuple[Callable[[Any], None], Any, Any]]) -> None:
+        self._table = table
+        self._back = {new: old for old, new in table.items()}
+        self._wanted = {*self._table, *self._back}
+        self._settings = settings
+
+    def __enter__(self) -> None:
+        try:
+            for place in _index.places(self._wanted):
+                place.swap(self._table)
+            for put, value, _ in self._settings:
+                put(value)
+        except BaseException:
+            self._put_back()
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._put_back()
+
+    def _put_back(self) -> None:
+        # All of it, wherever it was interrupted, and again if this is interrupted too: each part may be done twice.
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                self._put_back_once()
+                return
+            except BaseException:
+                if not tries_left:
+                    raise
+
+    def _put_back_once(self) -> None:
+        for put, _, value in self._settings:
+            put(value)
+        for place in _index.places(self._wanted):
+            place.swap(self._back)
+
+
+class _Index:
+    """Where the modules of this process keep what has ever been looked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[ModuleType, int, list[Place]]] = {}
+        self._looked_for: set[Any] = set()
+
+    def places(self, wanted: set[Any]) -> Iterator[Place]:
+        """All places that may have something of these; what has changed since the last time is searched again."""
+        if not self._looked_for.issuperset(wanted):
+            self._looked_for.update(wanted)
+            self._known.clear()
+        modules = dict(sys.modules)
+        for name in self._known.keys() - modules.keys():
+            del self._known[name]
+        for name, module in modules.items():
+            names = _names_of(module)
+            known = self._known.get(name)
+            if known is None or known[0] is not module or known[1] != len(names):
+                if name.partition(".")[0] in BYSTANDERS or name.startswith(_OURS):
+                    found: list[Place] = []
+                else:
+                    found = list(_search(name, names, self._looked_for))
+                known = self._known[name] = (module, len(names), found)
+            yield from known[2]
+
+
+_index = _Index()
+
+
+def _names_of(module: object) -> dict[str, Any]:
+    # Not by getattr: a module that is to be loaded when it is used would be.
+    try:
+        names = object.__getattribute__(module, "__dict__")
+    except AttributeError:
+        return {}
+    return names if type(names) is dict else {}
+
+
+def _search(module: str, names: dict[str, Any], wanted: set[Any]) -> Iterator[Place]:
+    for key, value in list(names.items()):
+        if isinstance(value, _KINDS) and value in wanted:
+            yield Entry(names, key)
+        elif type(value) is FunctionType:
+            yield from _search_function(value, names, wanted)
+        elif isinstance(value, type):
+            if value.__module__ == module:
+                yield from _search_class(value, names, wanted)
+        elif not isinstance(value, ModuleType):
+            # An object of the module: a client, a registry, a set of settings.
+            attributes = _names_of(value)
+            for name, kept in list(attributes.items()):
+                if isinstance(kept, _KINDS) and kept in wanted:
+                    yield Entry(attributes, name)
+
+
+def _search_class(cls: type, names: dict[str, Any], wanted: set[Any]) -> Iterator[Place]:
+    for name, value in list(cls.__dict__.items()):
+        inner = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+        if isinstance(inner, _KINDS) and inner in wanted:
+            if cls.__flags__ & _HEAP_TYPE:
+                yield ClassEntry(cls, name)
+        elif type(inner) is FunctionType:
+            yield from _search_function(inner, names, wanted)
+
+
+# Of `type.__flags__`: Python code has made it, so its attributes can be set.
+_HEAP_TYPE: Final = 1 << 9
+
+
+def _search_function(function: FunctionType, names: dict[str, Any], wanted: set[Any]) -> Iterator[Place]:
+    if any(isinstance(each, _KINDS) and each in wanted for each in function.__defaults__ or ()):
+        yield Defaults(function)
+    keywords = function.__kwdefaults__ or {}
+    for key, value in list(keywords.items()):
+        if isinstance(value, _KINDS) and value in wanted:
+            yield Entry(keywords, key)
+    for cell in function.__closure__ or ():
+        value = _contents(cell)
+        if isinstance(value, _KINDS) and value in wanted:
+            yield Cell(cell)
+    # attrs gives the methods that it makes globals of their own: those of the module, and the factories.
+    own = function.__globals__
+    if own is not names and own is not _names_of(sys.modules.get(own.get("__name__", ""))):
+        for key, value in list(own.items()):
+            if isinstance(value, _KINDS) and value in wanted:
+                yield Entry(own, key)
+
+
+def _within(kept: Any) -> Any:
+    return kept.__func__ if type(kept) is staticmethod else kept
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _MISSING  # it has no value yet
+
+
+def _look_up(table: Table, value: Any) -> Any:
+    return table.get(value, _MISSING) if isinstance(value, _KINDS) else _MISSING
+
+
+def _looked_up(table: Table, value: Any) -> Any:
+    found = _look_up(table, value)
+    return value if found is _MISSING else found

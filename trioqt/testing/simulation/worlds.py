@@ -1,0 +1,246 @@
+"""Which simulation the calling code is in, and what it reads there: the clock of its host, the chance of its host.
+
+What is here is asked by functions that stand in for those of the standard library; so it must be quick, and right for
+whoever asks: a task, a system task, a worker thread, or somebody in another thread whom no simulation concerns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import datetime
+import math
+import os
+import random
+import sysconfig
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Final, Literal
+
+import attrs
+import trio
+
+from trioqt.testing.network.virtual_network import VirtualNetwork
+from trioqt.testing.simulation.guards import BudgetExceeded
+from trioqt.testing.simulation.places import place
+
+__all__ = [
+    "BYSTANDERS",
+    "EPOCH",
+    "Calls",
+    "Epoch",
+    "Threads",
+    "World",
+    "caller",
+    "checked_epoch",
+    "here",
+    "is_bystander",
+    "is_program",
+    "living_in",
+]
+
+Epoch = datetime.datetime | float | None
+Threads = Literal["inline", "real"]
+
+# Of no meaning, but never another: a program must not see whether it is simulated today or tomorrow.
+EPOCH: Final = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+# They are given the real thing.  They wait for the system or for threads, which do not know of virtual time; or they
+# watch the program from outside, with clocks and random numbers of their own.
+BYSTANDERS: Final = frozenset({
+    "trio", "asyncio", "threading", "queue", "selectors", "subprocess", "concurrent", "multiprocessing",
+    "pytest", "_pytest", "pluggy", "xdist", "execnet", "pytest_timeout", "hypothesis", "coverage",
+    "cProfile", "profile", "pdb", "freezegun", "time_machine",
+})  # fmt: skip
+
+_OURS: Final = "trioqt.testing."
+
+_CLOCKS_OF_TRIO: Final = frozenset({"trio._core._run", "trio._core._mock_clock"})
+
+# One look takes 3 us, so this is some seconds of a core in which nothing else could run.
+_LOOKS: Final = 1_000_000
+
+# Places that have called something real; more are only counted.
+_CALLS_KEPT: Final = 1_000
+
+_STDLIB = sysconfig.get_path("stdlib") + os.sep
+_OTHERS = tuple(os.path.join(_STDLIB, name) + os.sep for name in ("site-packages", "dist-packages"))
+
+
+def checked_epoch(epoch: Epoch) -> float | None:
+    """Seconds since 1970 of what a program gives; None if it wants the real clock.
+
+    Raises:
+      TypeError, ValueError: It is no time, or one without a zone.
+    """
+    if isinstance(epoch, datetime.datetime):
+        if epoch.tzinfo is None:
+            raise ValueError("an epoch needs a time zone: datetime(2026, 1, 1, tzinfo=datetime.UTC)")
+        return epoch.timestamp()
+    given: Any = epoch
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise TypeError(f"an epoch is a datetime, seconds since 1970, or None, not {epoch!r}")
+    if not math.isfinite(given):
+        raise ValueError(f"an epoch is a time, not {epoch!r}")
+    return float(given)
+
+
+@attrs.define(eq=False)
+class Calls:
+    """What a run has called that is not simulated, and from where: the first thousand places."""
+
+    found: dict[tuple[str, str], list[int]] = attrs.field(factory=dict)
+    """| what, from where | how many events there were on the network at the first call, how many calls |"""
+    left_out: int = 0
+
+    def note(self, what: str, where: str, events: int) -> None:
+        """It is called, from there."""
+        known = self.found.get((what, where))
+        if known is not None:
+            known[1] += 1
+        elif len(self.found) < _CALLS_KEPT:
+            self.found[what, where] = [events, 1]
+        else:
+            self.left_out += 1
+
+
+@attrs.define(eq=False)
+class World:
+    """One simulated run, as the code in it sees it."""
+
+    net: VirtualNetwork
+    seed: int
+    clock: trio.abc.Clock
+    epoch: float | None
+    """What the wall clock shows at 0 of trio's, in seconds since 1970; None: it is the real one."""
+    entropy: bool
+    threads: Threads
+    patience: float
+    give_up: Callable[[str], None]
+    """To be told why the run cannot go on."""
+    passes: Callable[[], int]
+    """How far the run loop has come."""
+    calls: Calls | None = None
+
+    thread: int = attrs.field(factory=threading.get_ident, init=False)
+    over: bool = attrs.field(default=False, init=False)
+    _streams: dict[tuple[str, str], random.Random] = attrs.field(factory=dict, init=False)
+    _last_look: tuple[float, int] = attrs.field(default=(-1.0, -1), init=False)
+    _looks: int = attrs.field(default=0, init=False)
+
+    def is_own_thread(self) -> bool:
+        """Whether the calling thread is trio's."""
+        return threading.get_ident() == self.thread
+
+    # ---- the clock ---------------------------------------------------------------------------------------------
+
+    def monotonic(self) -> float:
+        """Seconds, as the host's clock counts them."""
+        return self.net.current_host().clock.elapsed(self._now())
+
+    def wall(self) -> float:
+        """Seconds since the epoch, as the host's clock shows them."""
+        return self.net.current_host().clock.shown(self._now())
+
+    def _now(self) -> float:
+        now = self.clock.current_time()
+        look = (now, self.passes())
+        if look != self._last_look:
+            self._last_look, self._looks = look, 0
+        self._looks += 1
+        if self._looks > _LOOKS:
+            self._looks = 0
+            raise BudgetExceeded(
+                f"the clock was read {_LOOKS:,} times in one step; it stands still until every task waits, so who waits"
+                " for it in a loop has to do so by trio.sleep"
+            )
+        return now
+
+    # ---- chance ------------------------------------------------------------------------------------------------
+
+    def chance(self) -> random.Random:
+        """What the functions of `random` draw from on this host."""
+        return self._stream("random")
+
+    def system_chance(self) -> random.Random:
+        """What stands for the system's entropy on this host; no `random.seed` reaches it."""
+        return self._stream("system")
+
+    def node(self) -> int:
+        """The address of the host's network card, for `uuid.uuid1`: one of those that nobody has bought."""
+        return self._new_stream("node").getrandbits(48) | 1 << 40
+
+    def _stream(self, purpose: str) -> random.Random:
+        key = (self.net.current_host().name, purpose)
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._streams[key] = self._new_stream(purpose)
+        return stream
+
+    def _new_stream(self, purpose: str) -> random.Random:
+        return random.Random(f"{self.seed} {self.net.current_host().name} {purpose}")
+
+    # ---- what is not simulated ---------------------------------------------------------------------------------
+
+    def note(self, what: str, frame: FrameType | None) -> None:
+        """Something real is called from there."""
+        if self.calls is not None:
+            self.calls.note(what, caller(frame), self.net.current_host().fabric.trace.total)
+
+
+_thread = threading.local()
+_inherited: contextvars.ContextVar[World | None] = contextvars.ContextVar("trioqt world", default=None)
+
+
+def here() -> World | None:
+    """The simulation that the calling code is in, if any."""
+    # By thread, so that system tasks are in it; by context, so that worker threads are.
+    world: World | None = getattr(_thread, "world", None)
+    if world is None:
+        world = _inherited.get()
+        if world is not None and world.over:
+            return None
+    return world
+
+
+@contextlib.contextmanager
+def living_in(world: World) -> Iterator[None]:
+    """Within the block the calling thread is in it, and what inherits its context."""
+    token = _inherited.set(world)
+    _thread.world = world
+    try:
+        yield
+    finally:
+        world.over = True
+        _thread.world = None
+        _inherited.reset(token)
+
+
+def caller(frame: FrameType | None) -> str:
+    """The nearest place that is neither the standard library's nor a bystander's."""
+    while frame is not None:
+        if is_program(frame):
+            return place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+        frame = frame.f_back
+    return "somewhere"
+
+
+def is_program(frame: FrameType) -> bool:
+    """Whether the code is neither the standard library's nor a bystander's, nor ours."""
+    path, name = frame.f_code.co_filename, frame.f_globals.get("__name__")
+    if path.startswith("<") or (path.startswith(_STDLIB) and not path.startswith(_OTHERS)):
+        return False
+    return isinstance(name, str) and name.partition(".")[0] not in BYSTANDERS and not name.startswith(_OURS)
+
+
+def is_bystander(frame: FrameType) -> bool:
+    """Whether the code of this frame is to have the real thing."""
+    name = frame.f_globals.get("__name__")
+    if not isinstance(name, str):
+        return False
+    package = name.partition(".")[0]
+    # Trio itself calls what it is given, such as `to_thread.run_sync(time.time)`.
+    return name in _CLOCKS_OF_TRIO if package == "trio" else package in BYSTANDERS
