@@ -41,15 +41,20 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """What the annotations say holds, and every public name has one (less than 100 % is a failure)."""
-    session.run("mypy", "--strict", "trioqt", "tests", "examples")
+    session.run("mypy", "--strict", "trioqt", "tests", "examples", "docs/howto", "docs/blocks.py", "docs/qt_names.py")
     session.run("pyright", "--verifytypes", "trioqt", "--ignoreexternal")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation, into docs/_build/html.  A warning is a failure, and so is a block that is behind its file."""
+    """The documentation, into docs/_build/html, and a browser looks at all of it.
+
+    A warning is a failure, and so is a block that is behind its file.
+    """
     session.run("python", "-m", "docs.blocks", "--check")
-    session.run("sphinx-build", "-q", "-E", "-W", "--keep-going", "docs", "docs/_build/html")
+    site = Path("docs/_build/html").absolute()
+    session.run("sphinx-build", "-q", "-E", "-W", "--keep-going", "docs", str(site))
+    session.run("pytest", "-q", "tests/test_site.py", *session.posargs, env={"TRIOQT_SITE": str(site)})
 
 
 @nox.session
@@ -105,7 +110,18 @@ def tests(session: nox.Session) -> None:
         session.run("python", "-m", "pytest", "-n", "2", TOOL)
     slowest = ("--durations=10", "--durations-min=0.5")
     rest = session.posargs or [f"--ignore={TOOL}"]
-    session.run("python", "-m", "pytest", "-n", "2", "--tb=short", "--ignore=tests/test_examples.py", *slowest, *rest)
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "--tb=short",
+        "--ignore=tests/test_examples.py",
+        "--ignore=tests/test_site.py",
+        *slowest,
+        *rest,
+    )
 
 
 @nox.session
@@ -132,6 +148,22 @@ def pythons(session: nox.Session) -> None:
         python = environment(session, f"python{version}", found)
         folders = ("tests/core", "tests/links", "tests/sockets")
         session.run(python, "-m", "pytest", "-n", "2", "--tb=short", *folders, *session.posargs)
+
+
+@nox.session(default=False)
+def stranger(session: nox.Session) -> None:
+    """README, tutorial and how-to followed to the letter, from a clean clone and from a wheel, with each Python here.
+
+    It follows what is committed, makes fresh environments, and so needs the net.  The tutorial is in ``tests``, too.
+    """
+    this = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for version in nox.project.python_versions(PYPROJECT):
+        python = sys.executable if version == this else find_python(version)
+        if python is None:
+            session.log(f"Python {version}: there is none on this machine")
+            continue
+        for source in ("clone", "wheel"):
+            session.run("python", "-m", "tests.stranger", "--python", python, "--from", source)
 
 
 # ---- how -----------------------------------------------------------------------------------

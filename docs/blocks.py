@@ -63,7 +63,10 @@ class Block:
             (name,) = self.words
             if name not in TABLES:
                 raise StaleError(f"there is no table {name}")
-            return "\n".join(TABLES[name]()).strip("\n")
+            try:
+                return "\n".join(TABLES[name]()).strip("\n")
+            except subprocess.CalledProcessError as exc:
+                raise StaleError(f"{exc.cmd} ended with status {exc.returncode}") from exc
         path = root / self.words[0]
         if not path.is_file():
             raise StaleError(f"there is no file {self.words[0]}")
@@ -77,7 +80,8 @@ class Block:
 
 def fenced(language: str, text: str) -> str:
     fence = "`" * max(3, 1 + max(map(len, re.findall("`{3,}", text)), default=0))
-    return f"{fence}{language}\n{text.strip()}\n{fence}"
+    text = text.rstrip().lstrip("\n")
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def output_of(words: Iterable[str], root: Path) -> str:
@@ -187,19 +191,17 @@ def main(arguments: list[str]) -> int:
     for page in pages():
         name, text = page.relative_to(ROOT), page.read_text(encoding="utf-8")
         try:
-            filled = fill(text)
+            while (filled := fill(text)) != text and not arguments:
+                # Once more, for a table that counts those beside it.
+                page.write_text(text := filled, encoding="utf-8")
+                print(name)
         except StaleError as exc:
             print(f"{name}: {exc}", file=sys.stderr)
             status = 1
             continue
-        if filled == text:
-            continue
-        if arguments:
+        if filled != text:
             print(f"{name} is behind: python -m docs.blocks", file=sys.stderr)
             status = 1
-        else:
-            page.write_text(filled, encoding="utf-8")
-            print(name)
     return status
 
 

@@ -2,21 +2,17 @@
 
 import os
 import re
-import sys
-from pathlib import Path
 
 from sphinx.pycode import ModuleAnalyzer
 
 import trioqt
 from trioqt import TcpServer, TcpSocket
 
-sys.path.insert(0, str(Path(__file__).parent))  # for from_code.py
-
 project = "trioqt"
 copyright = "The trioqt contributors"
 release = version = trioqt.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio", "from_code"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio"]
 exclude_patterns = ["_build", "newsfragments"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -24,6 +20,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"trioqt {release}"
 html_static_path = ["_static"]
+html_favicon = "_static/mark.svg"
 html_css_files = ["trioqt.css"]
 
 # Links into other documentation need their inventories from the net, and a build must not depend on it.

@@ -6,7 +6,9 @@ They are Markdown, which docs/blocks.py writes into the pages.  The pictures are
 from __future__ import annotations
 
 import ast
+import enum
 import errno
+import functools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +17,14 @@ from pathlib import Path
 import attrs
 from sphinx.pycode import ModuleAnalyzer
 
+from docs import qt_names
 from trioqt.core import errors, events
+from trioqt.core.addresses import NetworkLayerProtocol
 from trioqt.core.errors import ERRNO_KINDS, ErrorKind
+from trioqt.core.options import BindMode, SocketOption, SocketType
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import TRANSITIONS, Told
+from trioqt.core.tls import PauseMode
 
 PACKAGE = Path(errors.__file__).parents[1]
 
@@ -102,6 +108,62 @@ def faithfulness() -> Iterator[str]:
     yield from done.stdout.splitlines()
 
 
+# ---- Qt's names --------------------------------------------------------------------------------
+
+# Qt's enumerations, and what they are called here.
+ENUMERATIONS: dict[str, type[enum.Enum]] = {
+    "SocketState": SocketState,
+    "SocketError": ErrorKind,
+    "SocketOption": SocketOption,
+    "SocketType": SocketType,
+    "NetworkLayerProtocol": NetworkLayerProtocol,
+    "BindFlag": BindMode,
+    "PauseMode": PauseMode,
+    "LocalSocketError": ErrorKind,
+    "LocalSocketState": SocketState,
+}
+
+
+def qt_enumerators(owner: str) -> Iterator[str]:
+    """Each enumerator that Qt's documentation speaks of, and ours with the same number."""
+    yield "| Qt | trioqt | difference |"
+    yield "| --- | --- | --- |"
+    for name in qt_names.names():
+        if name.kind == "enumerators" and name.owner == owner:
+            ours = ENUMERATIONS[name.name.partition(".")[0]](name.number)
+            [spelled] = [key for key, member in type(ours).__members__.items() if member is ours]
+            yield f"| `{name.name}` | `{type(ours).__name__}.{spelled}` | {name.number} in both |"
+
+
+# ---- the README and the examples ---------------------------------------------------------------
+
+ROOT = PACKAGE.parent
+
+
+def what_it_has() -> Iterator[str]:
+    """The README's table."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What it has")[2].partition("\n## ")[0]
+    yield from (line for line in section.splitlines() if line.startswith("|"))
+
+
+def examples() -> Iterator[str]:
+    """Each with its docstring and its text; of a folder of several files, what each file is."""
+    folder = ROOT / "examples"
+    for path in sorted(folder.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        module = ast.parse(text)
+        code = "\n".join(text.splitlines()[module.body[0].end_lineno or 0 :]).strip()
+        said = (ast.get_docstring(module) or "").replace("``", "`")
+        yield f"\n## {path.name}\n\n{said}\n\n```python\n{code}\n```"
+    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "lessons"):
+        files = [path for path in sorted(sub.rglob("*.py")) if ast.get_docstring(ast.parse(path.read_text()))]
+        if files:
+            yield f"\n## {sub.name}/\n"
+        for path in files:
+            first = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0]
+            yield f"- `{path.relative_to(sub)}`: {' '.join(first.split())}".replace("``", "`")
+
+
 # ---- all of them ---------------------------------------------------------------------------
 
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
@@ -110,4 +172,9 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "event-classes": event_classes,
     "files": files,
     "faithfulness": faithfulness,
+    "what-it-has": what_it_has,
+    "examples": examples,
+    "qt-names": qt_names.counted,
+    "qt-enumerators": functools.partial(qt_enumerators, "QAbstractSocket"),
+    "qt-local-enumerators": functools.partial(qt_enumerators, "QLocalSocket"),
 }

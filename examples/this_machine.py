@@ -1,7 +1,7 @@
 """What this machine is called, where it can be reached, and what it finds under a name.
 
-Start it.  You will see the addresses of each interface that is up, with the network that each belongs to, and then
-those of localhost.
+Start it; no second terminal is needed.  You will see the addresses of each interface that is up, with the network that
+each belongs to, and then those of localhost.
 """
 
 import trio

@@ -1,6 +1,7 @@
 """An echo server over TLS and its client, in one program, with a certificate of its own that both know.
 
-Needs trustme.  Run it: you will see the version of TLS, the cipher, and ``hello``.
+Start it; no second terminal is needed.  You will see the version of TLS, the cipher, and ``hello``.  It needs
+``pip install trustme``.
 """
 
 import ssl

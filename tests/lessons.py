@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import attrs
@@ -42,30 +41,32 @@ class Outcome:
 
     printed: str
     picture: str
-    """Its ladder as an SVG."""
+    """The ladder that it prints, as an SVG."""
 
 
 def play(text: str, *, seed: int = 0) -> Outcome:
     """Run the text of a lesson as a script, with the tasks in the order of that seed."""
-    simulate: Callable[..., object] = trioqt.testing.simulate
+    simulate, ladder = functools.partial(trioqt.testing.simulate, seed=seed), VirtualNetwork.ladder
     pictures: list[str] = []
 
-    def simulate_and_draw(main: Callable[..., Any], **arguments: Any) -> object:
-        async def main_and_draw(net: VirtualNetwork) -> None:
-            await main(net)
-            pictures.append(net.ladder("svg"))
-
-        return simulate(main_and_draw, seed=seed, **arguments)
+    def draw_too(net: VirtualNetwork) -> str:
+        pictures.append(ladder(net, "svg"))
+        return ladder(net)
 
     printed = io.StringIO()
     disabled = logging.root.manager.disable
     logging.disable()  # one lesson is about a bug, which is logged
     try:
-        with mock.patch.object(trioqt.testing, "simulate", simulate_and_draw), contextlib.redirect_stdout(printed):
+        with (
+            mock.patch.object(trioqt.testing, "simulate", simulate),
+            mock.patch.object(VirtualNetwork, "ladder", draw_too),
+            contextlib.redirect_stdout(printed),
+        ):
             exec(compile(text, "lesson", "exec"), {"__name__": "__main__"})
     finally:
         logging.disable(disabled)
-    return Outcome(printed.getvalue(), pictures[0])
+    (picture,) = pictures
+    return Outcome(printed.getvalue(), picture)
 
 
 def lesson(name: str) -> str:

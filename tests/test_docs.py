@@ -24,7 +24,7 @@ import trio.testing
 
 import trioqt
 import trioqt.testing
-from docs import blocks
+from docs import blocks, qt_names
 from tests.networks import Loopback, RawPeer
 from trioqt import (
     BindMode,
@@ -45,7 +45,7 @@ from trioqt import (
     TcpSocket,
     UdpSocket,
 )
-from trioqt.core import http_connect, options
+from trioqt.core import data_stream, http_connect, options
 from trioqt.links import connect, datagram as links_datagram, native, through_proxy
 from trioqt.links.native import NativeLink
 from trioqt.sockets import (
@@ -134,12 +134,11 @@ def test_a_program_that_a_page_shows_is_run_by_the_tests() -> None:
     """It lies where the tests that run programs look for them, or is named by one."""
     shown = {program for page in PROSE for program in programs(page) if program.endswith(".py")}
     tests = Path(__file__).read_text()
-    here = {program for program in shown if program.startswith("docs/") and f'"{Path(program).name}"' in tests}
-    here |= {
-        program for program in shown if program.startswith("docs/") and f'tutorial("{Path(program).stem}")' in tests
-    }
+    named = {program for program in shown if f'"{Path(program).name}"' in tests or f'("{Path(program).stem}")' in tests}
+    # The first two folders have tests for whatever is in them: test_examples.py and test_lessons.py, test_howtos.py.
+    folders = ("examples/", "docs/howto/")
 
-    assert {program for program in shown if not program.startswith("examples/")} - here == set()
+    assert {program for program in shown - named if not program.startswith(folders)} == set()
 
 
 PROGRAM = '''\
@@ -255,6 +254,7 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
         "core.buffers",
     ]
     others += [f"testing.network.{name}" for name in ("virtual_network", "socket", "tcp", "fabric")]
+    others += [f"testing.simulation.{name}" for name in ("worlds", "replacing", "worker_threads")]
     modules += [importlib.import_module(f"trioqt.{name}") for name in others]
     text = (ROOT / "docs" / "architecture.md").read_text()
 
@@ -266,6 +266,14 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
     methods = {name for cls in (connection.Connection, TcpSocket, UdpSocket) for name in dir(cls)}
     missing += [name for name in re.findall(r"`(_\w+)`", text) if name not in methods]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_screen_says_whether_it_needs_qt(page: str) -> None:
+    """Before anything is to be installed."""
+    first = "\n".join((ROOT / page).read_text().splitlines()[:20])
+
+    assert "**Does it need Qt?** No" in first
 
 
 def test_the_reference_has_every_public_name_once() -> None:
@@ -284,7 +292,8 @@ def test_the_reference_has_every_public_name_once() -> None:
 FROM_QT = TOPICS / "from-qt.md"
 
 # The methods, signals and enumerations that PySide6 6.12 has in QAbstractSocket, QTcpSocket and QTcpServer, in
-# QHostInfo, in QNetworkInterface and QNetworkAddressEntry, and in QUdpSocket and QNetworkDatagram.
+# QHostInfo, in QNetworkInterface and QNetworkAddressEntry, and in QUdpSocket and QNetworkDatagram, and
+# in QDataStream those that are not of one type.
 QT_NAMES = set(
     re.findall(
         r"\w+",
@@ -308,34 +317,92 @@ InterfaceType
 broadcast clearAddressLifetime dnsEligibility ip isLifetimeKnown isPermanent isTemporary netmask preferredLifetime
 prefixLength setAddressLifetime setBroadcast setDnsEligibility setIp setNetmask setPrefixLength validityLifetime
 DnsEligibilityStatus
+abortTransaction atEnd byteOrder commitTransaction device floatingPointPrecision isDeviceTransactionStarted readBytes
+readRawData resetStatus rollbackTransaction setByteOrder setDevice setFloatingPointPrecision setStatus setVersion
+skipRawData startTransaction status version writeBytes writeRawData ByteOrder FloatingPointPrecision Status Version
 """,
     )
 )
 
 
-def from_qt_rows() -> list[list[str]]:
-    return [row for number in range(10) for row in table(FROM_QT, "Qt", number=number)]
-
-
 def test_every_qt_member_has_a_row() -> None:
     """All members of these classes are spoken of, those without a counterpart too."""
-    told = {name for qt, _, _ in from_qt_rows() for name in quoted(qt)}
+    told = {name for row in qt_names.rows() for name in row.qt}
 
     assert QT_NAMES - told == set()
+
+
+def test_every_name_of_the_two_documents_has_a_row_in_the_section_of_its_class() -> None:
+    """Each method, signal, enumeration and enumerator that Qt's pages on QTcpServer and QAbstractSocket speak of."""
+    table = qt_names.rows()
+    names = qt_names.names()
+
+    assert len(names) == 222
+    assert [name for name in names if qt_names.row_of(name, table) is None] == []
+
+
+def test_what_is_not_offered_has_a_reason() -> None:
+    """A row has a counterpart, or says why there is none."""
+    wrong = [row for row in qt_names.rows() if not quoted(row.ours) and row.ours != qt_names.NOT_OFFERED]
+    wrong += [row for row in qt_names.rows() if row.ours == qt_names.NOT_OFFERED and not row.difference]
+
+    assert wrong == []
+
+
+def test_an_enumerator_has_the_number_that_it_has_in_qt() -> None:
+    """So what a program stored or logged means the same."""
+    table = qt_names.rows()
+    wrong = []
+    for name in qt_names.names():
+        if name.kind == "enumerators" and (row := qt_names.row_of(name, table)) is not None and quoted(row.ours):
+            [ours] = quoted(row.ours)
+            member = operator.attrgetter(ours)(trioqt)
+            if not isinstance(member, trioqt.HostAddress) and member.value != name.number:
+                wrong.append((name, member))
+
+    assert wrong == []
+
+
+def test_the_count_of_qts_names_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the page's own table, and each that is not offered with its reason."""
+    assert qt_names.main() == 0
+
+    printed = capsys.readouterr()
+    table, _, refused = printed.out.partition("\n\n")
+    assert table in FROM_QT.read_text()
+    total = re.findall(r"\*\*(\d+)\*\*", table.splitlines()[-1])
+    assert [int(count) for count in total] == [222, 222 - len(refused.splitlines()), len(refused.splitlines())]
+    assert printed.err == ""
+
+
+def test_a_name_without_a_row_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the status is 1."""
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text(FROM_QT.read_text().replace("| `nextPendingConnection` |", "| `nextOne` |"))
+    monkeypatch.setattr(qt_names, "PAGE", page)
+    monkeypatch.setattr(qt_names, "ROOT", tmp_path)
+
+    assert qt_names.main() == 1
+    assert "QTcpServer.nextPendingConnection has no row in docs/page.md\n" in capsys.readouterr().err
 
 
 def test_every_counterpart_exists_and_waits_as_the_row_says() -> None:
     """A name in the middle column is an attribute of a class or of trioqt, and ``await`` stands before coroutines."""
     wrong = []
-    for _, ours, _ in from_qt_rows():
-        for cell in quoted(ours):
-            waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
-            owners = (SslSocket, SslServer, UdpSocket, NetworkDatagram(b""), trioqt)
-            found = [getattr(owner, name) for owner in owners if hasattr(owner, name)]
-            if not found or (waits and not inspect.iscoroutinefunction(inspect.unwrap(found[0]))):
-                wrong.append(cell)
-            if not waits and "(" not in cell and any(inspect.iscoroutinefunction(inspect.unwrap(one)) for one in found):
-                wrong.append(cell)
+    for cell in {cell for row in qt_names.rows() for cell in quoted(row.ours)}:
+        waits, name = cell.startswith("await "), cell.removeprefix("await ").partition("(")[0]
+        owners = (SslSocket, SslServer, UdpSocket, NetworkDatagram(b""), DataStream, trioqt)
+        found = []
+        for owner in owners:
+            with contextlib.suppress(AttributeError):
+                found.append(operator.attrgetter(name)(owner))
+        if not found or (waits and not inspect.iscoroutinefunction(inspect.unwrap(found[0]))):
+            wrong.append(cell)
+        if not waits and "(" not in cell and any(inspect.iscoroutinefunction(inspect.unwrap(one)) for one in found):
+            wrong.append(cell)
     assert wrong == []
 
 
@@ -401,6 +468,7 @@ DEFAULTS: dict[str, object] = {
     "`receive_message(max_bytes)`": default_of(TcpSocket.receive_message, "max_bytes"),
     "`transaction(max_bytes)`": default_of(TcpSocket.transaction, "max_bytes"),
     "`receive_exactly(count)`": "",
+    "lists and maps in one another in a QVariant": data_stream.DEPTH,
     "`lines(max_bytes)`": default_of(TcpSocket.lines, "max_bytes"),
     "`read_line(max_bytes)`": default_of(TcpSocket.read_line, "max_bytes"),
     "`TcpSocket(unsent_limit)`": default_of(TcpSocket, "unsent_limit"),
@@ -987,7 +1055,7 @@ def test_all_pages_with_code_are_run() -> None:
 
 
 # Pages whose blocks together are a file of tests, and how many tests there are.
-TESTS_ON_PAGES = {"determinism.md": 2, "encrypt.md": 4, "partition.md": 3, "proxy.md": 5, "stopping.md": 2}
+TESTS_ON_PAGES = {"determinism.md": 2, "encrypt.md": 4, "partition.md": 3, "proxy.md": 5, "replaced.md": 2, "stopping.md": 2}
 
 
 @pytest.mark.parametrize(("page", "count"), TESTS_ON_PAGES.items())
@@ -1160,3 +1228,20 @@ async def test_the_tutorials_client_asks_the_store(
 def test_the_tutorials_test_passes(tutorial: Callable[[str], Any]) -> None:
     """Step 6: no place of the conversation loses anything."""
     tutorial("test_store").test_no_cancellation_breaks_the_conversation()
+
+
+def test_the_tutorials_tests_under_a_partition_pass(tmp_path: Path) -> None:
+    """Step 7: in a folder like the reader's; and the first fails if the server is less patient, as the text says."""
+    for path in TUTORIAL.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntrio_mode = true\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_partition.py"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    careful = tmp_path / "careful_store.py"
+    careful.write_text(careful.read_text().replace("IDLE = 60", "IDLE = 20"))
+    impatient = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    assert re.search(r"^2 passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    assert re.search(r"^1 failed, 1 passed in", impatient.stdout, re.MULTILINE), impatient.stdout
+    assert "again: pytest test_partition.py::test_a_client_is_answered_when_the_network_is_back" in impatient.stdout

@@ -7,10 +7,13 @@ instead of the one it names, and that its client is sent there.
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib
 import logging
 import re
 import signal
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ import trio.testing
 from tests.networks import Loopback, Network
 from tests.peers import peer_command
 from trioqt import (
+    DataStream,
     ErrorKind,
     HostAddress,
     InterfaceFlag,
@@ -31,6 +35,7 @@ from trioqt import (
     TcpServer,
     TcpSocket,
     UdpSocket,
+    cli,
     local_host_name,
     network_interfaces,
 )
@@ -38,8 +43,14 @@ from trioqt.testing import VirtualNetwork
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PACKAGES = sorted((ROOT / "examples").glob("*/__main__.py"))
+LIST = ROOT / "examples" / "README.md"
 
 Main = Callable[[], Awaitable[None]]
+
+
+def name_of(path: Path) -> str:
+    return path.parent.name if path.stem == "__main__" else path.stem
 
 
 class Program:
@@ -124,8 +135,8 @@ def code_blocks(markdown: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_is_short_says_what_one_will_see_and_has_main_last(path: Path) -> None:
-    """A docstring with "will see" or "comes back", ``main`` as the last function, and a test here; under 60 lines.
+def test_an_example_is_short_and_has_main_last(path: Path) -> None:
+    """``main`` as the last function, and under 60 lines.
 
     A whole protocol has 150.
     """
@@ -134,9 +145,50 @@ def test_an_example_is_short_says_what_one_will_see_and_has_main_last(path: Path
     functions = [node.name for node in module.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
 
     assert text.count("\n") < (150 if path.stem == "socks5_server" else 60)
-    assert re.search(r"will\s+see|comes\s+back", ast.get_docstring(module) or "")
     assert functions[-1] == "main"
-    assert re.search(rf'"{path.stem}(\.py)?"', Path(__file__).read_text())
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, *PACKAGES], ids=name_of)
+def test_the_first_lines_say_what_to_type_in_the_second_terminal_and_what_one_will_see(path: Path) -> None:
+    """Or that none is needed; and what is to be typed there exists."""
+    first_lines = ast.get_docstring(ast.parse(path.read_text())) or ""
+    commands = re.findall(r"``(?:[^`]+\| )?((?:python|trioqt|openssl|curl) [^`]+)``", first_lines)
+    commands += re.findall(r"^ {4}(python .+?)(?: {2}|$)", first_lines, re.MULTILINE)
+
+    assert re.search(r"will\s+see|comes\s+back", first_lines)
+    assert re.search(r"no second terminal is needed", first_lines, re.IGNORECASE) or (
+        re.search(r"second(\s+and\s+a\s+third)?\s+terminal", first_lines) and commands
+    )
+    for program, first, *rest in map(str.split, commands):
+        if program == "python" and first == "-m":
+            importlib.import_module(f"{rest[0]}.__main__").parser().parse_args(rest[1:])  # which exits if it is wrong
+        elif program == "python":
+            assert (ROOT / first).exists()
+        elif program == "trioqt":
+            assert first in cli.commands.commands
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, *PACKAGES], ids=name_of)
+def test_each_example_is_run_here_and_listed(path: Path) -> None:
+    """Its name is given to what loads it, in a test; and the list of examples has a sentence on it."""
+    name = name_of(path)
+    tests = [Path(__file__), *(ROOT / "tests" / name).glob("test_*.py")]
+    trees = [ast.parse(test.read_text()) for test in tests]
+    strings = (node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    imported = {
+        f"{node.module}.{alias.name}"
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    listed = re.findall(r"^\| \[(\S+)\]\((\S+)\) \| .+\. \|$", LIST.read_text(), re.MULTILINE)
+
+    if path in PACKAGES:
+        assert f"examples.{name}.__main__" in imported
+    else:
+        assert not {name, f"{name}.py"}.isdisjoint(strings)
+    assert listed.count((name, name if path in PACKAGES else path.name)) == 1
 
 
 def test_the_echo_server_has_ten_lines() -> None:
@@ -513,6 +565,164 @@ async def test_http_with_h11_answers_many_requests_on_one_connection(stage: Stag
         answers = await peer.receive_to_end()
 
     assert re.findall(rb"GET /(\w+) 0 bytes", answers) == [b"one", b"two"]
+
+
+# ---- Qt's fortunes, and its loopback -----------------------------------------------------------
+
+
+async def hear_fortunes(client: TcpSocket, port: int) -> str | None:
+    """One, and the end."""
+    await client.connect_to_host("127.0.0.1", port)
+    fortune = await client.receive_message(DataStream.read_q_string)
+    assert await client.receive_some() == b""
+    return fortune
+
+
+@pytest.mark.parametrize("name", ["fortune_server", "fortune_server_with_workers"])
+async def test_a_fortune_server_tells_one_of_its_fortunes(stage: Stage, client: TcpSocket, name: str) -> None:
+    """And the end; to several one after the other."""
+    program = stage.load(name)
+    port = await stage.serve(program)
+
+    assert await hear_fortunes(client, port) in program.names["FORTUNES"]
+
+
+async def test_fortune_server_with_workers_has_four_at_work_at_a_time(stage: Stage, network: Network) -> None:
+    """Ten ask, four are at work, and the server takes connections meanwhile; in the end all have been told."""
+    program = stage.load("fortune_server_with_workers")
+    go_on, at_work, most = threading.Event(), [0], [0]
+    lock = threading.Lock()
+
+    def work_out(who: str) -> str:
+        with lock:
+            at_work[0] += 1
+            most[0] = max(most[0], at_work[0])
+        go_on.wait()
+        with lock:
+            at_work[0] -= 1
+        return who
+
+    program.names["work_out"] = work_out
+    port = await stage.serve(program)
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(await network.raw_connect(port)) for _ in range(10)]
+        try:
+            await until(lambda: stage.server.connection_count() == 10 and at_work[0] == 4)
+        finally:
+            go_on.set()
+        heard = [DataStream(await peer.receive_to_end()).read_q_string() for peer in peers]
+        names = [peer.sock.getsockname()[:2] for peer in peers]
+
+    assert most == [4]
+    assert heard == ["{} {}".format(*name) for name in names]
+
+
+async def test_threaded_fortune_server_tells_each_in_a_thread_of_its_own(
+    stage: Stage, client: TcpSocket, network: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which says its name, and is not the one that accepts."""
+    program = stage.load("threaded_fortune_server")
+    port = await stage.serve(program)
+
+    fortune = await hear_fortunes(client, port)
+
+    assert fortune in program.names["FORTUNES"]
+    said = capsys.readouterr().out
+    assert said.endswith(" tells a fortune\n")
+    assert not said.startswith(threading.main_thread().name)
+
+
+@pytest.mark.parametrize("cut", range(1, 30, 4))
+async def test_the_fortune_client_prints_what_comes_however_it_is_cut(
+    stage: Stage, network: Network, capsys: pytest.CaptureFixture[str], cut: int
+) -> None:
+    """A QString in two pieces."""
+    block = DataStream()
+    block.write_q_string("Be prepared.")
+    with await network.raw_listener() as listener:
+        stage.port = listener.port
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.run, stage.load("fortune_client"))
+            with await listener.accept() as peer:
+                await peer.send(block.data()[:cut])
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                await peer.send(block.data()[cut:])
+                assert await peer.receive_to_end() == b""
+
+    assert capsys.readouterr().out == "Be prepared.\n"
+
+
+async def test_the_fortune_client_says_what_went_wrong(
+    stage: Stage, network: Network, mock_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody there; a server that says nothing; one that ends in the middle; one that says too much."""
+    stage.port = await network.unused_port()
+    await stage.run(stage.load("fortune_client"))
+    with await network.raw_listener() as listener:
+        stage.port = listener.port
+        for says in (None, b"\0\0\0\x08\0", b"\x7f\xff\xff\xfe"):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stage.run, stage.load("fortune_client"))
+                with await listener.accept() as peer:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+                    if says is None:
+                        mock_clock.jump(5)
+                        await trio.testing.wait_all_tasks_blocked(0.01)
+                    else:
+                        await peer.send(says)
+
+    refused, silent, ended, too_much = capsys.readouterr().out.splitlines()
+    assert refused == "The connection was refused. Is the fortune server running?"
+    assert silent == "The server says nothing."
+    assert ended.startswith("The following error occurred: ")
+    assert too_much == "The following error occurred: a message needs 2147483650 bytes, and may have 10000"
+
+
+async def test_the_blocking_fortune_client_prints_three_fortunes(
+    stage: Stage, network: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each call has a run of its own, in whatever thread; without a server it says why there is none."""
+    port = await stage.serve(stage.load("fortune_server"))
+    path = ROOT / "examples" / "blocking_fortune_client.py"
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    get_fortune, asked = names["get_fortune"], []
+
+    def ask(host: str, port: int) -> str | None:
+        asked.append((host, port))
+        fortune: str | None = get_fortune(host, stage.port)
+        return fortune
+
+    names["get_fortune"] = ask
+    await trio.to_thread.run_sync(names["main"])
+    told = capsys.readouterr().out.splitlines()
+    stage.port = await network.unused_port()
+    await trio.to_thread.run_sync(names["main"])
+    refused = capsys.readouterr().out.splitlines()
+
+    assert port
+    assert asked == [("127.0.0.1", 4000)] * 4
+    assert len(told) == 3
+    assert all(told)
+    assert len(refused) == 1
+    assert refused[0].startswith("There is no fortune: cannot connect to 127.0.0.1")
+
+
+async def test_loopback_sends_all_to_itself_and_shows_two_bars(
+    stage: Stage, network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They grow one after the other, from nothing to full."""
+    program = stage.load("loopback")
+    program.names["TOTAL"] = 3_000_001
+    await program.main()
+
+    *bars, last = capsys.readouterr().out.replace("\r", "\n").strip().splitlines()
+    grown = [tuple(part.count("#") for part in bar.split("]  ")) for bar in bars]
+    assert last == "3,000,001 of 3,000,001 bytes have arrived"
+    assert grown == sorted(grown)
+    assert grown[-1] == (25, 25)
+    assert len(grown) > 20
+    assert all(sent >= arrived - 1 for sent, arrived in grown)
 
 
 # ---- datagrams ---------------------------------------------------------------------------------

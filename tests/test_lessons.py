@@ -115,12 +115,19 @@ def test_a_lesson_prints_it_as_a_script_too() -> None:
     assert done.stderr.rstrip().endswith("ZeroDivisionError: integer division or modulo by zero")
 
 
-def test_the_picture_of_a_lesson_is_that_of_its_run() -> None:
-    """The ladder that it prints, as an SVG."""
-    outcome = play(lesson("half_close"))
-    texts = ["".join(each.itertext()) for each in ElementTree.fromstring(outcome.picture).iter()]
+@each_lesson
+def test_the_picture_of_a_lesson_is_the_ladder_that_it_prints(name: str) -> None:
+    """Word for word."""
+    outcome = play(lesson(name))
+    svg = ElementTree.fromstring(outcome.picture)
+    texts = ["".join(each.itertext()) for each in svg.iter("{http://www.w3.org/2000/svg}text")]
+    ladder = outcome.printed.split("\n\n")[1].rstrip()
 
-    assert all(label in texts for label in ("client", "server", "SYN", "SYN+ACK", "DATA 15 bytes", "FIN"))
+    heads, *lines = ladder.splitlines()
+    assert set(heads.split()) <= set(texts)
+    assert [text for text in texts if text not in ladder] == []
+    times = [text for text in texts if re.fullmatch(r"\d+\.\d{3}|lost", text)]
+    assert times == [word for line in lines for word in re.findall(r"\d+\.\d{3}|(?<= )lost(?= )", line)]
 
 
 # ---- diffs -------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ NAMES = [
     "look_up_host",
     "network_interfaces",
     "UdpSocket",
+    "Variant",
     "environment_proxies",
     "set_application_proxy",
     "set_application_proxy_factory",
@@ -166,14 +167,17 @@ ATTRIBUTES: dict[str, str] = {
     """,
     "DataStream": """
         at_end byte_order data floating_point_precision read_bool read_double read_float read_int16
-        read_int32 read_int64 read_int8 read_list read_map read_q_byte_array read_q_string
-        read_q_string_list read_raw_data read_uint16 read_uint32 read_uint64 read_uint8 set_byte_order
-        set_floating_point_precision set_version skip_raw_data version write_bool write_double write_float
-        write_int16 write_int32 write_int64 write_int8 write_list write_map write_q_byte_array
-        write_q_string write_q_string_list write_raw_data write_uint16 write_uint32 write_uint64 write_uint8
+        read_int32 read_int64 read_int8 read_list read_map read_q_byte_array read_q_date read_q_date_time
+        read_q_string read_q_string_list read_q_time read_q_url read_q_variant read_raw_data read_uint16
+        read_uint32 read_uint64 read_uint8 set_byte_order set_floating_point_precision set_version
+        skip_raw_data version write_bool write_double write_float write_int16 write_int32 write_int64
+        write_int8 write_list write_map write_q_byte_array write_q_date write_q_date_time write_q_string
+        write_q_string_list write_q_time write_q_url write_q_variant write_raw_data write_uint16
+        write_uint32 write_uint64 write_uint8
     """,
     "DataStreamError": "",
     "Incomplete": "needed",
+    "Variant": "type value",
     "SslSession": "context server_hostname session",
     "SslError": "certificate kind message",
     "DrainReport": "cancelled finished",

@@ -4,7 +4,7 @@ Start with ``TcpServer`` and ``TcpSocket``.  ``trioqt.testing`` holds what tests
 """
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol
-from trioqt.core.data_stream import DataStream
+from trioqt.core.data_stream import DataStream, Variant
 from trioqt.core.datagram import NetworkDatagram
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import (
@@ -98,6 +98,7 @@ __all__ = [
     "look_up_host",
     "network_interfaces",
     "UdpSocket",
+    "Variant",
     "environment_proxies",
     "set_application_proxy",
     "set_application_proxy_factory",

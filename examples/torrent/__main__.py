@@ -1,12 +1,16 @@
 """Qt's torrent client: a small BitTorrent peer, which gets files from many others at once, and gives them on.
 
-    python -m examples.torrent track                                             terminal 1: a tracker
-    python -m examples.torrent make FILE-OR-FOLDER                               writes FILE-OR-FOLDER.torrent
-    python -m examples.torrent peer FILE.torrent --folder WHERE-THE-FILE-IS      terminal 2: has all, and gives it
-    python -m examples.torrent peer FILE.torrent --folder ANOTHER --leave        terminal 3, 4, ...: get it
+In the first terminal type ``python -m examples.torrent track``, which is a tracker.  In the second terminal type
 
-You will see a bar grow in terminal 3 until it has all; ``--download-rate 100`` makes that slower.  Any other client can
-take part: ``aria2c FILE.torrent``.
+    python -m examples.torrent make BIG-FILE                          writes BIG-FILE.torrent
+    python -m examples.torrent peer BIG-FILE.torrent                  has all of it, and gives it
+
+and in a third, and as many others as you like,
+
+    python -m examples.torrent peer BIG-FILE.torrent --folder ANOTHER-PLACE --leave
+
+You will see a bar grow there until all has come; ``--download-rate 100`` makes that slower.  Any other client can take
+part: ``aria2c BIG-FILE.torrent``.
 
 From below: ``bencode`` and ``metainfo`` read .torrent files, ``wire`` cuts bytes into messages, ``pieces`` knows what
 to ask whom for, ``peer`` what may be said when.  None of these has heard of a network.  ``announce`` asks a tracker,

@@ -42,6 +42,9 @@ SLOTS: Final = 4
 # Requests of a peer that wait.  aria2 keeps a few dozen under way, others up to 250.
 MAX_WANTED: Final = 500
 
+# How often a peer may change its mind between two blocks; once in ten seconds is usual.
+MAX_COSTLY: Final = 200
+
 
 @attrs.define(eq=False)
 class Peer:
@@ -64,6 +67,7 @@ class Peer:
     taken: int = 0
     """Bytes that we have sent it since then."""
     asked: set[tuple[int, int]] = attrs.field(factory=set)
+    _costly: int = 0
 
     def begin(self) -> None:
         """Say what we have."""
@@ -81,16 +85,23 @@ class Peer:
         """
         match message:
             case Bitfield(bits):
+                self._count("what it has")
                 self.pieces.note_all(self, bits)
+                self.go_on()
             case Have(index):
-                self.pieces.note(self, index)
+                if self.pieces.note(self, index):
+                    self.go_on()
             case Interested() | NotInterested():
                 self.is_interested = isinstance(message, Interested)
-            case Choke() | Unchoke():
-                self.chokes_us = isinstance(message, Choke)
+            case Choke():
+                self._count("that it chokes us")
+                self.chokes_us = True
+                self.pieces.let_off(self)
+                self.asked.clear()
+            case Unchoke():
                 if self.chokes_us:
-                    self.pieces.let_off(self)
-                    self.asked.clear()
+                    self.chokes_us = False
+                    self.go_on()
             case Request():
                 self._is_asked(message)
             case Cancel(index, begin, length):
@@ -99,8 +110,13 @@ class Peer:
                     self.wanted.remove(request)
             case Block():
                 return self._take(message)
-        self.go_on()
         return None
+
+    def _count(self, what: str) -> None:
+        """These few cost us far more than they cost the peer.  Raises: ProtocolError."""
+        self._costly += 1
+        if self._costly > MAX_COSTLY:
+            raise ProtocolError(f"it says again and again {what}, and sends nothing")
 
     def _is_asked(self, request: Request) -> None:
         if request.index not in range(self.pieces.count) or request.index not in self.pieces.ours:
@@ -115,7 +131,10 @@ class Peer:
         self.wanted.append(request)
 
     def _take(self, block: Block) -> tuple[int, bytes] | None:
-        self.asked.discard((block.index, block.begin))
+        if (block.index, block.begin) not in self.asked:
+            return None  # it had been called off, or was never asked for
+        self.asked.remove((block.index, block.begin))
+        self._costly = 0
         self.given += len(block.data)
         piece, others = self.pieces.take(self, block.index, block.begin, block.data)
         for other in others:

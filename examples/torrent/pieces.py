@@ -22,8 +22,9 @@ from examples.torrent.wire import BLOCK, ProtocolError, Request
 
 __all__ = ["LiedError", "PieceSet", "Pieces"]
 
-# Of the memory for pieces that are begun.  One may be begun in any case.
-MAX_BEGUN: Final = 16 << 20
+# Of the memory for pieces that are begun, and of their number.  One may be begun in any case.
+MAX_MEMORY: Final = 16 << 20
+MAX_BEGUN: Final = 1000
 
 
 class LiedError(ProtocolError):
@@ -47,6 +48,16 @@ class PieceSet:
         pieces._bits[:] = bits
         pieces.size = int.from_bytes(bits).bit_count()
         return pieces
+
+    def copy(self) -> PieceSet:
+        """Another one with the same pieces."""
+        other = PieceSet(self.count)
+        other._bits[:], other.size = self._bits, self.size
+        return other
+
+    def has_more_than(self, other: PieceSet) -> bool:
+        """Is any piece in this one and not in ``other``?"""
+        return bool(int.from_bytes(self._bits) & ~int.from_bytes(other._bits))
 
     def add(self, index: int) -> None:
         """It is in it from now on."""
@@ -130,13 +141,15 @@ class Pieces:
         for index in theirs:
             self._seen[index] += 1
 
-    def note(self, peer: Hashable, index: int) -> None:
-        """It has one more.  Raises: ProtocolError."""
+    def note(self, peer: Hashable, index: int) -> bool:
+        """It has one more; False: that is no news.  Raises: ProtocolError."""
         if index >= self.count:
             raise ProtocolError(f"it has piece {index:,} of {self.count:,}")
-        if index not in self._peers[peer]:
-            self._peers[peer].add(index)
-            self._seen[index] += 1
+        if index in self._peers[peer]:
+            return False
+        self._peers[peer].add(index)
+        self._seen[index] += 1
+        return True
 
     def of(self, peer: Hashable) -> PieceSet:
         """What it has."""
@@ -144,8 +157,7 @@ class Pieces:
 
     def wants(self, peer: Hashable) -> bool:
         """Has it anything that we have not?"""
-        theirs, ours = int.from_bytes(self._peers[peer].bits()), int.from_bytes(self.ours.bits())
-        return bool(theirs & ~ours)
+        return self._peers[peer].has_more_than(self.ours)
 
     # -- what to ask for --------------------------------------------------------------------
 
@@ -184,16 +196,18 @@ class Pieces:
 
     def _rarest(self, peer: Hashable) -> int | None:
         """A missing piece that fewest have, and ``peer`` has; None if it has none, or too much is begun."""
-        in_memory = len(self._begun) + len(self._stored)
-        if in_memory and (in_memory + 1) * self.metainfo.piece_length > MAX_BEGUN:
+        taken = self.ours.copy()
+        for index in (*self._begun, *self._stored):
+            taken.add(index)
+        in_memory = taken.size - self.ours.size
+        if in_memory and (in_memory == MAX_BEGUN or (in_memory + 1) * self.metainfo.piece_length > MAX_MEMORY):
             return None
-        theirs = int.from_bytes(self._peers[peer].bits()) & ~int.from_bytes(self.ours.bits())
-        if not theirs:
-            return None
+        if not self._peers[peer].has_more_than(taken):
+            return None  # most often; what follows looks at each piece, and begins one
         rarest: list[int] = []
         least = len(self._peers) + 1
         for index in self._peers[peer]:
-            if index in self.ours or index in self._begun or index in self._stored:
+            if index in taken:
                 continue
             if self._seen[index] < least:
                 least, rarest = self._seen[index], []

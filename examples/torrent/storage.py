@@ -13,7 +13,7 @@ from typing import Protocol
 
 import trio
 
-from examples.torrent.metainfo import Metainfo
+from examples.torrent.metainfo import Metainfo, TorrentError
 
 __all__ = ["Folder", "Storage"]
 
@@ -52,10 +52,23 @@ class Folder:
         return whole
 
     async def make_files(self) -> None:
-        """Make the folders, and the files that have no bytes.  Raises: OSError."""
+        """Make the folders, and the files that have no bytes.
+
+        Raises:
+          OSError: The system refuses.
+          TorrentError: A file is there that cannot be the torrent's, or a link leads out of the folder.
+        Cancelled: all are made, or none.
+        """
         await trio.to_thread.run_sync(self._make_files)
 
     def _make_files(self) -> None:
+        root = self._path.resolve()
+        for file in self._metainfo.files:
+            path = self._path.joinpath(*file.parts)
+            if not path.resolve().is_relative_to(root):
+                raise TorrentError(f"{path} leads out of {self._path}")
+            if path.exists() and path.stat().st_size > file.length:
+                raise TorrentError(f"{path} is another file: it has {path.stat().st_size:,} bytes, not {file.length:,}")
         for file in self._metainfo.files:
             path = self._path.joinpath(*file.parts)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,14 @@ MAX_CALLED: Final = 30
 MAX_KNOWN: Final = 200
 MAX_LIARS: Final = 1000
 
+# After so many calls an address is forgotten that nobody answers at; the tracker may name it again.  After so many lies
+# nobody of that address is believed, whatever id it has.
+MAX_FAILURES: Final = 3
+MAX_LIES: Final = 3
+
+# Then other connections have their turn.
+MESSAGES_AT_ONCE: Final = 50
+
 # In seconds: to connect and shake hands; to ask a tracker; until a tracker or a peer that failed is tried again;
 # between two choices (BEP 3), and who has been asked and sends nothing for as long is slow; between signs of life; and
 # without one.
@@ -77,6 +85,7 @@ class _Known:
 
     next_call: float
     peer_id: bytes | None = None
+    failures: int = 0
 
 
 @attrs.define(eq=False)
@@ -142,7 +151,9 @@ class Swarm:
         self._tell = tell
         self._lines: dict[bytes, _Line] = {}
         self._known: dict[Address, _Known] = {}
+        self._calls = 0  # under way, connected or not yet
         self._liars: deque[bytes] = deque(maxlen=MAX_LIARS)
+        self._lies: deque[str] = deque(maxlen=MAX_LIARS)  # where each lie came from
         self._downloaded = self._uploaded = 0
         self._failure: TorrentError | None = None
         self._scope = trio.CancelScope()
@@ -217,9 +228,10 @@ class Swarm:
     async def _call_peers(self, nursery: trio.Nursery) -> None:
         while not self.complete.is_set():
             for address, known in self._known.items():
-                called = sum(line.we_called for line in self._lines.values())
-                if known.next_call <= trio.current_time() and known.peer_id not in self._lines and called < MAX_CALLED:
+                may_call = known.next_call <= trio.current_time() and known.peer_id not in self._lines
+                if may_call and self._calls < MAX_CALLED:
                     known.next_call = math.inf
+                    self._calls += 1
                     nursery.start_soon(self._call, address, known)
             await trio.sleep(1)
 
@@ -232,7 +244,11 @@ class Swarm:
         except* NETWORK as group:
             self._tell(f"{address[0]} port {address[1]}: {group.exceptions[0]}")
         finally:
-            if known.peer_id != self._peer_id and known.peer_id not in self._liars:
+            self._calls -= 1
+            known.failures = known.failures + 1 if known.peer_id is None else 0
+            if known.failures == MAX_FAILURES:
+                del self._known[address]
+            elif known.peer_id != self._peer_id and known.peer_id not in self._liars:
                 known.next_call = trio.current_time() + AGAIN
 
     # -- a connection -----------------------------------------------------------------------
@@ -242,9 +258,12 @@ class Swarm:
 
     async def _talk(self, sock: TcpSocket, known: _Known | None) -> None:
         """All that is said on a connection, which ``known`` says that we have made."""
-        name = f"{sock.peer_address()} port {sock.peer_port()}"
+        host = str(sock.peer_address())
+        name = f"{host} port {sock.peer_port()}"
         line: _Line | None = None
         try:
+            if self._lies.count(host) >= MAX_LIES:
+                raise ProtocolError("there are too many liars there")
             line = await self._shake_hands(sock, known)
             await self._hold(line)
         except* ProtocolError as group:
@@ -252,6 +271,7 @@ class Swarm:
             self._tell(f"{name}: {error}")
             if line is not None and group.subgroup(LiedError):
                 self._liars.append(line.peer_id)
+                self._lies.append(host)
             sock.abort(reset=True)
         finally:
             if line is not None:
@@ -315,7 +335,9 @@ class Swarm:
                 chunk = await line.sock.receive_some()
             if not chunk:
                 return
-            for message in decoder.feed(chunk):
+            for number, message in enumerate(decoder.feed(chunk), 1):
+                if number % MESSAGES_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
                 if isinstance(message, Block):
                     await self._download.take(len(message.data))
                     self._downloaded += len(message.data)

@@ -15,9 +15,10 @@ from tests.links.scripted import Answer, ScriptedNetwork, names
 from tests.networks import Network
 from tests.sockets.ports import refusing_port
 from trioqt import HostAddress, NetworkLayerProtocol
+from trioqt.links import connect
 from trioqt.links.base import NativeSocket, Sockaddr
 from trioqt.links.connect import AttemptsFailed, Target, look_up, race
-from trioqt.links.native import NativeLink
+from trioqt.links.native import KernelSocket, NativeLink
 
 ANY_IP, IPV4, IPV6 = NetworkLayerProtocol.ANY_IP, NetworkLayerProtocol.IPV4, NetworkLayerProtocol.IPV6
 
@@ -360,3 +361,22 @@ async def test_trios_error_does_not_repeat_the_address(network: Network) -> None
     assert isinstance(failure, ConnectionRefusedError)
     assert failure.strerror == "Connection refused"
     assert failure.__notes__ == [f"while connecting to 127.0.0.1:{port}"]
+
+
+@pytest.mark.parametrize("trio_keeps_it", ["as it does", "elsewhere"])
+async def test_who_makes_sockets_is_found_wherever_trio_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, trio_keeps_it: str
+) -> None:
+    """A simulated network's are used, and it is still the one that makes them after that."""
+    if trio_keeps_it == "elsewhere":
+        monkeypatch.setattr(connect, "MAKER", None)
+    targets = [v4("1.1.1.1")]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        real = await race([v4(*listener.getsockname())], no_options)
+        network = ScriptedNetwork({"1.1.1.1": Answer()})
+        links = [await race(targets, no_options), await race(targets, no_options)]
+        real.close()
+
+    assert isinstance(real.native(), KernelSocket)
+    assert [link.native() for link in links] == network.sockets
+    assert trio.socket.set_custom_socket_factory(None) is network

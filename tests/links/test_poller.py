@@ -111,6 +111,11 @@ def has_epoll() -> bool:
 # ---- When they share ---------------------------------------------------------------------------
 
 
+async def receivable(link: NativeLink) -> None:
+    """A task that waits."""
+    await link.wait_receivable(10)
+
+
 async def echo(ends: Ends, times: int) -> None:
     """Answer so many messages."""
     for _ in range(times):
@@ -266,7 +271,7 @@ async def test_a_cancelled_wait_loses_nothing(shared: None, woken_first: bool) -
     await share()
     with linked() as [ends]:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ends.link.wait_receivable, 10)
+            nursery.start_soon(receivable, ends.link)
             await trio.testing.wait_all_tasks_blocked()
             if woken_first:
                 ends.peer.send(b"word")
@@ -411,7 +416,7 @@ async def test_two_tasks_cannot_wait_for_one_socket(shared: None) -> None:
     await share()
     with linked() as [ends]:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ends.link.wait_receivable, 10)
+            nursery.start_soon(receivable, ends.link)
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(trio.BusyResourceError):
                 await ends.link.wait_receivable(10)

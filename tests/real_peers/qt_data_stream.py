@@ -4,6 +4,7 @@ It takes pickled questions on stdin, and pickles an answer to each on stdout:
 
     (WRITE, how, kind, value)  ->  the bytes
     (READ, how, kind, bytes)   ->  (the value, the name of the status, whether all was read)
+    (STATUS, how, kind, bytes) ->  the name of the status alone
 
 ``how`` is (version, byte order, precision), as ``DataStream`` takes them.  ``kind`` is the name of one of its methods
 without ``read_`` or ``write_``.  Values are Python's: bytes for a QByteArray, a datetime for a QDateTime.
@@ -11,6 +12,7 @@ without ``read_`` or ``write_``.  Values are Python's: bytes for a QByteArray, a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import pickle
@@ -183,6 +185,10 @@ def answer(question: tuple[str, How, str, Any]) -> object:
         write(set_up(QDataStream(data, QIODevice.OpenModeFlag.WriteOnly), how), what)
         return bytes(data.data())
     stream = set_up(QDataStream(QByteArray(what)), how)
+    if task == "status":
+        with contextlib.suppress(ValueError):  # for what was read may be nothing that Python has
+            read(stream)
+        return stream.status().name
     value = read(stream)
     return value, stream.status().name, stream.atEnd()
 

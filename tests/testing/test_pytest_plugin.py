@@ -293,3 +293,47 @@ def test_wrong_options_are_refused(options: tuple[str, ...], why: str, project: 
 
     assert why in outcome.text
     assert outcome.passed == 0
+
+
+def test_an_async_test_has_a_clock_and_chance_of_its_own(project: Project) -> None:
+    """From the seed, unless a mark of the test or its class says otherwise."""
+    outcome = project.run(
+        """
+        import datetime, os, random, time
+        import pytest, trio
+
+        NOON = datetime.datetime(2030, 6, 1, 12, tzinfo=datetime.UTC)
+        seen = []
+
+        async def test_all(virtual_network):
+            await trio.sleep(3600)
+            assert time.monotonic() == 3600
+            assert datetime.datetime.now(datetime.UTC).isoformat() == "2026-01-01T01:00:00+00:00"
+            seen.append((random.random(), os.urandom(8)))
+
+        async def test_again(virtual_network):
+            assert (random.random(), os.urandom(8)) == seen[0]
+
+        @pytest.mark.trioqt(epoch=NOON)
+        class TestMarked:
+            async def test_epoch(self, virtual_network):
+                assert datetime.datetime.now(datetime.UTC) == NOON
+
+            @pytest.mark.trioqt(epoch=None, entropy=False, threads="real")
+            async def test_off(self, virtual_network):
+                assert time.time is REAL
+                assert (random.random(), os.urandom(8)) != seen[0]
+
+        REAL = time.time
+
+        def test_afterwards():
+            assert time.time is REAL
+
+        @pytest.mark.trioqt(epcoh=None)
+        async def test_misspelt(virtual_network):
+            pass
+        """
+    )
+
+    assert (outcome.passed, outcome.failed) == (5, 1), outcome.text
+    assert "TypeError: the mark trioqt wants epoch, entropy or threads, by name" in outcome.text

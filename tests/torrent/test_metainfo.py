@@ -74,6 +74,31 @@ async def test_pieces_lie_across_files(tmp_path: Path) -> None:
     assert await there.whole_pieces() == [0, 1, 2]
 
 
+async def test_another_file_is_not_written_over(tmp_path: Path) -> None:
+    """One that has more bytes than the torrent's is somebody's; nothing is made then."""
+    (tmp_path / "name").mkdir()
+    (tmp_path / "name" / "b").write_bytes(b"mine")
+    folder = Folder(parse(torrent([*files_at([b"a"], [b"b"])])), tmp_path)
+
+    with pytest.raises(TorrentError, match="b is another file: it has 4 bytes, not 2"):
+        await folder.make_files()
+
+    assert [path.name for path in (tmp_path / "name").iterdir()] == ["b"]
+
+
+async def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    """It was there before, and its name is in the torrent."""
+    (tmp_path / "here" / "name").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "here" / "name" / "a").symlink_to(tmp_path / "elsewhere")
+    folder = Folder(parse(torrent([*files_at([b"a", b"b"])])), tmp_path / "here")
+
+    with pytest.raises(TorrentError, match="leads out of"):
+        await folder.make_files()
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_the_hash_of_the_info_is_that_of_its_bytes() -> None:
     """By which peers know the torrent."""
     data = torrent()

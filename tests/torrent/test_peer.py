@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given, strategies
 
 from examples.torrent.peer import Peer, choose
 from examples.torrent.pieces import Pieces
@@ -142,6 +143,64 @@ def test_requests_have_a_bound() -> None:
             peer.hear(Request(0, 0, 1))
 
     assert len(peer.wanted) == 500
+
+
+@pytest.mark.parametrize("message", [Bitfield(b"\x80"), Choke()])
+def test_changing_ones_mind_has_a_bound(message: Message) -> None:
+    """It costs us more than the peer; a block that was asked for shows that it means well."""
+    peer, _ = a_peer(our_pieces(0))
+
+    with pytest.raises(ProtocolError, match="it says again and again"):
+        for _ in range(201):
+            peer.hear(message)
+            peer.hear(Unchoke())
+
+
+def test_a_block_that_was_not_asked_for_buys_nothing() -> None:
+    """Nor does it count as a gift."""
+    peer, _ = a_peer(our_pieces(0))
+
+    assert peer.hear(Block(1, 0, bytes(BLOCK))) is None
+    assert peer.given == 0
+
+
+WHAT_MAY_BE_SAID: strategies.SearchStrategy[Message] = strategies.one_of(
+    strategies.sampled_from([Choke(), Unchoke(), Interested(), NotInterested(), Bitfield(b"\x40"), Bitfield(b"\x00")]),
+    strategies.builds(Have, strategies.integers(0, 1)),
+    strategies.builds(Request, strategies.just(0), strategies.integers(0, 9), strategies.integers(1, 9)),
+    strategies.builds(Cancel, strategies.just(0), strategies.integers(0, 9), strategies.integers(1, 9)),
+    strategies.builds(
+        lambda block: Block(1, block * BLOCK, CONTENT[PIECE + block * BLOCK :][:BLOCK]), strategies.integers(0, 1)
+    ),
+)
+
+
+@given(strategies.lists(strategies.tuples(strategies.integers(0, 1), WHAT_MAY_BE_SAID), max_size=60))
+def test_whatever_two_peers_say_the_books_agree(talk: list[tuple[int, Message]]) -> None:
+    """What each is asked for is what the pieces think that it is; nobody is asked while it chokes us; and at last the
+    piece can be got of whoever is left.
+    """
+    pieces = our_pieces(0)
+    peers = [a_peer(pieces)[0] for _ in range(2)]
+    for which, message in talk:
+        whole = peers[which].hear(message)
+        if whole is not None:
+            assert whole == (1, CONTENT[PIECE:])
+            pieces.stored(1)
+            for peer in peers:
+                peer.tell_have(1)
+        for peer in peers:
+            assert not (peer.chokes_us and peer.asked)
+            assert len(peer.wanted) <= 60
+
+    pieces.remove_peer(peers[0])
+    last = peers[1]
+    last.hear(Have(1))
+    last.hear(Unchoke())
+    got = pieces.ours.size == 2
+    for _, begin in sorted(last.asked):
+        got = last.hear(Block(1, begin, CONTENT[PIECE + begin :][:BLOCK])) is not None or got
+    assert got
 
 
 def test_who_gives_most_is_answered_and_one_that_is_drawn() -> None:

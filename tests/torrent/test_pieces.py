@@ -160,6 +160,15 @@ def test_what_is_begun_has_a_bound() -> None:
     assert len(requests) == 2 * size // BLOCK
 
 
+def test_what_is_begun_of_tiny_pieces_has_a_bound() -> None:
+    """So that looking through them takes no longer than for large ones."""
+    pieces = Pieces(torrent_of(bytes(5000), 1), random.Random(1))
+    pieces.add_peer("one")
+    pieces.note_all("one", b"\xff" * 625)
+
+    assert len(pieces.ask("one", 10_000)) == 1000
+
+
 def test_bits_for_pieces_that_there_are_not_are_refused() -> None:
     """Five pieces have five bits, and three that are 0."""
     assert list(PieceSet.from_bits(5, b"\xa8")) == [0, 2, 4]

@@ -14,14 +14,16 @@ import trio
 import trio.testing
 
 from examples.torrent.metainfo import Metainfo, TorrentError
-from examples.torrent.swarm import SILENCE, Swarm
+from examples.torrent.swarm import SILENCE, Swarm, _Known
 from examples.torrent.tracker import Tracker
 from examples.torrent.wire import (
     BLOCK,
     Bitfield,
     Block,
+    Cancel,
     Decoder,
     Handshake,
+    Have,
     Interested,
     Message,
     Request,
@@ -36,7 +38,7 @@ from trioqt.testing.network.fabric import Conditions
 LATENCY = 0.02
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Member:
     """A peer of ours on a host, with what it keeps and what it says to people."""
 
@@ -211,6 +213,93 @@ async def test_a_torrent_whose_hash_is_wrong_never_gets_that_piece(autojump_cloc
     assert 3 not in taker.storage.pieces
     assert progress.peers == 0
     assert any("its piece 3 is not what the torrent says" in line for line in taker.told)
+
+
+async def test_addresses_at_which_nobody_answers_are_forgotten(autojump_clock: trio.testing.MockClock) -> None:
+    """A tracker that names two hundred of them keeps nobody from an honest one that it names later."""
+    async with meeting(content_of(3 * 32 * KIB), Conditions(latency=LATENCY)) as place:
+        with place.net.host("nobody") as address:
+            pass
+        taker, giver = place.member("taker"), place.member("giver", has_all=True)
+        for port in range(1, 201):
+            taker.swarm._known[str(address), port] = _Known(-math.inf)
+        await place.join(taker)
+        await place.join(giver)
+        await taker.swarm.complete.wait()
+        known = len(taker.swarm._known)
+
+    assert taker.storage.content() == place.content
+    assert known < 200
+    assert sum("Connection refused" in line for line in taker.told) >= 3
+
+
+async def test_liars_of_one_address_are_not_heard_after_three(autojump_clock: trio.testing.MockClock) -> None:
+    """Though each has an id that nobody knows."""
+    async with meeting(content_of(32 * KIB), Conditions(latency=LATENCY)) as place:
+        taker = place.member("taker")
+        port = await place.join(taker)
+        with place.net.host("liars"):
+            for number in range(5):
+                async with TcpSocket() as sock:
+                    await sock.connect_to_host("taker", port)
+                    with contextlib.suppress(trio.BrokenResourceError):
+                        await sock.send_all(Handshake(place.metainfo.info_hash, b"%020d" % number).encode())
+                        await sock.send_all(encode(Bitfield(b"\x80")) + encode(Unchoke()))
+                        await trio.sleep(1)
+                        await sock.send_all(encode(Block(0, 0, bytes(BLOCK))) + encode(Block(0, BLOCK, bytes(BLOCK))))
+                        while await sock.receive_some():
+                            pass
+
+    told = [line.partition(": ")[2] for line in taker.told if "10.0.0" in line and "port" in line]
+    assert told == ["its piece 0 is not what the torrent says"] * 3 + ["there are too many liars there"] * 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_strangers_say_the_others_are_served(autojump_clock: trio.testing.MockClock, seed: int) -> None:
+    """Twenty of them say messages that make no sense, or none; no bug is told, and an honest peer gets all.
+
+    The plug-in fails a test in which a handler has a bug.
+    """
+    rng = random.Random(seed)
+
+    def sayings() -> bytes:
+        parts = [
+            encode(Bitfield(rng.randbytes(2))),
+            encode(Have(rng.choice([0, 5, 9, 10, 2**32 - 1]))),
+            encode(Interested()),
+            encode(Unchoke()),
+            encode(Request(rng.randrange(12), rng.randrange(40_000), rng.randrange(20_000))),
+            encode(Cancel(rng.randrange(12), rng.randrange(40_000), rng.randrange(20_000))),
+            encode(Block(rng.randrange(12), rng.randrange(3) * BLOCK, rng.randbytes(BLOCK))),
+            bytes(4),
+            rng.randbytes(rng.randrange(20)),
+        ]
+        return b"".join(rng.choices(parts, [1, 4, 8, 8, 2, 4, 8, 4, 1], k=rng.randrange(30)))
+
+    async with meeting(content_of(10 * 32 * KIB), Conditions(latency=LATENCY, bandwidth=200 * KIB)) as place:
+        giver, taker = place.member("giver", has_all=True), place.member("taker")
+        ports = {member: await place.join(member) for member in (giver, taker)}
+
+        async def be_strange(number: int, member: Member) -> None:
+            async with TcpSocket() as sock:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await sock.connect_to_host(member.host, ports[member])
+                    await sock.send_all(Handshake(place.metainfo.info_hash, b"%020d" % number).encode())
+                    await sock.send_all(encode(Bitfield(b"\xff\xc0")) + sayings())
+                    await sock.receive_some()
+                    await trio.sleep(rng.random())
+                    await sock.send_all(sayings())
+                    await sock.aclose()
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                with place.net.host(f"stranger{number}"):
+                    nursery.start_soon(be_strange, number, giver if number % 2 else taker)
+        await taker.swarm.complete.wait()
+        bugs = place.net.handler_failures()
+
+    assert taker.storage.content() == place.content
+    assert bugs == []
 
 
 OURS = Handshake(b"", b"-XX0001-abcdefghijkl")
@@ -401,6 +490,39 @@ async def a_download(probe: Probe) -> None:
             await place.join(again)
             await again.swarm.complete.wait()
         probe.expect(taker.storage.content() == content, "all is there in the end")
+
+
+async def an_upload(probe: Probe) -> None:
+    content = content_of(33 * KIB)
+    async with meeting(content, Conditions(latency=LATENCY)) as place:
+        taker, giver = place.member("taker"), place.member("giver", has_all=True)
+        await place.join(taker)
+
+        async def give() -> str:
+            async with trio.open_nursery() as nursery:
+                with place.net.host("giver"):
+                    await nursery.start(giver.swarm.run)
+                await taker.swarm.complete.wait()
+                nursery.cancel_scope.cancel()
+            return "all"
+
+        gave = await probe.subject(give)
+        left = [str(sock) for sock in place.net.hosts["giver"].sockets.values()] if "giver" in place.net.hosts else []
+        probe.expect(left == [], f"nothing is left open, not {left}")
+        probe.expect(giver.swarm.progress().peers == 0, "no peer is left")
+        if gave is None:
+            await place.join(place.member("another", has_all=True))
+            await taker.swarm.complete.wait()
+        probe.expect(taker.storage.content() == content, "all is there in the end")
+
+
+def test_an_upload_that_is_cancelled_anywhere_leaves_nothing_open() -> None:
+    """At every place; and the peer gets the rest from somebody else."""
+    report = cancel_everywhere(an_upload, seeds=(0,))
+
+    assert report.failures == ()
+    assert report.complete
+    assert report.places > 50
 
 
 def test_a_download_that_is_cancelled_anywhere_leaves_nothing_open_and_goes_on() -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import click
 
 import trioqt
+from trioqt.cli.chat import Chat
 from trioqt.cli.connect import connect_to
-from trioqt.cli.serve import serve_echo, server_context
-from trioqt.cli.socks5 import serve_socks5
+from trioqt.cli.fortune import tell_fortune
+from trioqt.cli.serve import serve_echo, serve_handler, server_context
+from trioqt.cli.socks5 import connect_for
 from trioqt.cli.states import FORMATS
 from trioqt.cli.terminal import failures_told, plural, run_until_signal
 from trioqt.core.network_proxy import NetworkProxy
@@ -153,7 +155,31 @@ def socks5(**arguments: Any) -> int:
     Prints where it listens.  SIGINT (Ctrl-C) or SIGTERM stops it: it listens no more, and waits for what it carries to
     end; a second one cuts what is left.
     """
-    return _run_server(serve_socks5, arguments)
+    return _run_server(serve_handler, {**arguments, "handler": connect_for})
+
+
+@_server
+def fortune(**arguments: Any) -> int:
+    """Tell each client a fortune, as Qt's example does.
+
+    Qt's fortune client shows it, and so does examples/fortune_client.py: it is a QString in a QDataStream.
+
+    Prints where it listens.  SIGINT (Ctrl-C) or SIGTERM stops it; a second one cuts what is left.
+    """
+    return _run_server(serve_handler, {**arguments, "handler": tell_fortune})
+
+
+@_server
+def chat(**arguments: Any) -> int:
+    """Tell each client what the others say, line by line.
+
+    With "trioqt connect" in two terminals one sees in each what was typed in the other.  Who does not read is cut off,
+    and whose line has more than 1,000 bytes.
+
+    Prints where it listens.  SIGINT (Ctrl-C) or SIGTERM stops it: what has been said is told, and each connection ends
+    in order; a second one cuts what is left.
+    """
+    return _run_server(serve_handler, {**arguments, "handler": Chat().talk})
 
 
 def _proxy(url: str) -> NetworkProxy:

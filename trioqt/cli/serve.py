@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import click
 import trio
@@ -16,7 +16,7 @@ from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
 
-__all__ = ["serve_echo", "server_context"]
+__all__ = ["serve_echo", "serve_handler", "server_context"]
 
 # A client that has said nothing yet may be about to, so it has this long when the server is told to stop, in seconds.
 LAST_CALL = 1.0
@@ -116,4 +116,37 @@ async def serve_echo(
         await server.listen(host, port)
         where = location(server.server_address(), server.server_port())
         await echo.serve(grace, lambda: click.echo(f"listening on {where}"))
+    return 0
+
+
+async def serve_handler(
+    host: str,
+    port: int,
+    count: Callable[[], None],
+    *,
+    max_connections: int,
+    idle_limit: float,
+    grace: float,
+    handler: Callable[[TcpServer[TcpSocket], TcpSocket], Awaitable[None]],
+) -> int:
+    """Give each connection to ``handler``, until a signal; then wait for those it has, for so many seconds at most.
+
+    Args:
+      count: Called at each connection.
+
+    Raises: SocketError if it cannot listen.
+    Cancelled: every connection is ended.
+    """
+
+    async def handle(sock: TcpSocket) -> None:
+        count()
+        await handler(server, sock)
+
+    async with TcpServer(max_connections=max_connections, idle_limit=idle_limit) as server:
+        await server.listen(host, port)
+        where = location(server.server_address(), server.server_port())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, handle)
+            await nursery.start(stop_on_signals, server, grace)
+            click.echo(f"listening on {where}")
     return 0

@@ -6,20 +6,16 @@ How that is done in few lines is ``examples/socks5_server.py``; this one can be 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
-import click
 import trio
 
-from trioqt.core.addresses import location
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.network_proxy import NetworkProxy, ProxyKind
-from trioqt.sockets.stopping import stop_on_signals
 from trioqt.sockets.tcp_server import TcpServer
 from trioqt.sockets.tcp_socket import TcpSocket
 
-__all__ = ["serve_socks5"]
+__all__ = ["connect_for"]
 
 # How long a client may take to ask, and a host to answer, in seconds.
 PATIENCE = 10.0
@@ -45,33 +41,16 @@ class Refused(Exception):
         self.answer = answer
 
 
-async def serve_socks5(
-    host: str, port: int, count: Callable[[], None], *, max_connections: int, idle_limit: float, grace: float
-) -> int:
-    """Connect for others until a signal; then wait for what is carried to end, for so many seconds at most.
+async def connect_for(server: TcpServer[TcpSocket], client: TcpSocket) -> None:
+    """Do as a client of the proxy says.
 
-    Args:
-      count: Called at each connection.
-
-    Raises: SocketError if it cannot listen.
-    Cancelled: every connection is ended.
+    Raises: SocketError, trio.ClosedResourceError: either side is lost.
+    Cancelled: both sides are.
     """
-
-    async def handle(client: TcpSocket) -> None:
-        count()
-        try:
-            await _connect_for(client)
-        except Refused as refused:
-            await client.send_all(refused.answer)
-
-    async with TcpServer(max_connections=max_connections, idle_limit=idle_limit) as server:
-        await server.listen(host, port)
-        where = location(server.server_address(), server.server_port())
-        async with trio.open_nursery() as nursery:
-            await nursery.start(server.serve, handle)
-            await nursery.start(stop_on_signals, server, grace)
-            click.echo(f"listening on {where}")
-    return 0
+    try:
+        await _connect_for(client)
+    except Refused as refused:
+        await client.send_all(refused.answer)
 
 
 async def _connect_for(client: TcpSocket) -> None:

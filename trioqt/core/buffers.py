@@ -28,7 +28,7 @@ class Delimiters:
     __slots__ = ("all", "pattern")
 
     def __init__(self, delimiters: tuple[bytes, ...]) -> None:
-        self.all: tuple[bytes, ...] = tuple(sorted(set(delimiters), key=len, reverse=True))
+        self.all: tuple[bytes, ...] = tuple(sorted(dict.fromkeys(delimiters), key=len, reverse=True))
         # Of these it takes the first that fits, so the longest.
         self.pattern: re.Pattern[bytes] = re.compile(b"|".join(map(re.escape, self.all)))
 
@@ -203,7 +203,7 @@ class ReadBuffer:
         # From here on one of them may have begun of which not all is there.
         tail = max(start, len(data) - len(delimiters) + 1)
         if found is None:
-            self._searched = tail
+            self._searched = max(start, min(tail, limit - len(delimiters) + 1))
             return None
         place, end = found.span()
         if not final:

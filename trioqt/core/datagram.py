@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -72,29 +71,43 @@ class NetworkDatagram:
 
         Qt: makeReply().
         """
-        reply = object.__new__(NetworkDatagram)
-        values, own = reply.__dict__, self.destination_address
-        values["data"] = data if type(data) is bytes else as_bytes(data)
-        values["sender_address"] = own if _is_of_one_host(own.text) else HostAddress.NULL
-        values["sender_port"] = self.destination_port
-        values["destination_address"] = self.sender_address
-        values["destination_port"] = self.sender_port
-        values["hop_limit"] = -1
-        values["interface_index"] = self.interface_index
-        values["truncated"] = False
-        return reply
+        header = _reply_header(
+            self.sender_address.text,
+            self.sender_port,
+            self.destination_address.text,
+            self.destination_port,
+            self.interface_index,
+        )
+        return with_header(data if type(data) is bytes else as_bytes(data), header)
 
 
-def with_header(data: bytes, header: Mapping[str, object]) -> NetworkDatagram:
+def with_header(data: bytes, header: dict[str, Any]) -> NetworkDatagram:
     """A datagram of parts that are known to be right: all of them but its data."""
-    made = object.__new__(NetworkDatagram)
-    values = made.__dict__
+    made = new(NetworkDatagram)
+    values = header.copy()
     values["data"] = data
-    values.update(header)
+    put(made, "__dict__", values)  # in one piece, which is half a microsecond less than attribute by attribute
     return made
 
 
+new, put = object.__new__, object.__setattr__
+
+
+# As many as there are headers to answer; see NativeDatagramLink.
 @lru_cache(1024)
+def _reply_header(sender: str, sender_port: int, own: str, own_port: int, interface: int) -> dict[str, Any]:
+    """What the answer to a datagram with these has beside its data; not to be changed."""
+    return {
+        "sender_address": HostAddress(own) if _is_of_one_host(own) else HostAddress.NULL,
+        "sender_port": own_port,
+        "destination_address": HostAddress(sender),
+        "destination_port": sender_port,
+        "hop_limit": -1,
+        "interface_index": interface,
+        "truncated": False,
+    }
+
+
 def _is_of_one_host(text: str) -> bool:
     address = HostAddress(text)
     return address != HostAddress.BROADCAST and not address.is_multicast()

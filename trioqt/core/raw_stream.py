@@ -111,8 +111,19 @@ INTEGERS = {
 SINGLE = struct.Struct("f")
 
 
+def to_double(value: float) -> float:
+    """Raises: TypeError, ValueError."""
+    if isinstance(value, (str, bytes, bytearray)):
+        raise TypeError(f"a float is written, not {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("an int that is too large for a float") from None
+
+
 def to_single(value: float) -> float:
     """The ``float`` of C that is nearest to ``value``, infinite where that is too large, as C converts it."""
+    value = to_double(value)
     try:
         (narrowed,) = SINGLE.unpack(SINGLE.pack(value))
     except OverflowError:
@@ -333,7 +344,7 @@ class RawStream:
         if self._version >= DataStreamVersion.QT_4_6 and self._single:
             self.write_raw_data(self._numbers["f"].pack(to_single(value)))
         else:
-            self.write_raw_data(self._numbers["d"].pack(value))
+            self.write_raw_data(self._numbers["d"].pack(to_double(value)))
 
     # -- for what is built on it ------------------------------------------------------------
 

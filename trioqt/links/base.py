@@ -61,6 +61,8 @@ class Link(Protocol):
     def wait_receivable(self, max_bytes: int) -> Awaitable[None]:
         """Wait until ``try_receive(max_bytes)`` may have something.  A full checkpoint.
 
+        The task that calls it is the one that waits, and awaits what it gets at once.
+
         Raises: trio.ClosedResourceError if the link is closed, before or meanwhile.
         Cancelled: nothing was taken.
         """

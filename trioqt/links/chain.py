@@ -11,6 +11,7 @@ missing; so this refuses what the handshake refuses, and may refuse more.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import ipaddress
 import ssl
 import warnings
@@ -102,11 +103,14 @@ def _questions(
     flags = int(context.verify_flags)
     leaf, *between = [crypto.X509.from_cryptography(certificate) for certificate in certificates]
     trusted, allowed = list(_anchors(context)), set[bytes]()
+    # Python's time, not the system's: a simulation has its own.
+    now = datetime.datetime.now(datetime.UTC)
     for _ in range(MOST_QUESTIONS):
         store = crypto.X509Store()
         for anchor in trusted:
             store.add_cert(anchor)
         store.set_flags(flags)
+        store.set_time(now)
         try:
             verified = crypto.X509StoreContext(store, leaf, between).get_verified_chain()
         except crypto.X509StoreContextError as exc:
@@ -148,8 +152,6 @@ def _der() -> Any:
 
 
 def _wrong_times(certificates: Sequence[x509.Certificate]) -> Iterator[SslError]:
-    import datetime
-
     now = datetime.datetime.now(datetime.UTC)
     for certificate in certificates:
         der = certificate.public_bytes(_der())

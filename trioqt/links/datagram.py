@@ -138,17 +138,18 @@ class NativeDatagramLink(DatagramLink):
             return
         if not self._port:
             self._look_at_own_address()
+        sock = self._sock
         # The interface of a name may have another number tomorrow, so addresses with a name are not remembered.
         route = _route if "%" not in address else _route.__wrapped__
         target, ancillary = route(self._family, self._own, address, port, source, interface, hop_limit, self._peer)
         if not ancillary:
             if target is None:
-                self._sock.try_send(data)
+                sock.try_send(data)
             else:
-                self._sock.try_send_to(data, target)
+                sock.try_send_to(data, target)
             return
         try:
-            self._sock.try_send_message([data], ancillary, 0, target)
+            sock.try_send_message([data], ancillary, 0, target)
         except OSError as exc:
             if exc.errno not in NOT_OURS or not source:
                 raise

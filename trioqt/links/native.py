@@ -134,9 +134,10 @@ class KernelSocket(socket.socket):
                 return None
             # To ask saves the wait for what has happened already, 25 us of a short life's 250, and costs half a one.
             try:
-                return cast("Sockaddr", self.getpeername())
+                peer: Sockaddr = self.getpeername()
             except OSError:
                 return None
+            return peer
         return self._peer_or(address)
 
     async def finish_connecting(self, address: Sockaddr) -> Sockaddr:
@@ -403,7 +404,7 @@ class NativeLink(Watched, Link):
         if waited_on or self._poller is None:
             self._sock.close()
         else:  # trio need not be asked who waits, which costs 3 us
-            socket.socket.close(cast("socket.socket", self._sock))
+            socket.socket.close(self._sock)  # type: ignore[arg-type]
 
     def has_goodbye(self) -> bool:
         return False

@@ -209,7 +209,8 @@ class AbstractSocket(HasProxy, Resettable):
                 await block.open_nursery()
             self._home = self._block = block
             self._belongs_here()
-        if self._block is not None and self._block.task is trio.lowlevel.current_task():
+            block.entries = 1
+        elif self._block is not None and self._block.task is trio.lowlevel.current_task():
             self._block.entries += 1
         self._entered()
         return self

@@ -37,19 +37,32 @@ __all__ = [
 # Of a name that is longer than a name can be, so much is shown.
 SHOWN = 60
 
+# Addresses are shorter, and most names.
+LONGEST_KEPT = 64
+
 Host = HostAddress | str | IPv4Address | IPv6Address
 
 
 def check_host(host: Host) -> HostAddress | str:
     """An address, or a name still to be looked up.  Raises: TypeError."""
+    if type(host) is str and len(host) <= LONGEST_KEPT:
+        return _kept(host)
     if isinstance(host, HostAddress):
         return host
     if isinstance(host, (IPv4Address, IPv6Address)):
         return HostAddress(str(host))
     if not isinstance(host, str):
         raise TypeError(f"a host is a name or an address, not {type(host).__name__}")
-    address = parse_address(host.strip())  # as Qt does
-    return host if address is None else address
+    return _read(host)
+
+
+def _read(text: str) -> HostAddress | str:
+    address = parse_address(text.strip())  # as Qt does
+    return text if address is None else address
+
+
+# Who connects again and again does so to few hosts.
+_kept = functools.lru_cache(256)(_read)
 
 
 def spelled(host: HostAddress | str) -> str:
@@ -71,6 +84,8 @@ def check_hosts(hosts: Host | Sequence[Host]) -> list[HostAddress | str]:
 
 def check_port(port: int) -> int:
     """Raises: TypeError, ValueError."""
+    if type(port) is int and 0 <= port <= 65535:
+        return port
     if not hasattr(port, "__index__"):
         raise TypeError(f"a port is an int, not {type(port).__name__}")
     port = operator.index(port)
@@ -89,6 +104,8 @@ def check_protocol(protocol: NetworkLayerProtocol) -> None:
 
 def check_size(size: int, name: str, *, least: int = 0) -> int:
     """Raises: TypeError, ValueError."""
+    if type(size) is int and size >= least:
+        return size  # as each new socket's are
     size = operator.index(size)
     if size < least:
         raise ValueError(f"{name} must be at least {least}, not {size}")

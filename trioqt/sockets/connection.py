@@ -60,6 +60,9 @@ CONNECTED, CLOSING = SocketState.CONNECTED, SocketState.CLOSING
 class Owner(Protocol):
     """The server that accepted a connection."""
 
+    _run: trio.lowlevel.TrioToken | None
+    _thread: int
+
     def _forget(self, sock: Connection) -> None:
         """The connection has ended: its slot is free.  Called once."""
 
@@ -192,10 +195,16 @@ class Connection(AbstractSocket):
 
     # -- a connection begins ----------------------------------------------------------------
 
-    def _adopt(self, link: Link, happened: Input) -> None:
-        """Take ``link`` as the connection."""
-        if happened is Input.ADOPTED:  # else the attempt has begun with that, and what it queued is for this connection
-            self._forget()
+    def _adopt(self, link: Link, happened: Input, *, is_new: bool = False) -> None:
+        """Take ``link`` as the connection.
+
+        Args:
+          is_new: The socket was made just now, and nobody knows it: there is nothing to forget.
+        """
+        if is_new:
+            self._open = True
+        elif happened is Input.ADOPTED:
+            self._forget()  # else the attempt has begun with that, and what it queued is for this connection
         self._timed = link if type(link) is TimedLink else None  # isinstance asks typing, for a class of a Protocol
         self._link = self._cover(link)
         self._generation.connected = True
@@ -226,17 +235,21 @@ class Connection(AbstractSocket):
         self._update_direct()
         self._changed()
 
-    def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
-        """Take a connection that a server accepted; it lives in the server's scope, and tells when it has ended."""
+    def _accepted(self, link: Link, home: trio.Nursery, owner: Owner, is_new: bool) -> None:
+        """Take a connection that a server accepted; it lives in the server's scope, and tells when it has ended.
+
+        Args:
+          is_new: The socket is of no factory of a caller's.
+        """
         self._home = home
-        self._belongs_here()
+        self._belongs_with(owner)
         self._owner = owner
         native = link.native()
         if self._options and native is not None:
             for option, value in self._options.items():
                 set_option(native, option, value, link.peer_address(), self._kind())
         self._pending = True
-        self._adopt(link, Input.ADOPTED)
+        self._adopt(link, Input.ADOPTED, is_new=is_new)
         self._missed = ()
 
     def _taken(self) -> None:
@@ -537,7 +550,7 @@ class Connection(AbstractSocket):
     def _full(self) -> str:
         buffer = self._read_buffer
         if buffer.owned is not None and buffer.held >= buffer.owned.max_bytes:
-            return f"the transaction is full: {buffer.held} bytes, max_bytes is {buffer.owned.max_bytes}"
+            return f"the transaction is full: its max_bytes is {buffer.owned.max_bytes}"
         return f"the read buffer is full: {self._read_buffer_size} bytes"
 
     def _watch_end(self, more: int) -> None:

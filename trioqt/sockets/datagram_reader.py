@@ -109,6 +109,24 @@ class DatagramReader(Datagrams):
         return self
 
     async def __anext__(self) -> NetworkDatagram:
+        arrived = self._arrived
+        if (
+            arrived
+            and self._answers > 1
+            and self._now() < self._answers_until
+            and not self._receiving
+            and get_ident() == self._thread
+            and self._parent is None
+            and not self._subscriptions
+        ):
+            # A shortcut for one that is there, with all that is due to it: saves 0.9 us of 12.  Nobody else has a turn
+            # in here, so nobody need know that we receive.
+            self._answers -= 1
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._news, self._ready_told = True, False
+            if self._lot is not None:
+                self._lot.unpark_all()
+            return arrived.popleft()
         return await self._receive(None, deaf=True)
 
     async def receive_datagram(self, max_bytes: int | None = None) -> NetworkDatagram:
@@ -143,8 +161,10 @@ class DatagramReader(Datagrams):
         self._receiving = True
         generation, owed = self._generation, False
         try:
-            self._answers -= 1
-            if self._answers > 0 and self._now() < self._answers_until:
+            link = self._link
+            if not self._arrived and self._trouble is None and link is not None and link.is_drained():
+                pass  # to wait for one is turn enough
+            elif self._has_answers():
                 await trio.lowlevel.checkpoint_if_cancelled()
             else:
                 owed = await self._turn()
@@ -161,6 +181,11 @@ class DatagramReader(Datagrams):
                 self._lot.unpark_all()
             if owed:
                 await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _has_answers(self) -> bool:
+        """May what is there answer once more, before others have their turn?"""
+        self._answers -= 1
+        return self._answers > 0 and self._now() < self._answers_until
 
     async def wait_for_ready_read(self) -> bool:
         """Wait for a datagram, and return True.

@@ -61,7 +61,14 @@ class DatagramWriter(Datagrams):
         if isinstance(data, NetworkDatagram):
             if host is not HostAddress.NULL or port:
                 _check_alone(host, port)
-            return self._write(data)
+            return self._send(
+                data.data,
+                data.destination_address.text,
+                data.destination_port,
+                data.sender_address.text,
+                data.interface_index,
+                data.hop_limit,
+            )
         return self._send(as_bytes(data), _address(host), check_port(port))
 
     async def send_datagram(

@@ -38,6 +38,11 @@ __all__ = ["BATCH", "BOUND", "CONNECTED", "ENDS", "UNCONNECTED", "Datagrams"]
 # nothing measurable.
 BATCH = 64
 
+# Where datagrams come one by one, a peer that answers at once has done so by the time that others have had their turn:
+# to look then costs 5 us less than to wait, and 8 more if there is nothing yet.  So that is tried once after so many
+# waits that brought one each, and kept up while it brings one.
+WAITS = 16
+
 READY_READ = ReadyRead()
 UNCONNECTED, CONNECTED, BOUND = SocketState.UNCONNECTED, SocketState.CONNECTED, SocketState.BOUND
 
@@ -59,6 +64,7 @@ class Datagrams(AbstractSocket):
         "_attempt",
         "_is_any",
         "_link",
+        "_luck",
         "_multicast_interface",
         "_news",
         "_now",
@@ -90,6 +96,7 @@ class Datagrams(AbstractSocket):
         self._watcher_waits = False  # the watcher waits on the link
         self._multicast_interface = 0
         self._read_buffer_size = 0
+        self._luck = 0  # above 0: look after a turn, before it waits; else so many waits until that is tried, and one
         self._answers = 0  # how many more calls are answered before other tasks get their turn ...
         self._now = trio.current_time  # the clock that says so; its own method once there have been answers
         self._answers_until = 0.0  # ... and until when
@@ -157,7 +164,11 @@ class Datagrams(AbstractSocket):
                 break
             self._note(exc)
         if len(arrived) > before:
-            self._came()
+            self._news = True
+            if self._subscriptions:
+                self._tell_ready()
+            if self._lot is not None:
+                self._lot.unpark_all()
 
     def _note(self, exc: OSError) -> None:
         """The network says that a datagram could not be delivered: told now, and to the next who waits for one."""
@@ -173,11 +184,6 @@ class Datagrams(AbstractSocket):
         self._machine.feed(Input.DATAGRAM_FAILED, self._tell)
         self._machine.feed(Input.ABORT, self._tell)
         self._drop_link()
-
-    def _came(self) -> None:
-        self._news = True
-        self._tell_ready()
-        self._changed()
 
     def _tell_ready(self) -> None:
         if self._subscriptions and not self._ready_told:
@@ -196,7 +202,8 @@ class Datagrams(AbstractSocket):
 
     def _refill_answers(self) -> None:
         # trio's clock, not the processor's: on a mock clock the turns must not depend on the machine's speed.
-        self._now = trio.lowlevel.current_clock().current_time
+        if not self._answers_until:
+            self._now = trio.lowlevel.current_clock().current_time
         self._answers = ANSWERS
         self._answers_until = self._now() + ANSWERS_PERIOD
 
@@ -216,6 +223,13 @@ class Datagrams(AbstractSocket):
             self._pull(BATCH)
             if len(self._arrived) == before:
                 await trio.lowlevel.checkpoint()
+        elif self._luck > 0:
+            await trio.lowlevel.checkpoint()
+            if self._link is link and not self._watcher_waits:
+                self._pull(BATCH)
+            if len(self._arrived) != 1:
+                self._luck = -WAITS
+            self._refill_answers()
         else:
             try:
                 await link.wait_receivable()
@@ -224,8 +238,10 @@ class Datagrams(AbstractSocket):
             else:
                 if self._link is link:
                     self._pull(BATCH)
+            self._luck = self._luck + 1 if len(self._arrived) == 1 else -WAITS
             self._refill_answers()
-        self._check_same(generation, "receive")
+        if self._generation is not generation:
+            self._check_same(generation, "receive")
 
     def _link_failed(self, link: DatagramLink, exc: Exception) -> None:
         """A wait on ``link`` ended: it was closed here, or is lost."""

@@ -7,12 +7,20 @@ the thread costs 0.03 us, and is enough where every byte passes; the token of th
 from __future__ import annotations
 
 from _thread import get_ident
+from typing import Protocol
 
 import trio
 
 from trioqt.links.interrupts import protected
 
 __all__ = ["OfOneRun"]
+
+
+class OfThisRun(Protocol):
+    """What belongs to the run already."""
+
+    _run: trio.lowlevel.TrioToken | None
+    _thread: int
 
 
 @protected
@@ -29,6 +37,11 @@ class OfOneRun:
         """From now on it may only be called in this run."""
         self._run = trio.lowlevel.current_trio_token()
         self._thread = get_ident()
+
+    def _belongs_with(self, other: OfThisRun) -> None:
+        """From now on it may only be called where ``other`` may."""
+        self._run = other._run
+        self._thread = other._thread  # a number of its own would be 32 bytes
 
     def _belong_to(self, nursery: trio.Nursery) -> None:
         """The same, if that is the run of ``nursery``.  Raises: RuntimeError."""

@@ -9,7 +9,6 @@ import contextvars
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import trio
@@ -66,7 +65,7 @@ class Service(Generic[SocketT]):
         """Give ``sock`` its task."""
         self.running += 1
         sock._handler = STARTING
-        self._context.run(partial(self._nursery.start_soon, self._handle, sock, name=self._name))
+        self._context.run(self._nursery.start_soon, self._handle, sock, name=self._name)  # type: ignore[arg-type]
 
     def cancel(self, reason: str) -> None:
         """Cancel every handler."""

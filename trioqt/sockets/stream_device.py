@@ -72,15 +72,13 @@ class StreamDevice(MessageReader, StreamWriter, trio.abc.HalfCloseableStream):
 
     async def _leave(self) -> None:
         self._retired = True
-        if await self._turn_follows() and self._ends_at_once():
+        if (self._task_ends or await self._turn_follows()) and self._ends_at_once():
             return
         generation = self._generation
         self._check_sent(generation, again=await self._disconnect(self._flush_timeout))
 
     async def _turn_follows(self) -> bool:
         """Do others have their turn once this has ended, so that it needs to give none away?"""
-        if self._task_ends:
-            return True
         block = self._block
         if block is None or block.entries > 1 or block.task is not trio.lowlevel.current_task():
             return False

@@ -521,6 +521,8 @@ class StreamReader(Connection):
             self._in_scope()
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this socket")
+        if self._read_buffer.owned is not None:
+            self._allowance()
         self._receiving = True
         buffer, generation, owed = self._read_buffer, self._generation, False
         try:

@@ -630,7 +630,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         try:
             sock = self._make_socket()
             self._connections[id(sock)] = sock  # before it begins: it may end in doing so
-            sock._accepted(link, self._nursery, self)
+            sock._accepted(link, self._nursery, self, self._factory is TcpSocket)
         except BaseException as exc:
             if sock is not None:
                 self._connections.pop(id(sock), None)

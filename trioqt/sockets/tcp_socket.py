@@ -228,13 +228,13 @@ class TcpSocket(StreamDevice):
         if was_quick != (self._quick >= QUICK_TIMES):
             set_where_possible(native, unsent_options(UNSENT_LIMIT if was_quick else QUICK_UNSENT_LIMIT))
 
-    def _accepted(self, link: Link, home: trio.Nursery, owner: Owner) -> None:
+    def _accepted(self, link: Link, home: trio.Nursery, owner: Owner, is_new: bool) -> None:
         native = link.native()
         if native is not None:
             self._socket_type = kind_of_socket(native)
         if self._unsent_limit != UNSENT_LIMIT and native is not None:  # else it has inherited it
             set_where_possible(native, unsent_options(self._unsent_limit))
-        super()._accepted(link, home, owner)
+        super()._accepted(link, home, owner, is_new)
         if self._options and native is not None and not KEEP_ALIVE_FIGURES.keys().isdisjoint(self._options):
             fit_user_timeout(native)
 
@@ -302,7 +302,7 @@ class TcpSocket(StreamDevice):
                         await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._attempt is attempt:
-                if proxy is None and bound is None and isinstance(host, HostAddress) and host:
+                if proxy is None and bound is None and isinstance(host, HostAddress) and host.text:
                     link = await self._reach_address(attempt, host, port, protocol, prepare)
                 else:
                     link = await self._reach(attempt, host, port, protocol, proxy, prepare)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Generator
 from typing import Any
 
+import attrs
 import pytest
 
 from trioqt.sockets.survived_bugs import take_bugs
@@ -39,6 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """A seed given is that of every simulation, whoever starts it."""
+    config.addinivalue_line(
+        "markers", "trioqt(epoch=..., entropy=..., threads=...): how the simulation of an async test is; see simulate"
+    )
     seed, count = config.getoption("--trioqt-seed"), config.getoption("--trioqt-seeds")
     if seed is not None and count is not None:
         raise pytest.UsageError("give either --trioqt-seed or --trioqt-seeds")
@@ -78,8 +82,10 @@ def trioqt_seed(pytestconfig: pytest.Config) -> int:
 def virtual_network(trioqt_seed: int) -> VirtualNetwork:
     """A simulated network.
 
-    An async test runs in it, on a clock that jumps, with all guards and a pinned scheduler; it needs pytest-trio.  A
-    plain test gets it as it is, for ``simulate(main, network=lambda seed: virtual_network)``.
+    An async test runs in it, on a clock that jumps, with all guards and a pinned scheduler; it needs pytest-trio.  The
+    clock, chance and worker threads are those of `simulate`, unless the mark ``trioqt`` says otherwise.
+
+    A plain test gets it as it is, for ``simulate(main, network=lambda seed: virtual_network)``.
     """
     return VirtualNetwork(seed=trioqt_seed)
 
@@ -144,9 +150,18 @@ def _run_on_network(item: Any, test: Callable[[], Any], *, clock: Any = None, in
         return await test()
 
     main.__qualname__ = item.name
-    settings = Settings(network=lambda seed: network)
+    settings = _marked(item, Settings(network=lambda seed: network))
     again = repeat_command(main, (), network.seed, settings)
     return Simulation(main, (), network.seed, settings, f"seed {network.seed}", again).run(clock, instruments).result
+
+
+def _marked(item: pytest.Item, settings: Settings) -> Settings:
+    for mark in reversed(list(item.iter_markers("trioqt"))):  # that of the test itself is the first
+        unknown = mark.kwargs.keys() - {"epoch", "entropy", "threads"}
+        if mark.args or unknown:
+            raise TypeError("the mark trioqt wants epoch, entropy or threads, by name")
+        settings = attrs.evolve(settings, **mark.kwargs)
+    return settings.checked()
 
 
 @pytest.hookimpl(wrapper=True)

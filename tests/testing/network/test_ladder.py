@@ -211,6 +211,17 @@ def test_nothing_is_drawn_of_a_network_on_which_nothing_happened() -> None:
     assert texts_of(net.ladder("svg")) == ["time", "arrives"]
 
 
+def test_what_cannot_stand_in_a_line_is_spelled_out() -> None:
+    """A program may look up anything; it is still one line of ASCII, and an SVG that can be read."""
+    ladder = Ladder([(0.0, "lookup", "client", 0, "", 0, 0, "b\u00fccher\n\x00<&>", 0, 0.0, False)], 1, 1)
+
+    assert ladder.draw("text").splitlines() == [
+        " time  arrives  client",
+        r"0.000              * looks up b\xfccher\n\x00<&>",
+    ]
+    assert texts_of(ladder.draw("svg"))[-1] == r"looks up b\xfccher\n\x00<&>"
+
+
 # ---- bounds ------------------------------------------------------------------------------------
 
 

@@ -282,6 +282,8 @@ def _hosts(records: Sequence[Record]) -> list[str]:
 
 def _line(record: Record, columns: dict[str, int], with_ports: bool) -> _Line:
     time, kind, source, source_port, target, target_port, size, note, _, sent, again = record
+    if not (note.isascii() and note.isprintable()):
+        note = note.encode("unicode_escape").decode()  # what a program has looked up may be anything
     source_column, target_column = columns.get(source, -1), columns.get(target, -1)
     if not source:
         label = f"{_NEWS.get(kind, kind)}: {note}"

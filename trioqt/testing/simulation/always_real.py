@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trioqt.testing.simulation.replacing import class_entry
+from trioqt.testing.simulation.replacing import Setting, class_entry
 from trioqt.testing.simulation.worlds import here, is_program
 
 __all__ = ["ALWAYS_REAL", "THREADS"]
@@ -54,5 +54,5 @@ def _noted_start(thread: threading.Thread) -> None:
     _real_start(thread)
 
 
-THREADS = [(class_entry(threading.Thread, "start"), _noted_start, _real_start)]
+THREADS: list[Setting] = [(class_entry(threading.Thread, "start"), _noted_start, _real_start)]
 """The same of a thread of the program's own: how to set it, to what, and to what afterwards."""

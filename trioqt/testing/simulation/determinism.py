@@ -160,13 +160,13 @@ def missing_thread_names() -> tuple[str, ...]:
     )
 
 
-@contextlib.contextmanager
 def thread_hooks(
     start: Callable[[Callable[..., None]], Callable[..., None]], ask: Callable[[Callable[..., Any]], Callable[..., Any]]
-) -> Iterator[None]:
-    """Within the block, trio starts worker threads by ``start(original)``, and they ask it by ``ask(original)``.
+) -> list[tuple[Callable[[Any], None], Any, Any]]:
+    """What makes trio start worker threads by ``start(original)``, and has them ask it by ``ask(original)``.
 
-    Where trio lacks the names, nothing is done, and a RuntimeWarning says so, once a process.
+    How to set it, to what, and to what afterwards.  Empty where trio lacks the names, and a RuntimeWarning says so,
+    once a process.
     """
     global _warned_of_threads
     missing = missing_thread_names()
@@ -179,17 +179,12 @@ def thread_hooks(
                 RuntimeWarning,
                 stacklevel=4,
             )
-        yield
-        return
+        return []
     module = _threads_module()
-    found = {name: getattr(module, name) for name in (_START_THREAD, _ASK_TRIO)}
-    try:
-        setattr(module, _START_THREAD, start(found[_START_THREAD]))
-        setattr(module, _ASK_TRIO, ask(found[_ASK_TRIO]))
-        yield
-    finally:
-        for name, function in found.items():
-            setattr(module, name, function)
+    return [
+        (functools.partial(setattr, module, name), hook(getattr(module, name)), getattr(module, name))
+        for name, hook in ((_START_THREAD, start), (_ASK_TRIO, ask))
+    ]
 
 
 def birth_number(task: trio.lowlevel.Task) -> int:

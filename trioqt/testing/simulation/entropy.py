@@ -5,17 +5,19 @@ Each of them asks first whether its caller is in a simulation that has entropy, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 import os
 import random
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable
 from types import FrameType, FunctionType
 from typing import Any
 
-from trioqt.testing.simulation.replacing import class_entry
+from trioqt.testing.simulation.replacing import Setting, class_entry
 from trioqt.testing.simulation.worlds import World, here, is_bystander
 
 __all__ = ["ENTROPY", "settings"]
@@ -106,6 +108,11 @@ def _asking() -> FrameType:
     return frame
 
 
-def settings() -> list[tuple[Callable[[Any], None], Any, Any]]:
+def settings() -> list[Setting]:
     """What else is to be set: how, to what, and to what afterwards."""
-    return [(class_entry(random.Random, "seed"), _seed, _real_seed)]
+    # The generator of names for temporary files has a seed already, unless it is made anew.  Before the first name of a
+    # process the folder is looked for, with a generator of its own.
+    with contextlib.suppress(OSError):
+        tempfile.gettempdir()
+    names = (functools.partial(setattr, tempfile, "_name_sequence"), None, vars(tempfile).get("_name_sequence"))
+    return [(class_entry(random.Random, "seed"), _seed, _real_seed), names]

@@ -331,13 +331,13 @@ def _leaves(tasks: list[trio.lowlevel.Task]) -> list[trio.lowlevel.Task]:
 def _threads_that_run() -> int:
     """The threads of `trio.to_thread` that are not themselves waiting for a task, by `trio.from_thread.run`.
 
-    Such a call is made by the task that waits for the thread, so it is seen in that task's frames.
+    Such a call is made by the task that waits for the thread, or by a system task, so it is seen in that task's frames.
     """
     calls = 0
     for task in all_tasks():
         for frame, _ in task.iter_await_frames():
             code = frame.f_code
-            calls += code.co_filename == _THREADS and code.co_qualname == "Run.run"
+            calls += code.co_filename == _THREADS and code.co_qualname in ("Run.run", "Run.run_system")
     return trio.testing.active_thread_count() - calls
 
 

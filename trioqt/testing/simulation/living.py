@@ -5,26 +5,23 @@ Nothing of this is there in a process that simulates nothing, and only one run a
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from trioqt.testing.simulation import always_real, entropy, wall_clock
-from trioqt.testing.simulation.replacing import Replacing
+from trioqt.testing.simulation.replacing import Replacing, Setting
 from trioqt.testing.simulation.worker_threads import threads_in_order
-from trioqt.testing.simulation.worlds import World, living_in
+from trioqt.testing.simulation.worlds import World, life_in
 
-__all__ = ["lived_in"]
+__all__ = ["life"]
 
 
-@contextlib.contextmanager
-def lived_in(world: World) -> Iterator[None]:
-    """Within the block, the calling thread and the worker threads of its run are in this world.
+def life(world: World) -> Replacing:
+    """A block in which the calling thread, and the worker threads of its run, are in this world.
 
     What is neither simulated nor to be noted is not replaced.
     """
     table: dict[Any, Any] = {}
-    settings: list[tuple[Callable[[Any], None], Any, Any]] = []
+    settings: list[Setting] = []
     notes = world.calls is not None
     if world.epoch is not None or notes:
         table |= wall_clock.WALL_CLOCK
@@ -35,10 +32,8 @@ def lived_in(world: World) -> Iterator[None]:
     if notes:
         table |= always_real.ALWAYS_REAL
         settings += always_real.THREADS
-    with contextlib.ExitStack() as stack:
-        if table:
-            stack.enter_context(Replacing(table, [*settings, *wall_clock.uuid_settings()]))
-        if world.threads == "inline" or notes:
-            stack.enter_context(threads_in_order(world))
-        stack.enter_context(living_in(world))
-        yield
+    if table:
+        settings += wall_clock.uuid_settings()
+    if world.threads == "inline" or notes:
+        settings += threads_in_order(world)
+    return Replacing(table, [*settings, *life_in(world)])

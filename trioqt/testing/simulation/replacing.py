@@ -11,13 +11,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from trioqt.testing.simulation.worlds import BYSTANDERS
 
-__all__ = ["Place", "Replacing", "TypeEntry", "class_entry"]
+__all__ = ["Place", "Replacing", "Setting", "TypeEntry", "class_entry"]
 
 Table = Mapping[Any, Any]
 """| what is there | what stands in for it |"""
@@ -71,9 +71,11 @@ class ClassEntry:
         if found is _MISSING:
             return
         # A function of C does not bind itself to the object; one of Python would.
-        put = self._replaced if _within(self._replaced) is found else staticmethod(found)
-        self._replaced = kept
-        setattr(self._class, self._name, put)
+        if _within(self._replaced) is found:
+            setattr(self._class, self._name, self._replaced)
+        else:
+            self._replaced = kept
+            setattr(self._class, self._name, staticmethod(found))
 
 
 class Defaults:
@@ -132,75 +134,106 @@ def class_entry(cls: type, name: str) -> Callable[[Any], None]:
     return lambda value: setattr(cls, name, value)
 
 
+Setting = tuple[Callable[[Any], object], Any, Any]
+"""| how to set something | to what | and to what afterwards |"""
+
+
 class Replacing:
     """A block within which functions are replaced; afterwards all of them are back, whatever happened.
 
     Args:
       table: What stands in for which function, wherever that is kept.
-      settings: Besides: how to set something, to what, and to what afterwards.
+      settings: What else is set.
     """
 
-    def __init__(self, table: Table, settings: list[tuple[Callable[[Any], None], Any, Any]]) -> None:
+    def __init__(self, table: Table, settings: Sequence[Setting]) -> None:
         self._table = table
         self._back = {new: old for old, new in table.items()}
         self._wanted = {*self._table, *self._back}
         self._settings = settings
+        self._is_back = True
 
     def __enter__(self) -> None:
+        self._is_back = False
         try:
-            for place in _index.places(self._wanted):
-                place.swap(self._table)
+            self._swap(self._table)
             for put, value, _ in self._settings:
                 put(value)
         except BaseException:
-            self._put_back()
+            self.put_back()
             raise
 
     def __exit__(self, *exc_info: object) -> None:
-        self._put_back()
+        self.put_back()
 
-    def _put_back(self) -> None:
-        # All of it, wherever it was interrupted, and again if this is interrupted too: each part may be done twice.
-        for tries_left in reversed(range(_TRIES)):
+    def put_back(self) -> None:
+        """All of it, wherever that was interrupted, and again if this is: each part of it may be done twice."""
+        interrupted: BaseException | None = None
+        for _ in range(_TRIES):
             try:
                 self._put_back_once()
-                return
-            except BaseException:
-                if not tries_left:
-                    raise
+                break
+            except BaseException as exc:
+                interrupted = exc
+        if interrupted is not None:
+            raise interrupted
 
     def _put_back_once(self) -> None:
-        for put, _, value in self._settings:
-            put(value)
-        for place in _index.places(self._wanted):
-            place.swap(self._back)
+        if not self._is_back:
+            for put, _, value in self._settings:
+                put(value)
+            self._swap(self._back)
+            self._is_back = True
+
+    def _swap(self, table: Table) -> None:
+        if table:
+            for place in _index.places(self._wanted):
+                place.swap(table)
+
+
+class _Searched(NamedTuple):
+    """A module, as it was when it was searched."""
+
+    module: ModuleType
+    names: dict[str, Any]
+    size: int
+    places: list[Place]
 
 
 class _Index:
     """Where the modules of this process keep what has ever been looked for."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[ModuleType, int, list[Place]]] = {}
+        self._searched: dict[str, _Searched] = {}
         self._looked_for: set[Any] = set()
+        self._places: list[Place] = []
 
-    def places(self, wanted: set[Any]) -> Iterator[Place]:
+    def places(self, wanted: set[Any]) -> list[Place]:
         """All places that may have something of these; what has changed since the last time is searched again."""
         if not self._looked_for.issuperset(wanted):
             self._looked_for.update(wanted)
-            self._known.clear()
+            self._searched.clear()
         modules = dict(sys.modules)
-        for name in self._known.keys() - modules.keys():
-            del self._known[name]
+        gone = [name for name in self._searched if name not in modules]
+        for name in gone:
+            del self._searched[name]
+        changed = bool(gone)
+        # For each run, and a thousand modules; so it is no more than this.  A name that has come and one that has gone
+        # in the same module is not noticed.
         for name, module in modules.items():
-            names = _names_of(module)
-            known = self._known.get(name)
-            if known is None or known[0] is not module or known[1] != len(names):
-                if name.partition(".")[0] in BYSTANDERS or name.startswith(_OURS):
-                    found: list[Place] = []
-                else:
-                    found = list(_search(name, names, self._looked_for))
-                known = self._known[name] = (module, len(names), found)
-            yield from known[2]
+            known = self._searched.get(name)
+            if known is None or known.module is not module or known.size != len(known.names):
+                self._searched[name] = self._search(name, module)
+                changed = True
+        if changed:
+            self._places = [place for known in self._searched.values() for place in known.places]
+        return self._places
+
+    def _search(self, name: str, module: ModuleType) -> _Searched:
+        names = _names_of(module)
+        if name.partition(".")[0] in BYSTANDERS or name.startswith(_OURS):
+            return _Searched(module, names, len(names), [])
+        return _Searched(module, names, len(names), list(_search(name, names, self._looked_for)))
 
 
 _index = _Index()
@@ -224,12 +257,15 @@ def _search(module: str, names: dict[str, Any], wanted: set[Any]) -> Iterator[Pl
         elif isinstance(value, type):
             if value.__module__ == module:
                 yield from _search_class(value, names, wanted)
-        elif not isinstance(value, ModuleType):
-            # An object of the module: a client, a registry, a set of settings.
-            attributes = _names_of(value)
-            for name, kept in list(attributes.items()):
-                if isinstance(kept, _KINDS) and kept in wanted:
-                    yield Entry(attributes, name)
+        elif not isinstance(value, ModuleType) and key != "__builtins__":
+            # An object of the module, such as a client or its settings, or a dict, such as a registry.
+            yield from _search_dict(value if type(value) is dict else _names_of(value), wanted)
+
+
+def _search_dict(kept: dict[Any, Any], wanted: set[Any]) -> Iterator[Place]:
+    for key, value in list(kept.items()):
+        if isinstance(value, _KINDS) and value in wanted:
+            yield Entry(kept, key)
 
 
 def _search_class(cls: type, names: dict[str, Any], wanted: set[Any]) -> Iterator[Place]:
@@ -249,10 +285,7 @@ _HEAP_TYPE: Final = 1 << 9
 def _search_function(function: FunctionType, names: dict[str, Any], wanted: set[Any]) -> Iterator[Place]:
     if any(isinstance(each, _KINDS) and each in wanted for each in function.__defaults__ or ()):
         yield Defaults(function)
-    keywords = function.__kwdefaults__ or {}
-    for key, value in list(keywords.items()):
-        if isinstance(value, _KINDS) and value in wanted:
-            yield Entry(keywords, key)
+    yield from _search_dict(function.__kwdefaults__ or {}, wanted)
     for cell in function.__closure__ or ():
         value = _contents(cell)
         if isinstance(value, _KINDS) and value in wanted:
@@ -260,9 +293,7 @@ def _search_function(function: FunctionType, names: dict[str, Any], wanted: set[
     # attrs gives the methods that it makes globals of their own: those of the module, and the factories.
     own = function.__globals__
     if own is not names and own is not _names_of(sys.modules.get(own.get("__name__", ""))):
-        for key, value in list(own.items()):
-            if isinstance(value, _KINDS) and value in wanted:
-                yield Entry(own, key)
+        yield from _search_dict(own, wanted)
 
 
 def _within(kept: Any) -> Any:

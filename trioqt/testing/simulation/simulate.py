@@ -30,7 +30,8 @@ from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.simulation.determinism import nursery_hook, pinned_scheduler
 from trioqt.testing.simulation.guards import PATIENCE, STEPS, VIRTUAL_TIME, Guards, guards
 from trioqt.testing.simulation.handler_failures import failing_if_bugs_survive
-from trioqt.testing.simulation.living import lived_in
+from trioqt.testing.simulation.living import life
+from trioqt.testing.simulation.replacing import Replacing
 from trioqt.testing.simulation.targets import Target
 from trioqt.testing.simulation.task_tree import task_tree
 from trioqt.testing.simulation.worlds import EPOCH, Calls, Epoch, Threads, World, checked_epoch
@@ -48,8 +49,30 @@ _LINES_OF_NETSTAT = 100
 _MOMENTS = 100
 
 
-# One at a time: the schedule comes from a generator that trio has once a process.
-_running = threading.Lock()
+class _Turn:
+    """One at a time: the schedule comes from a generator that trio has once a process, and so does what is replaced."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def take(self) -> None:
+        """Raises: RuntimeError if another thread has it."""
+        with self._lock:
+            if self._thread is not None and self._thread is not threading.current_thread() and self._thread.is_alive():
+                raise RuntimeError(
+                    "another thread of this process runs a simulation; trio has one scheduler's coin for all"
+                )
+            # Of a thread that has it still, a Ctrl-C has ended the last run in its last step.
+            self._thread = threading.current_thread()
+
+    def leave(self) -> None:
+        """Whoever comes next may have it; nothing if another thread has it."""
+        if self._thread is threading.current_thread():
+            self._thread = None
+
+
+_turn = _Turn()
 
 
 @attrs.frozen
@@ -214,23 +237,28 @@ class Simulation(Generic[T]):
             describe=functools.partial(self._failing, net),
         )
         clock = clock or trio.testing.MockClock(autojump_threshold=0)
-        if not _running.acquire(blocking=False):
-            raise RuntimeError(
-                "another thread of this process runs a simulation; trio has one scheduler's coin for all"
-            )
+        living: Replacing | None = None
         try:
-            return self._run(net, guard, clock, instruments)
+            _turn.take()
+            living = life(self._world(net, guard, clock))
+            return self._run(net, guard, clock, instruments, living)
         finally:
-            _running.release()
+            try:
+                # Once more, for a Ctrl-C where its block ends.
+                if living is not None:
+                    living.put_back()
+            finally:
+                _turn.leave()
 
     def _run(
-        self, net: VirtualNetwork, guard: Guards, clock: trio.abc.Clock, instruments: Sequence[trio.abc.Instrument]
+        self,
+        net: VirtualNetwork,
+        guard: Guards,
+        clock: trio.abc.Clock,
+        instruments: Sequence[trio.abc.Instrument],
+        living: Replacing,
     ) -> Finished[T]:
-        with (
-            pinned_scheduler() as reseed,
-            nursery_hook(functools.partial(self._nursery_fails, net)),
-            lived_in(self._world(net, guard, clock)),
-        ):
+        with pinned_scheduler() as reseed, nursery_hook(functools.partial(self._nursery_fails, net)), living:
             reseed(self.seed)
             try:
                 with failing_if_bugs_survive():

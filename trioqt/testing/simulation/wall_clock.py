@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import trio.testing
 
-from trioqt.testing.simulation.replacing import TypeEntry
+from trioqt.testing.simulation.replacing import Setting, TypeEntry
 from trioqt.testing.simulation.worlds import World, here, is_bystander
 
 __all__ = ["TYPES", "WALL_CLOCK", "uuid_settings"]
@@ -160,7 +160,7 @@ def _today(world: World, cls: Any) -> Any:
     return _now(world, cls) if issubclass(cls, datetime.datetime) else cls.fromtimestamp(_time(world))
 
 
-def _of_type(cls: type, name: str, simulated: Simulated) -> tuple[Callable[[Any], None], Any, Any]:
+def _of_type(cls: type, name: str, simulated: Simulated) -> Setting:
     entry = TypeEntry(cls, name)
     real = entry.kept
 
@@ -196,7 +196,7 @@ for _cls, _name, _simulated in (
     _taken(_cls, _name, _simulated)
 
 
-def _types() -> list[tuple[Callable[[Any], None], Any, Any]]:
+def _types() -> list[Setting]:
     try:
         return [
             _of_type(datetime.datetime, "now", _now),
@@ -216,7 +216,7 @@ TYPES = _types()
 """Methods of types: how to set them, to what, and to what afterwards."""
 
 
-def uuid_settings() -> list[tuple[Callable[[Any], None], Any, Any]]:
+def uuid_settings() -> list[Setting]:
     """The same for `uuid`, whose `uuid1` would ask the system for the time, and now asks `time`.
 
     It never gives out a time before the last one either, which may have been a real one.

@@ -8,12 +8,11 @@ nothing runs beside them.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -26,13 +25,11 @@ __all__ = ["threads_in_order"]
 _thread = threading.local()
 
 
-@contextlib.contextmanager
-def threads_in_order(world: World) -> Iterator[None]:
-    """Within the block, the worker threads of the world take turns with trio's; or are only noted, if they are real."""
-    with thread_hooks(
+def threads_in_order(world: World) -> list[tuple[Callable[[Any], None], Any, Any]]:
+    """What makes worker threads of the world take turns with trio's; or has them noted only, if they are real."""
+    return thread_hooks(
         lambda original: functools.partial(_start, world, original), lambda original: functools.partial(_ask, original)
-    ):
-        yield
+    )
 
 
 class _Turn:

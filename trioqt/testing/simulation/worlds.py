@@ -6,15 +6,16 @@ whoever asks: a task, a system task, a worker thread, or somebody in another thr
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import datetime
+import functools
 import math
 import os
 import random
+import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Literal
 
@@ -37,7 +38,7 @@ __all__ = [
     "here",
     "is_bystander",
     "is_program",
-    "living_in",
+    "life_in",
 ]
 
 Epoch = datetime.datetime | float | None
@@ -126,7 +127,7 @@ class World:
     calls: Calls | None = None
 
     thread: int = attrs.field(factory=threading.get_ident, init=False)
-    over: bool = attrs.field(default=False, init=False)
+    over: bool = attrs.field(default=True, init=False)
     _streams: dict[tuple[str, str], random.Random] = attrs.field(factory=dict, init=False)
     _last_look: tuple[float, int] = attrs.field(default=(-1.0, -1), init=False)
     _looks: int = attrs.field(default=0, init=False)
@@ -167,7 +168,8 @@ class World:
 
     def system_chance(self) -> random.Random:
         """What stands for the system's entropy on this host; no `random.seed` reaches it."""
-        return self._stream("system")
+        # A module is imported once a process, and what it draws then must not move what comes later.
+        return self._stream("imports" if _is_importing() else "system")
 
     def node(self) -> int:
         """The address of the host's network card, for `uuid.uuid1`: one of those that nobody has bought."""
@@ -201,22 +203,16 @@ def here() -> World | None:
     world: World | None = getattr(_thread, "world", None)
     if world is None:
         world = _inherited.get()
-        if world is not None and world.over:
-            return None
-    return world
+    return None if world is None or world.over else world
 
 
-@contextlib.contextmanager
-def living_in(world: World) -> Iterator[None]:
-    """Within the block the calling thread is in it, and what inherits its context."""
-    token = _inherited.set(world)
-    _thread.world = world
-    try:
-        yield
-    finally:
-        world.over = True
-        _thread.world = None
-        _inherited.reset(token)
+def life_in(world: World) -> list[tuple[Callable[[Any], object], Any, Any]]:
+    """What puts the calling thread into it, and what inherits its context: how, to what, and to what afterwards."""
+    return [
+        (functools.partial(setattr, world, "over"), False, True),
+        (_inherited.set, world, _inherited.get()),
+        (functools.partial(setattr, _thread, "world"), world, None),
+    ]
 
 
 def caller(frame: FrameType | None) -> str:
@@ -234,6 +230,15 @@ def is_program(frame: FrameType) -> bool:
     if path.startswith("<") or (path.startswith(_STDLIB) and not path.startswith(_OTHERS)):
         return False
     return isinstance(name, str) and name.partition(".")[0] not in BYSTANDERS and not name.startswith(_OURS)
+
+
+def _is_importing() -> bool:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def is_bystander(frame: FrameType) -> bool:

@@ -1,0 +1,79 @@
+"""Messages on a connection, in several formats.  Each function receives a whole one, or has taken nothing."""
+
+import json
+
+from trioqt import DataStream, ErrorKind, SocketError, TcpSocket
+
+LIMIT = 1 << 20
+
+
+def corrupt(message: str) -> SocketError:
+    return SocketError(ErrorKind.CORRUPT_DATA, message)
+
+
+async def receive_block(sock: TcpSocket) -> bytes:
+    async with sock.transaction(LIMIT):
+        size = int.from_bytes(await sock.receive_exactly(4), "big")
+        return await sock.receive_exactly(size)
+
+
+async def send_block(sock: TcpSocket, block: bytes) -> None:
+    await sock.send_all(len(block).to_bytes(4, "big") + block)
+
+
+async def receive_text(sock: TcpSocket) -> str:
+    line = await sock.receive_until((b"\n", b"\r\n"), LIMIT)
+    try:
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode()
+    except UnicodeDecodeError as exc:
+        raise corrupt(f"a line that is no UTF-8: {exc}") from exc
+
+
+async def receive_json(sock: TcpSocket) -> object:
+    line = await sock.receive_until(b"\n", LIMIT)
+    try:
+        value: object = json.loads(line)
+    except (ValueError, RecursionError) as exc:  # no JSON, or lists in lists in lists
+        raise corrupt(f"a line that is no JSON: {exc}") from exc
+    return value
+
+
+async def send_json(sock: TcpSocket, value: object) -> None:
+    await sock.send_all(json.dumps(value).encode() + b"\n")
+
+
+async def receive_netstring(sock: TcpSocket) -> bytes:
+    async with sock.transaction(LIMIT):
+        digits = (await sock.receive_until(b":", 8)).removesuffix(b":")
+        if not digits.isdigit():
+            raise corrupt(f"the size of a netstring is {digits!r}")
+        body = await sock.receive_exactly(int(digits) + 1)
+        if not body.endswith(b","):
+            raise corrupt("a netstring without its comma")
+        return body[:-1]
+
+
+async def send_netstring(sock: TcpSocket, body: bytes) -> None:
+    await sock.send_all(b"%d:%b," % (len(body), body))
+
+
+def read_order(stream: DataStream) -> tuple[str | None, int, list[float]]:
+    return stream.read_q_string(), stream.read_int32(), stream.read_list(DataStream.read_double)
+
+
+async def receive_order(sock: TcpSocket) -> tuple[str | None, int, list[float]]:
+    return await sock.receive_message(read_order, LIMIT)
+
+
+async def send_order(sock: TcpSocket, name: str, count: int, prices: list[float]) -> None:
+    stream = DataStream()
+    stream.write_q_string(name)
+    stream.write_int32(count)
+    stream.write_list(prices, DataStream.write_double)
+    await sock.send_all(stream.data())
+
+
+async def answer_blocks(sock: TcpSocket) -> None:
+    while not sock.at_end() or await sock.wait_for_ready_read():
+        block = await receive_block(sock)
+        await send_block(sock, block.upper())

@@ -1,0 +1,96 @@
+"""Every program of the how-to pages, as a reader runs it: in a process of its own, from the root of the repository."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs import blocks
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
+PROGRAMS = sorted((ROOT / "docs" / "howto").glob("*.py"))
+
+# It waits for clients; its test is below.
+SERVER = "systemd_socket.py"
+
+LIKE_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, sys.argv[2]])
+"""
+
+
+def outputs() -> dict[str, str]:
+    """What the pages say that a program prints."""
+    found: dict[str, str] = {}
+    for page in PAGES:
+        text = page.read_text()
+        for name, output in re.findall(
+            r"^<!-- output: (\S+) -->\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+        ):
+            found[name] = output
+    return found
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_a_program_of_a_how_to_is_shown_whole(path: Path) -> None:
+    """On a page, without leaving out any of it."""
+    whole = blocks.Block("code", (str(path.relative_to(ROOT)),))
+
+    assert any(whole in blocks.blocks_of(page.read_text()) for page in PAGES)
+
+
+@pytest.mark.parametrize("path", [path for path in PROGRAMS if path.name != SERVER], ids=lambda path: path.stem)
+def test_a_program_of_a_how_to_runs_and_prints_what_its_page_says(path: Path) -> None:
+    """Nothing else, no warning either; that the page is up to date is checked with all blocks."""
+    name = str(path.relative_to(ROOT))
+    command = [sys.executable, "-W", "error", name]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    if name in outputs():
+        assert done.stdout == outputs()[name]
+
+
+def test_the_program_before_and_after_qt_print_the_same() -> None:
+    """The page shows the output of one."""
+    runs = [
+        subprocess.run(
+            [sys.executable, f"docs/howto/qt_{when}.py"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        for when in ("before", "after")
+    ]
+
+    assert [done.stdout for done in runs] == ["b'HELLO\\n'\n"] * 2
+
+
+def test_a_server_listens_on_the_socket_that_systemd_passes() -> None:
+    """As systemd does it: descriptor 3, and two variables; SIGTERM ends it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        passed = listening.fileno()
+        command = [sys.executable, "-c", LIKE_SYSTEMD, str(passed), f"docs/howto/{SERVER}"]
+        server = subprocess.Popen(command, cwd=ROOT, pass_fds=[passed], stderr=subprocess.PIPE)
+        with server:
+            with socket.create_connection(listening.getsockname(), timeout=60) as client:
+                client.sendall(b"hello\n")
+                answer = client.recv(100)
+            server.send_signal(signal.SIGTERM)
+            _, err = server.communicate(timeout=60)
+
+    assert (answer, server.returncode, err) == (b"hello\n", 0, b"")
+
+
+def test_without_systemd_it_says_so() -> None:
+    """Instead of taking any descriptor that is number 3."""
+    done = subprocess.run([sys.executable, f"docs/howto/{SERVER}"], cwd=ROOT, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (1, "systemd passed no socket, or more than one\n")
