@@ -539,6 +539,10 @@ class VirtualSocket(Messages):
             if isinstance(end, StreamListener):
                 self._note_listener("close")
             end.close()
+        self.notify_closing()
+
+    def notify_closing(self) -> None:
+        """It is about to be closed, or is: who waits for it is told."""
         self._waiting.end(trio.ClosedResourceError("another task closed this socket"))
 
     def _note_listener(self, kind: str) -> None:

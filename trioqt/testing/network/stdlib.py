@@ -1,9 +1,10 @@
 """The standard library's sockets, on the simulated network: what ``socket.socket()`` gives to code that runs on it.
 
 Servers are often built from such sockets: made, bound and set to listen by plain calls, and only then handed to trio
-(``trio.socket.from_stdlib_socket``).  Trio has no hook for them, so three things of Python's and trio's are replaced
+(``trio.socket.from_stdlib_socket``).  Trio has no hook for them, so four things of Python's and trio's are replaced
 while there is a network: ``socket.socket`` gives a `SyncSocket` to code that runs on one, ``from_stdlib_socket`` knows
-it, and ``socket.gethostname`` is the host's name.  To all other code they do what they did.
+it, ``trio.lowlevel.wait_readable`` and its like wait for it, and ``socket.gethostname`` is the host's name.  To all
+other code they do what they did.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import contextlib
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import trio
 
 from trioqt.testing.network.real_network import is_real_network_allowed
+from trioqt.testing.network.socket import VirtualSocket
 from trioqt.testing.network.sync_socket import Network, SyncSocket, join, network_here, new_socket
 
 __all__ = ["stdlib_sockets"]
@@ -32,13 +34,13 @@ def stdlib_sockets(network: Network) -> Iterator[None]:
     if is_real_network_allowed():
         yield
         return
-    join(network)
-    _begin()
     try:
+        _begin()
+        join(network)
         yield
     finally:
-        _end()
         join(None)
+        _end()
 
 
 def _begin() -> None:
@@ -47,6 +49,7 @@ def _begin() -> None:
         _networks += 1
         if _networks == 1:
             _replace()
+        _rename()
 
 
 def _end() -> None:
@@ -60,6 +63,10 @@ def _end() -> None:
 _plain_host_name = socket.gethostname
 _trio_namespace: dict[str, Any] = trio.socket.from_stdlib_socket.__globals__
 _plain_trio_socket: Callable[..., Any] = _trio_namespace["_SocketType"]
+# trio.lowlevel.wait_readable and its like are calls of what the run waits for the system with.
+_trio_run: Any = trio.lowlevel.wait_readable.__globals__["GLOBAL_RUN_CONTEXT"]
+_waits: dict[type, dict[str, Callable[..., Any]]] = {}
+"""| of which class | the method's name | what it was |"""
 _renamed: list[dict[str, Any]] = []
 _known: tuple[int, list[dict[str, Any]]] = (0, [])  # looked for again when there are other modules
 
@@ -67,9 +74,14 @@ _known: tuple[int, list[dict[str, Any]]] = (0, [])  # looked for again when ther
 def _replace() -> None:
     socket.socket.__new__ = staticmethod(_new)  # type: ignore[assignment]
     _trio_namespace["_SocketType"] = _trio_socket
+    _replace_waits(type(_trio_run.runner.io_manager))
+
+
+def _rename() -> None:
     for namespace in _namespaces_with_host_name():
-        namespace["gethostname"] = _host_name
-        _renamed.append(namespace)
+        if namespace.get("gethostname") is _plain_host_name:
+            namespace["gethostname"] = _host_name
+            _renamed.append(namespace)
 
 
 def _restore() -> None:
@@ -77,8 +89,49 @@ def _restore() -> None:
         namespace = _renamed.pop()
         if namespace.get("gethostname") is _host_name:
             namespace["gethostname"] = _plain_host_name
+    while _waits:
+        cls, methods = _waits.popitem()
+        for name, plain in methods.items():
+            setattr(cls, name, plain)
     _trio_namespace["_SocketType"] = _plain_trio_socket
-    del socket.socket.__new__
+    if "__new__" in vars(socket.socket):
+        del socket.socket.__new__
+
+
+def _replace_waits(cls: type) -> None:
+    plain = _waits[cls] = {name: getattr(cls, name) for name in ("wait_readable", "wait_writable", "notify_closing")}
+    cls.wait_readable = _waiting(plain["wait_readable"], "wait_readable")  # type: ignore[attr-defined]
+    cls.wait_writable = _waiting(plain["wait_writable"], "wait_writable")  # type: ignore[attr-defined]
+    cls.notify_closing = _notifying(plain["notify_closing"])  # type: ignore[attr-defined]
+
+
+def _waiting(plain: Callable[..., Awaitable[None]], name: str) -> Callable[..., Awaitable[None]]:
+    async def wait(manager: Any, sock: Any) -> None:
+        virtual = _simulated(sock)
+        await (plain(manager, sock) if virtual is None else getattr(virtual, name)())
+
+    return wait
+
+
+def _notifying(plain: Callable[..., None]) -> Callable[..., None]:
+    def notify_closing(manager: Any, sock: Any) -> None:
+        virtual = _simulated(sock)
+        if virtual is None:
+            plain(manager, sock)
+        else:
+            virtual.notify_closing()
+
+    return notify_closing
+
+
+def _simulated(sock: Any) -> VirtualSocket | None:
+    """What is given to a call that takes a socket or a descriptor."""
+    if isinstance(sock, SyncSocket):
+        return sock.virtual
+    if isinstance(sock, VirtualSocket):
+        return sock
+    network = network_here()
+    return None if network is None else network.find_socket(sock if isinstance(sock, int) else sock.fileno())
 
 
 def _namespaces_with_host_name() -> list[dict[str, Any]]:
@@ -98,7 +151,13 @@ def _new(
     cls: type[socket.socket], family: int = -1, type: int = -1, proto: int = -1, fileno: object = None
 ) -> socket.socket:
     """``socket.socket(...)``.  Derived classes, and a socket of a given descriptor, stay the kernel's."""
-    is_simulated = cls is socket.socket and fileno is None and network_here() is not None
+    network = network_here()
+    if isinstance(fileno, int) and network is not None and network.find_socket(fileno) is not None:
+        raise NotImplementedError(
+            f"{cls.__module__}.{cls.__qualname__} over a simulated socket: no system call knows its descriptor."
+            "  trio.SSLStream and ssl.MemoryBIO speak TLS over it"
+        )
+    is_simulated = cls is socket.socket and fileno is None and network is not None
     made: socket.socket = new_socket(SyncSocket if is_simulated else cls)
     return made
 

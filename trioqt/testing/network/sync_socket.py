@@ -31,6 +31,9 @@ class Network(Protocol):
     def make_socket(self, family: int, type_: int, proto: int) -> VirtualSocket:
         """A socket of the host on which the calling code runs.  Raises: OSError."""
 
+    def find_socket(self, descriptor: int) -> VirtualSocket | None:
+        """Whose number is it?"""
+
     def host_name(self) -> str:
         """Of the same host."""
 
@@ -196,10 +199,20 @@ class SyncSocket(socket.socket):
         return type(self).of(virtual), address
 
     def connect(self, address: Any, /) -> None:
-        if not self._virtual.connect_now(self._address(address, own=False)):
-            if self._seconds == 0:
-                raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
+        try:
+            is_done = self._virtual.connect_now(self._address(address, own=False))
+        except BlockingIOError:
+            is_done = False
+        if is_done:
+            return
+        if self._seconds == 0:
+            raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
+        if not self._virtual.end.is_writable():
             self._would_wait("connect")
+        # On a link without latency it is over by now, one way or the other.
+        error: int = self._virtual.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
 
     def connect_ex(self, address: Any, /) -> int:
         try:

@@ -250,6 +250,11 @@ class VirtualNetwork:
         """A socket of the host on which the calling code runs.  Raises: OSError."""
         return VirtualSocket(self.current_host(), family, type_, proto)
 
+    def find_socket(self, descriptor: int) -> VirtualSocket | None:
+        """The open socket of any host that has this number."""
+        found = (host.sockets.get(descriptor) for host in self.hosts.values())
+        return next((sock for sock in found if isinstance(sock, VirtualSocket)), None)
+
     def host_name(self) -> str:
         """Of that host."""
         return self.current_host().name
