@@ -1055,7 +1055,14 @@ def test_all_pages_with_code_are_run() -> None:
 
 
 # Pages whose blocks together are a file of tests, and how many tests there are.
-TESTS_ON_PAGES = {"determinism.md": 2, "encrypt.md": 4, "partition.md": 3, "proxy.md": 5, "replaced.md": 2, "stopping.md": 2}
+TESTS_ON_PAGES = {
+    "determinism.md": 2,
+    "encrypt.md": 4,
+    "partition.md": 3,
+    "proxy.md": 5,
+    "replaced.md": 2,
+    "stopping.md": 2,
+}
 
 
 @pytest.mark.parametrize(("page", "count"), TESTS_ON_PAGES.items())

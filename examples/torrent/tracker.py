@@ -6,6 +6,7 @@ GET /announce?info_hash=...&peer_id=...&port=6881&uploaded=0&downloaded=0&left=0
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from typing import Final
 from urllib.parse import parse_qsl
@@ -32,7 +33,8 @@ class Tracker:
 
     def __init__(self, interval: int = 60) -> None:
         self._interval = interval
-        self._torrents: dict[bytes, dict[Address, float]] = {}  # when each peer has asked last
+        # When each peer has asked last; who has asked last is the last.
+        self._torrents: dict[bytes, dict[Address, float]] = {}
 
     async def answer(self, sock: TcpSocket) -> None:
         """Answer one question.  Raises: SocketError, trio.TooSlowError.  Cancelled: it is not answered."""
@@ -71,9 +73,10 @@ class Tracker:
 
     def _peers_of(self, info_hash: bytes, now: float) -> dict[Address, float] | None:
         """Those that have asked of late, in this order; None if there is no room for one more torrent."""
-        for each, peers in list(self._torrents.items()) if info_hash not in self._torrents else ():
-            if max(peers.values(), default=0.0) < now - 2 * self._interval:
-                del self._torrents[each]
+        if info_hash not in self._torrents and len(self._torrents) >= MAX_TORRENTS:
+            for each, peers in list(self._torrents.items()):
+                if next(reversed(peers.values()), -math.inf) < now - 2 * self._interval:
+                    del self._torrents[each]
         if info_hash not in self._torrents and len(self._torrents) >= MAX_TORRENTS:
             return None
         peers = self._torrents.setdefault(info_hash, {})

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from examples.torrent.announce import Question, Reply, announce, parse_reply
-from examples.torrent.bencode import encode
+from examples.torrent.bencode import Value, encode
 from examples.torrent.metainfo import TorrentError
 from examples.torrent.tracker import Tracker
 from tests.networks import Network
@@ -61,6 +61,7 @@ async def test_torrents_and_peers_have_a_bound(autojump_clock: object) -> None:
     for number in range(1000):
         tracker.reply(attrs.evolve(QUESTION, info_hash=number.to_bytes(20)).query(), "10.0.0.1")
     refused = tracker.reply(attrs.evolve(QUESTION, info_hash=b"x" * 20).query(), "10.0.0.1")
+    reply: Value = 0
     for port in range(1, 1000):
         reply = tracker.reply(attrs.evolve(QUESTION, info_hash=bytes(20), port=port).query(), "10.0.0.1")
     await trio.sleep(121)

@@ -161,7 +161,7 @@ def _marked(item: pytest.Item, settings: Settings) -> Settings:
         if mark.args or unknown:
             raise TypeError("the mark trioqt wants epoch, entropy or threads, by name")
         settings = attrs.evolve(settings, **mark.kwargs)
-    return settings.checked()
+    return settings
 
 
 @pytest.hookimpl(wrapper=True)
