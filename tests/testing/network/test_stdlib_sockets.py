@@ -223,6 +223,7 @@ async def test_anyio_asks_a_stream_of_trios_for_its_socket(net: VirtualNetwork) 
             assert stream.extra(SocketAttribute.local_port) == stream.extra(SocketAttribute.local_address)[1]
             assert stream.extra(SocketAttribute.family) == socket.AF_INET
             raw = stream.extra(SocketAttribute.raw_socket)
+            assert raw.gettimeout() == 0
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
             assert stream.extra(SocketAttribute.raw_socket) is raw

@@ -139,7 +139,7 @@ class VirtualSocket(Messages):
     def _sock(self) -> SyncSocket:
         """What libraries take from a socket of trio's that want to ask it something."""
         face = None if self.face is None else self.face()
-        return SyncSocket.of(self) if face is None else face
+        return SyncSocket.of(self, 0.0) if face is None else face
 
     def __enter__(self) -> Self:
         return self

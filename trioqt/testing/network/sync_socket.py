@@ -68,10 +68,11 @@ class SyncSocket(socket.socket):
         virtual.face = weakref.ref(self)
 
     @classmethod
-    def of(cls, virtual: VirtualSocket) -> Self:
-        """Another face of a socket that there is."""
+    def of(cls, virtual: VirtualSocket, seconds: float | None) -> Self:
+        """Another face of a socket that there is, with this time limit."""
         sock: Self = new_socket(cls)
         sock._show(virtual)
+        sock._seconds = seconds
         return sock
 
     @property
@@ -196,7 +197,7 @@ class SyncSocket(socket.socket):
 
     def accept(self) -> tuple[SyncSocket, Any]:
         virtual, address = self._try("accept", self._virtual.try_accept)
-        return type(self).of(virtual), address
+        return type(self).of(virtual, socket.getdefaulttimeout()), address
 
     def connect(self, address: Any, /) -> None:
         try:
