@@ -35,10 +35,18 @@ class Suite:
     loss: float = 0.01
     options: tuple[str, ...] = ()
     """Of pytest."""
+    how: str = ""
+    """What is said of it in ``excluded.txt`` beside the project, if it is there twice."""
+
+    @property
+    def name(self) -> str:
+        """As ``excluded.txt`` has it."""
+        return f"{self.project} {self.how}".strip()
 
 
 SUITES = (
     Suite("trio-websocket", "tests", options=("-o", "trio_mode=true")),
+    Suite("trio-websocket", "tests", 0, 0, ("-o", "trio_mode=true"), "at once"),
     Suite("hypercorn", "tests/e2e"),
     Suite("httpcore", "tests/_async"),
     # Its clients are sockets of the standard library's that block, in the same task: nothing may take time.
@@ -74,12 +82,12 @@ def run(suite: Suite) -> int:
     """Its exit status."""
     folder = fetched(suite.project)
     environment = os.environ | {
-        "TRIOQT_SUITE": suite.project,
+        "TRIOQT_SUITE": suite.name,
         "TRIOQT_LATENCY": str(suite.latency),
         "TRIOQT_LOSS": str(suite.loss),
         "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parents[1]), str(needed()))),
     }
-    print(f"{folder.name}, {SEEDS} seeds", flush=True)
+    print(f"{folder.name} {suite.how}, {SEEDS} seeds", flush=True)
     pytest = (sys.executable, "-m", "pytest", "-c", str(HERE / "pytest.ini"), "--rootdir=.", "-p", "inside")
     words = [*pytest, *suite.options, f"--trioqt-seeds={SEEDS}", suite.tests]
     return subprocess.run(words, cwd=folder, env=environment).returncode

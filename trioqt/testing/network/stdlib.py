@@ -127,7 +127,7 @@ def _notifying(plain: Callable[..., None]) -> Callable[..., None]:
 def _simulated(sock: Any) -> VirtualSocket | None:
     """What is given to a call that takes a socket or a descriptor."""
     if isinstance(sock, SyncSocket):
-        return sock.virtual
+        sock = sock.virtual
     if isinstance(sock, VirtualSocket):
         return sock
     network = network_here()
@@ -166,8 +166,9 @@ def _trio_socket(sock: socket.socket) -> trio.socket.SocketType:
     """What trio makes of a socket of the standard library's."""
     if isinstance(sock, SyncSocket):
         sock.setblocking(False)
-        return sock.virtual
-    wrapped: trio.socket.SocketType = _plain_trio_socket(sock)
+        wrapped: trio.socket.SocketType = sock.virtual
+    else:
+        wrapped = _plain_trio_socket(sock)
     return wrapped
 
 

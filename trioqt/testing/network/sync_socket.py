@@ -7,7 +7,7 @@ import os
 import socket
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 import trio
 
@@ -16,10 +16,10 @@ from trioqt.testing.network.names import is_numeric
 from trioqt.testing.network.real_network import is_real_network_allowed
 from trioqt.testing.network.socket_messages import not_negative, writable_view
 
-if TYPE_CHECKING:
-    from trioqt.testing.network.socket import VirtualSocket
-
 __all__ = ["Network", "SyncSocket", "join", "new_socket", "network_here"]
+
+VirtualSocket = Any
+"""`trioqt.testing.network.socket.VirtualSocket`, which needs this module."""
 
 new_socket = socket.socket.__new__
 """Of its base class: it has none of its own."""
@@ -85,15 +85,18 @@ class SyncSocket(socket.socket):
 
     @property
     def family(self) -> socket.AddressFamily:
-        return self._virtual.family
+        found: socket.AddressFamily = self._virtual.family
+        return found
 
     @property
     def type(self) -> socket.SocketKind:
-        return self._virtual.type
+        found: socket.SocketKind = self._virtual.type
+        return found
 
     @property
     def proto(self) -> int:
-        return self._virtual.proto
+        found: int = self._virtual.proto
+        return found
 
     # ---- waiting, which it cannot --------------------------------------------------------------
 
@@ -132,17 +135,20 @@ class SyncSocket(socket.socket):
     # ---- its life ------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        return self._virtual.fileno()
+        found: int = self._virtual.fileno()
+        return found
 
     def detach(self) -> int:
-        return self._virtual.detach()
+        found: int = self._virtual.detach()
+        return found
 
     def dup(self) -> NoReturn:
         self._virtual.dup()
         raise AssertionError("unreachable")
 
     def get_inheritable(self) -> bool:
-        return self._virtual.get_inheritable()
+        found: bool = self._virtual.get_inheritable()
+        return found
 
     def set_inheritable(self, inheritable: bool) -> None:
         self._virtual.set_inheritable(inheritable)

@@ -121,13 +121,14 @@ class VirtualNetwork:
             nursery = await stack.enter_async_context(_quiet_nursery())
             stack.callback(self._fabric.stop)
             nursery.start_soon(self._fabric.run)
-            stack.callback(trio.socket.set_custom_socket_factory, trio.socket.set_custom_socket_factory(_Factory(self)))
+            factory = _Factory(self)
+            stack.callback(trio.socket.set_custom_socket_factory, trio.socket.set_custom_socket_factory(factory))
             stack.callback(
                 trio.socket.set_custom_hostname_resolver, trio.socket.set_custom_hostname_resolver(self._names)
             )
             machine = SimulatedMachine(self.current_host, lambda: self._conditions.mtu)
             stack.callback(set_machine, set_machine(machine))
-            stack.enter_context(stdlib_sockets(self))
+            stack.enter_context(stdlib_sockets(factory))
             if not is_real_network_allowed():
                 stack.enter_context(real_network_refused())
             stack.callback(_current.set, None)
@@ -243,21 +244,6 @@ class VirtualNetwork:
         name = name.rstrip(".").lower()
         _check_name(name)
         self._names.added[name] = tuple(host_address(address).text for address in addresses)
-
-    # ---- what a program asks -------------------------------------------------------------------
-
-    def make_socket(self, family: int, type_: int, proto: int) -> VirtualSocket:
-        """A socket of the host on which the calling code runs.  Raises: OSError."""
-        return VirtualSocket(self.current_host(), family, type_, proto)
-
-    def find_socket(self, descriptor: int) -> VirtualSocket | None:
-        """The open socket of any host that has this number."""
-        found = (host.sockets.get(descriptor) for host in self.hosts.values())
-        return next((sock for sock in found if isinstance(sock, VirtualSocket)), None)
-
-    def host_name(self) -> str:
-        """Of that host."""
-        return self.current_host().name
 
     # ---- what a host asks ----------------------------------------------------------------------
 
@@ -532,7 +518,20 @@ class _Factory(trio.abc.SocketFactory):
         self._net = net
 
     def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> trio.socket.SocketType:
-        return self._net.make_socket(family, type, proto)
+        return self.make_socket(family, type, proto)
+
+    def make_socket(self, family: int, type_: int, proto: int) -> VirtualSocket:
+        """A socket of the host on which the calling code runs.  Raises: OSError."""
+        return VirtualSocket(self._net.current_host(), family, type_, proto)
+
+    def find_socket(self, descriptor: int) -> VirtualSocket | None:
+        """The open socket of any host that has this number."""
+        found = (host.sockets.get(descriptor) for host in self._net.hosts.values())
+        return next((sock for sock in found if isinstance(sock, VirtualSocket)), None)
+
+    def host_name(self) -> str:
+        """Of the host on which the calling code runs."""
+        return self._net.current_host().name
 
 
 @contextlib.asynccontextmanager
