@@ -97,6 +97,12 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def others(session: nox.Session) -> None:
+    """Test suites of other people, unmodified, on a simulated network; the first time, pip fetches them."""
+    session.run("python", "-m", "tests.others", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """trioqt's speed beside raw trio, anyio, asyncio, uvloop, PySide6 and bare epoll; ``-- --quick`` is short."""
     session.run("python", "-m", "benchmarks.speed", *session.posargs)

@@ -512,7 +512,7 @@ def _listen_virtually(host: str, port: int, backlog: int, buffer: int = 0) -> Vi
 def _connect_virtually(net: OneHost, host: str, port: int, *, buffer: int = 0) -> VirtualSocket:
     sock = _virtual_socket(socket.SO_SNDBUF, buffer)
     with net.at_once():
-        sock._start_connecting((host, port))
+        sock.connect_now((host, port))
     error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         sock.close()

@@ -26,6 +26,7 @@ from trioqt.testing.network.faults import (
     ResetConnections,
     Skew,
 )
+from trioqt.testing.network.real_network import RealNetworkUsed, real_network_allowed
 from trioqt.testing.network.trace import TraceEvent
 from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.scripted_proxy import ScriptedProxy
@@ -34,9 +35,7 @@ from trioqt.testing.simulation.both_networks import both_networks
 from trioqt.testing.simulation.guards import (
     BudgetExceeded,
     Deadlock,
-    RealNetworkUsed,
     guards,
-    real_network_allowed,
     real_time,
 )
 from trioqt.testing.simulation.replay import assert_replays

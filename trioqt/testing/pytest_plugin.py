@@ -142,6 +142,9 @@ def _is_async_on_network(item: pytest.Item) -> bool:
 def _run_on_network(item: Any, test: Callable[[], Any], *, clock: Any = None, instruments: Any = ()) -> Any:
     """In place of trio.run."""
     network = item.funcargs["virtual_network"]
+    backend = item.funcargs.get("anyio_backend", "trio")
+    if (backend if isinstance(backend, str) else backend[0]) != "trio":
+        raise RuntimeError(f"a simulated network needs trio.run, and this test asks for anyio's backend {backend!r}")
 
     async def main(net: VirtualNetwork) -> Any:
         return await test()

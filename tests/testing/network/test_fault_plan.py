@@ -229,6 +229,9 @@ async def test_faults_begin_and_end_at_their_times(autojump_clock: Clock) -> Non
 async def test_every_kind_of_fault_can_be_planned(autojump_clock: Clock) -> None:
     """Every fault of the plan happens, and the network works again when the plan has ended."""
     async with VirtualNetwork() as net:
+        for name in ("server", "alice", "bob", "client"):
+            with net.host(name):
+                pass
         async with net.begin(PLAN):
             await trio.sleep(9)
         with net.host("server"):
@@ -368,3 +371,38 @@ def test_a_limit_that_is_lifted_can_be_stored() -> None:
 
     assert FaultPlan.from_json(plan.to_json()) == plan
     assert '"bandwidth": {"number": "inf"}' in plan.to_json()
+
+
+async def test_a_misspelt_host_of_a_plan_is_told_when_the_plan_ends(autojump_clock: Clock) -> None:
+    """A host of a plan may come later, so not at its beginning; the plan is over all the same."""
+    async with VirtualNetwork() as net:
+        with net.host("server"):
+            trouble = net.begin(FaultPlan([Planned(Partition("cleint", "server"), 1, 2)]))
+        with pytest.raises(ValueError, match="no host 'cleint'; there are default, server"):
+            trouble.end()
+        trouble.end()
+        assert net.in_flight == 0
+
+
+async def test_a_misspelt_host_of_a_plan_is_told_when_the_network_ends(autojump_clock: Clock) -> None:
+    """Of a plan that nobody ends; but what the block raises comes out, and nothing instead of it."""
+    plan = FaultPlan([Planned(Partition("cleint", "server"), 1, 2)])
+    for raised, told in ((None, ValueError), (KeyError("mine"), KeyError)):
+        with pytest.raises(told):
+            async with VirtualNetwork() as net:
+                with net.host("server"):
+                    net.begin(plan)
+                await trio.sleep(3)
+                if raised is not None:
+                    raise raised
+
+
+async def test_a_host_of_a_plan_may_come_after_its_beginning(autojump_clock: Clock) -> None:
+    """It is there when the plan ends, so nothing is told."""
+    async with VirtualNetwork() as net:
+        with net.begin(FaultPlan([Planned(Partition("late", "default"), 1, 2)])):
+            await trio.sleep(0.5)
+            with net.host("late"):
+                pass
+            await trio.sleep(3)
+    assert [event.kind for event in net.trace()] == ["fault", "heal"]

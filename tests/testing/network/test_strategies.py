@@ -71,7 +71,7 @@ def breaks(client: Callable[[], Awaitable[None]], plan: FaultPlan) -> bool:
     async def main() -> bool:
         async with VirtualNetwork(latency=0.1) as net, trio.open_nursery() as nursery:
             await nursery.start(net.run_on, "server", trio.serve_tcp, echo, 4000)
-            with net.host("alice"), net.begin(plan):
+            with net.host("bob"), net.host("alice"), net.begin(plan):
                 try:
                     with trio.fail_after(3600):
                         await client()
@@ -353,7 +353,7 @@ def test_every_plan_replays(plan: FaultPlan, seed: int) -> None:
     async def main() -> list[str]:
         async with VirtualNetwork(latency=0.1, seed=seed) as net, trio.open_nursery() as nursery:
             await nursery.start(net.run_on, "server", trio.serve_tcp, echo, 4000)
-            with net.host("alice"), net.begin(plan), trio.move_on_after(60):
+            with net.host("bob"), net.host("alice"), net.begin(plan), trio.move_on_after(60):
                 try:
                     await ask(5)
                 except (OSError, trio.BrokenResourceError, AssertionError):

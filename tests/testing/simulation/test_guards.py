@@ -20,15 +20,14 @@ import pytest
 import trio
 import trio.testing
 
+from trioqt.testing.network.real_network import RealNetworkUsed, real_network_allowed
 from trioqt.testing.simulation import determinism
 from trioqt.testing.simulation.determinism import missing_guard_names
 from trioqt.testing.simulation.guards import (
     BudgetExceeded,
     Deadlock,
     Guards,
-    RealNetworkUsed,
     guards,
-    real_network_allowed,
     real_time,
 )
 

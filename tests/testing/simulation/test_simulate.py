@@ -20,8 +20,9 @@ import trio.testing
 from tests.testing.simulation import replayed
 from trioqt.testing.network.fault_plan import FaultPlan, Planned
 from trioqt.testing.network.faults import Fault, Loss, Partition
+from trioqt.testing.network.real_network import RealNetworkUsed
 from trioqt.testing.network.virtual_network import VirtualNetwork
-from trioqt.testing.simulation.guards import BudgetExceeded, Deadlock, RealNetworkUsed
+from trioqt.testing.simulation.guards import BudgetExceeded, Deadlock
 from trioqt.testing.simulation.simulate import simulate
 
 

@@ -441,13 +441,23 @@ class Trouble:
     block, or for good.
     """
 
-    __slots__ = ("_end",)
+    __slots__ = ("_check", "_end")
 
-    def __init__(self, end: Callable[[], None]) -> None:
+    def __init__(self, end: Callable[[], None], check: Callable[[], None] | None = None) -> None:
         self._end: Callable[[], None] | None = end
+        self._check = check
 
     def end(self) -> None:
-        """It is over.  Once more does nothing."""
+        """It is over.  Once more does nothing.
+
+        Raises: ValueError: A plan names a host that there has never been; it is over all the same.
+        """
+        if self._end is not None:
+            self._stop()
+            if self._check is not None:
+                self._check()
+
+    def _stop(self) -> None:
         if self._end is not None:
             end, self._end = self._end, None
             end()
@@ -460,7 +470,10 @@ class Trouble:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.end()
+        if exc_type is None:
+            self.end()
+        else:
+            self._stop()  # that exception is what matters
 
     async def __aenter__(self) -> Self:
         """Cancelled: it is over."""
@@ -468,7 +481,7 @@ class Trouble:
         try:
             await trio.lowlevel.checkpoint()
         except BaseException:
-            self.end()
+            self._stop()
             raise
         return self
 
@@ -476,6 +489,6 @@ class Trouble:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Cancelled: it is over all the same."""
-        self.end()
+        self.__exit__(exc_type, exc, traceback)
         if exc_type is None:
             await trio.lowlevel.checkpoint()

@@ -29,6 +29,7 @@ from trioqt.testing.network.socket_messages import Messages
 from trioqt.testing.network.socket_options import choose_interface, join_or_leave, remote_of, what_is_so
 from trioqt.testing.network.sorts import SOCKET_FLAGS, sort_of
 from trioqt.testing.network.stream_ends import StreamEnd, StreamListener
+from trioqt.testing.network.sync_socket import SyncSocket
 from trioqt.testing.network.tcp import TcpEnd
 from trioqt.testing.network.tcp_listener import TcpListener
 from trioqt.testing.network.udp import UdpEnd
@@ -62,6 +63,9 @@ class VirtualSocket(Messages):
         self._has_failed = False  # and is bound anew since, so that the next connect() has still to tell that
         self._keeps: tuple[str, int] | None = None  # what bind() was told, if that names a port
         self._waiting = Waiting()
+        self._is_inheritable = False
+        self.face: weakref.ref[SyncSocket] | None = None
+        """As the standard library's, for as long as somebody has it."""
         self.end: Any = Fresh(family)
         if type_ == socket.SOCK_DGRAM:
             self.end = UdpEnd(host, family, self.options)
@@ -125,11 +129,17 @@ class VirtualSocket(Messages):
         raise NotImplementedError("a simulated socket cannot be duplicated")
 
     def get_inheritable(self) -> bool:
-        return False
+        return self._is_inheritable
 
     def set_inheritable(self, inheritable: bool) -> None:
-        if inheritable:
-            raise NotImplementedError("no other process could use a simulated socket")
+        """It is noted; a child process inherits nothing all the same."""
+        self._is_inheritable = bool(inheritable)
+
+    @property
+    def _sock(self) -> SyncSocket:
+        """What libraries take from a socket of trio's that want to ask it something."""
+        face = None if self.face is None else self.face()
+        return SyncSocket.of(self, 0.0) if face is None else face
 
     def __enter__(self) -> Self:
         return self
@@ -225,6 +235,10 @@ class VirtualSocket(Messages):
     async def bind(self, address: Any) -> None:
         address = await self.resolve(address, local=True)
         await trio.lowlevel.checkpoint()
+        self.bind_now(address)
+
+    def bind_now(self, address: Any) -> None:
+        """An address without a name in it.  Raises: OSError."""
         self._check_open()
         if self._family == socket.AF_UNIX:
             self._bind_unix(address)
@@ -247,7 +261,7 @@ class VirtualSocket(Messages):
         self.end.bind(*self._own_address(address))
 
     def try_connect(self, address: Any, /) -> None:
-        self._start_connecting(address)
+        self.connect_now(address)
 
     def option_bytes(self, level: int, optname: int, buflen: int, /) -> bytes:
         value: bytes = self.getsockopt(level, optname, buflen)
@@ -370,7 +384,7 @@ class VirtualSocket(Messages):
             address = await self.resolve(address)
             await trio.lowlevel.checkpoint_if_cancelled()
             try:
-                is_done = self._start_connecting(address)
+                is_done = self.connect_now(address)
             except BlockingIOError:
                 is_done = False
             except BaseException:
@@ -388,7 +402,7 @@ class VirtualSocket(Messages):
         if error:
             raise OSError(error, f"Error connecting to {address!r}: {os.strerror(error)}")
 
-    def _start_connecting(self, address: Any) -> bool:
+    def connect_now(self, address: Any) -> bool:
         """True: it is done already; False: wait until it is writable.  Raises: OSError."""
         end = self.end
         if isinstance(end, Closed):
@@ -525,6 +539,10 @@ class VirtualSocket(Messages):
             if isinstance(end, StreamListener):
                 self._note_listener("close")
             end.close()
+        self.notify_closing()
+
+    def notify_closing(self) -> None:
+        """It is about to be closed, or is: who waits for it is told."""
         self._waiting.end(trio.ClosedResourceError("another task closed this socket"))
 
     def _note_listener(self, kind: str) -> None:
@@ -554,7 +572,8 @@ class VirtualSocket(Messages):
     # ---- waiting -------------------------------------------------------------------------------
 
     def is_readable(self) -> bool:
-        self._check_open()
+        if self.end is CLOSED:
+            self.end.fail()
         readable: bool = self.end.is_readable()
         return readable
 

@@ -65,12 +65,12 @@ class Messages(trio.socket.SocketType):
         return sent
 
     def try_send_to(self, data: Bytes, address: Any, /) -> int:
-        return self._send(data, 0, address)
+        return self.send_now(data, 0, address)
 
     def try_send_message(
         self, buffers: Sequence[Bytes], ancillary: Sequence[Ancillary], flags: int, address: Any, /
     ) -> int:
-        return self._send(b"".join(buffers), flags, address, said_beside(ancillary))
+        return self.send_now(b"".join(buffers), flags, address, said_beside(ancillary))
 
     def try_receive_message(self, max_bytes: int, max_ancillary: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
         return self._receive_datagram(max_bytes, max_ancillary, 0)
@@ -82,28 +82,29 @@ class Messages(trio.socket.SocketType):
             told |= socket.MSG_TRUNC
         return arrival.data[:count], known, told, sockaddr(self.family, arrival.source)
 
-    def _receive(self, count: int, flags: int) -> bytes:
+    def receive_now(self, count: int, flags: int) -> bytes:
         refuse_urgent(flags)
         if count == 0:
             return b""  # Python does not even ask the system
         if self.type == socket.SOCK_DGRAM:
-            return self._receive_from(count, flags)[0]
+            return self.receive_from_now(count, flags)[0]
         if isinstance(self.end, StreamListener):
             fail(errno.ENOTCONN if self.family != socket.AF_UNIX else errno.EINVAL)
         data: bytes = self.end.read(count, peek=bool(flags & socket.MSG_PEEK))
         return data
 
-    def _receive_from(self, count: int, flags: int) -> tuple[bytes, Any]:
+    def receive_from_now(self, count: int, flags: int) -> tuple[bytes, Any]:
         if self.type != socket.SOCK_DGRAM:
-            data = self._receive(count, flags)
+            data = self.receive_now(count, flags)
             return data, self.end.peer_name if isinstance(self.end, UnixEnd) else None
         arrival = self.end.read(peek=bool(flags & socket.MSG_PEEK))
         return arrival.data[:count], sockaddr(self.family, arrival.source)
 
-    def _send(self, data: Any, flags: int = 0, address: Any = None, beside: Beside | None = None) -> int:
+    def send_now(self, data: Any, flags: int = 0, address: Any = None, beside: Beside | None = None) -> int:
         refuse_urgent(flags)
         view = memoryview(data)
         if self.type == socket.SOCK_DGRAM:
+            refuse_collecting(flags)
             target = None if address is None else peer_address(self.family, self.options, address)
             sent: int = self.end.send(view.tobytes(), target, beside)
             return sent
@@ -115,21 +116,21 @@ class Messages(trio.socket.SocketType):
 
     async def recv(self, buflen: int, flags: int = 0, /) -> bytes:
         count = not_negative(buflen, "recv")
-        return await try_and_wait(self.wait_readable, self._receive, count, flags)
+        return await try_and_wait(self.wait_readable, self.receive_now, count, flags)
 
     async def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
         view, count = writable_view(buffer, nbytes)
-        data = await try_and_wait(self.wait_readable, self._receive, *self._real_length(count, flags))
+        data = await try_and_wait(self.wait_readable, self.receive_now, *self._real_length(count, flags))
         view[: len(data)] = data[:count]
         return len(data)
 
     async def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         count = not_negative(bufsize, "recvfrom")
-        return await try_and_wait(self.wait_readable, self._receive_from, count, flags)
+        return await try_and_wait(self.wait_readable, self.receive_from_now, count, flags)
 
     async def recvfrom_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         view, count = writable_view(buffer, nbytes)
-        data, source = await try_and_wait(self.wait_readable, self._receive_from, *self._real_length(count, flags))
+        data, source = await try_and_wait(self.wait_readable, self.receive_from_now, *self._real_length(count, flags))
         view[: len(data)] = data[:count]
         return len(data), source
 
@@ -139,12 +140,12 @@ class Messages(trio.socket.SocketType):
         return (MAX_DATAGRAM if whole else count), flags
 
     async def send(self, data: Buffer, flags: int = 0, /) -> int:
-        return await try_and_wait(self.wait_writable, self._send, data, flags)
+        return await try_and_wait(self.wait_writable, self.send_now, data, flags)
 
     async def sendto(self, *args: Any) -> int:
         data, *flags, address = args
         address = await self.resolve(address)
-        return await try_and_wait(self.wait_writable, self._send, data, *(flags or (0,)), address)
+        return await try_and_wait(self.wait_writable, self.send_now, data, *(flags or (0,)), address)
 
     if sys.platform != "win32":
 
@@ -153,7 +154,7 @@ class Messages(trio.socket.SocketType):
         ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
             count = not_negative(bufsize, "recvmsg")
             room = not_negative(ancbufsize, "recvmsg")
-            return await try_and_wait(self.wait_readable, self._receive_message, count, flags, room)
+            return await try_and_wait(self.wait_readable, self.receive_message_now, count, flags, room)
 
         async def recvmsg_into(
             self, buffers: Iterable[Buffer], ancbufsize: int = 0, flags: int = 0, /
@@ -161,7 +162,7 @@ class Messages(trio.socket.SocketType):
             views = [memoryview(buffer).cast("B") for buffer in buffers]
             count = sum(map(len, views))
             data, ancillary, returned, source = await try_and_wait(
-                self.wait_readable, self._receive_message, count, flags, ancbufsize
+                self.wait_readable, self.receive_message_now, count, flags, ancbufsize
             )
             rest = data
             for view in views:
@@ -169,11 +170,11 @@ class Messages(trio.socket.SocketType):
                 rest = rest[len(view) :]
             return len(data), ancillary, returned, source
 
-        def _receive_message(
+        def receive_message_now(
             self, count: int, flags: int, room: int
         ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
             if self.type != socket.SOCK_DGRAM:
-                data, source = self._receive_from(count, flags)
+                data, source = self.receive_from_now(count, flags)
                 return data, [], 0, source
             return self._receive_datagram(count, room, flags)
 
@@ -192,12 +193,18 @@ class Messages(trio.socket.SocketType):
             beside = said_beside(said)
             if address is not None:
                 address = await self.resolve(address)
-            return await try_and_wait(self.wait_writable, self._send, data, flags, address, beside)
+            return await try_and_wait(self.wait_writable, self.send_now, data, flags, address, beside)
 
 
 def refuse_urgent(flags: int) -> None:
     if flags & socket.MSG_OOB:
         raise NotImplementedError("simulated sockets carry no urgent data")
+
+
+def refuse_collecting(flags: int) -> None:
+    """To a stream MSG_MORE is a hint that changes no byte; of datagrams it makes one of several."""
+    if flags & getattr(socket, "MSG_MORE", 0):
+        raise NotImplementedError("simulated sockets do not collect a datagram from several calls (MSG_MORE)")
 
 
 def not_negative(count: int, call: str) -> int:

@@ -31,10 +31,12 @@ Sort = Literal["tcp", "tcp6", "sctp", "sctp6", "udp", "udp6", "unix"]
 
 
 def sort_of(family: int, type_: int, proto: int) -> Sort:
-    """Raises: OSError EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT if there is no such socket here."""
+    """Raises: OSError EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT as Linux; NotImplementedError."""
     if family == getattr(socket, "AF_UNIX", None):
         if type_ == socket.SOCK_STREAM:
             return "unix"
+        if type_ in (socket.SOCK_DGRAM, getattr(socket, "SOCK_SEQPACKET", None)):
+            raise NotImplementedError("AF_UNIX sockets of messages are not simulated; those of streams are")
         fail(errno.ESOCKTNOSUPPORT)
     if family not in (socket.AF_INET, socket.AF_INET6):
         fail(errno.EAFNOSUPPORT)

@@ -24,7 +24,7 @@ UnixName = str | bytes
 def spelled(name: UnixName) -> UnixName:
     """The one spelling of a name."""
     if isinstance(name, str):
-        return name.encode() if name.startswith("\0") else name
+        return os.fsencode(name) if name.startswith("\0") else name
     return name if name.startswith(b"\0") else os.fsdecode(name)
 
 

@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence, Set
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -41,8 +41,10 @@ from trioqt.testing.network.host import Host
 from trioqt.testing.network.interfaces import SimulatedMachine
 from trioqt.testing.network.ladder import Ladder
 from trioqt.testing.network.names import Names, is_address
+from trioqt.testing.network.real_network import is_real_network_allowed, real_network_refused
 from trioqt.testing.network.socket import VirtualSocket
 from trioqt.testing.network.socket_addresses import shown
+from trioqt.testing.network.stdlib import stdlib_sockets
 from trioqt.testing.network.supervisor import Program, crash_programs, restart_programs
 from trioqt.testing.network.trace import TRACE_LIMIT, Trace, TraceEvent
 
@@ -93,6 +95,7 @@ class VirtualNetwork:
         self._links: dict[tuple[str, str], Conditions] = {}
         self._by_address: dict[str, Host] = {}
         self._paths: list[Path] = []
+        self._planned: Set[str] = frozenset()  # hosts of plans that last
         self._fault_count = 0
         self._trace = Trace(trace_limit)
         self._fabric = Fabric(seed, self._trace)
@@ -106,6 +109,8 @@ class VirtualNetwork:
 
     async def __aenter__(self) -> Self:
         """Cancelled: nothing is installed."""
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError("a simulated network needs trio.run: no other event loop has its hooks")
         await trio.lowlevel.checkpoint()
         if _current.get() is not None:
             raise RuntimeError("there is a simulated network already in this trio.run")
@@ -116,12 +121,16 @@ class VirtualNetwork:
             nursery = await stack.enter_async_context(_quiet_nursery())
             stack.callback(self._fabric.stop)
             nursery.start_soon(self._fabric.run)
-            stack.callback(trio.socket.set_custom_socket_factory, trio.socket.set_custom_socket_factory(_Factory(self)))
+            factory = _Factory(self)
+            stack.callback(trio.socket.set_custom_socket_factory, trio.socket.set_custom_socket_factory(factory))
             stack.callback(
                 trio.socket.set_custom_hostname_resolver, trio.socket.set_custom_hostname_resolver(self._names)
             )
             machine = SimulatedMachine(self.current_host, lambda: self._conditions.mtu)
             stack.callback(set_machine, set_machine(machine))
+            stack.enter_context(stdlib_sockets(factory))
+            if not is_real_network_allowed():
+                stack.enter_context(real_network_refused())
             stack.callback(_current.set, None)
             stack.callback(self._vanish)
             _current.set(self)
@@ -134,6 +143,13 @@ class VirtualNetwork:
     ) -> None:
         with keeping(exc):
             await self._open.aclose()
+            if exc is None:
+                self._check_planned(self._planned)
+
+    def _check_planned(self, names: Set[str]) -> None:
+        """Is a name misspelt, for which a fault has waited in vain?"""
+        self._planned -= names
+        self._check_hosts(sorted(names))
 
     def _vanish(self) -> None:
         for host in self.hosts.values():
@@ -271,7 +287,8 @@ class VirtualNetwork:
         The times of a plan count from now.  Until its last fault is over the network is not at rest.
 
         Raises:
-          ValueError: There is no host of a name in ``fault``.  (In a plan there may be later.)
+          ValueError: There is no host of a name in ``fault``.  Those of a plan may come later; if there has never been
+            one when the plan is ended, or else the network, it is raised from there.
         """
         if isinstance(fault, FaultPlan):
             courses = [Course(planned, self._fabric, self._begin) for planned in fault.faults]
@@ -280,7 +297,9 @@ class VirtualNetwork:
                 for course in courses:
                     course.stop()
 
-            return Trouble(stop)
+            names = {name for planned in fault.faults for name in planned.fault.hosts()}
+            self._planned |= names
+            return Trouble(stop, lambda: self._check_planned(names))
         if not isinstance(fault, Fault):
             raise TypeError(f"a fault, or a plan of faults, begins, not {fault!r}")
         self._check_hosts(fault.hosts())
@@ -499,7 +518,20 @@ class _Factory(trio.abc.SocketFactory):
         self._net = net
 
     def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> trio.socket.SocketType:
-        return VirtualSocket(self._net.current_host(), family, type, proto)
+        return self.make_socket(family, type, proto)
+
+    def make_socket(self, family: int, type_: int, proto: int) -> VirtualSocket:
+        """A socket of the host on which the calling code runs.  Raises: OSError."""
+        return VirtualSocket(self._net.current_host(), family, type_, proto)
+
+    def find_socket(self, descriptor: int) -> VirtualSocket | None:
+        """The open socket of any host that has this number."""
+        found = (host.sockets.get(descriptor) for host in self._net.hosts.values())
+        return next((sock for sock in found if isinstance(sock, VirtualSocket)), None)
+
+    def host_name(self) -> str:
+        """Of the host on which the calling code runs."""
+        return self._net.current_host().name
 
 
 @contextlib.asynccontextmanager

@@ -7,21 +7,16 @@ network.  It looks on when the clock is about to jump, and once in each pass of 
 from __future__ import annotations
 
 import contextlib
-import contextvars
-import functools
-import ipaddress
 import math
-import socket
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
 import attrs
 import trio
 import trio.testing
 
+from trioqt.testing.network.real_network import real_network_refused
 from trioqt.testing.simulation.determinism import autojump_hook, throw_into
 from trioqt.testing.simulation.task_tree import all_tasks, children_of, main_tasks, task_tree
 
@@ -29,9 +24,7 @@ __all__ = [
     "BudgetExceeded",
     "Deadlock",
     "Guards",
-    "RealNetworkUsed",
     "guards",
-    "real_network_allowed",
     "real_time",
 ]
 
@@ -70,10 +63,6 @@ class Deadlock(AssertionError):
 
 class BudgetExceeded(AssertionError):
     """The run took more virtual time or more steps than it was given, or what it waited for took too long really."""
-
-
-class RealNetworkUsed(RuntimeError):
-    """Code in a simulation was about to use the real network."""
 
 
 class _Interrupt(BaseException):
@@ -176,7 +165,7 @@ class Guards(trio.abc.Instrument):
             self._last_moment = trio.current_time() + self.virtual_time
         with contextlib.ExitStack() as undo:
             if not self.real_network:
-                undo.enter_context(_real_network_refused())
+                undo.enter_context(real_network_refused())
             if isinstance(self._clock, trio.testing.MockClock):
                 undo.enter_context(autojump_hook(self._clock, self._before_jump))
             undo.callback(self._let_the_clock_go)
@@ -357,92 +346,3 @@ def _without_interrupts(exc: BaseException | None) -> BaseException | None:
     if isinstance(exc, BaseExceptionGroup):
         return exc.split((_Interrupt, trio.Cancelled))[1]
     return None if isinstance(exc, (_Interrupt, trio.Cancelled)) else exc
-
-
-# ---- the real network ----------------------------------------------------------------------------------------------
-
-
-@attrs.define(eq=False)
-class _Policy:
-    """What a context inherits.  It may outlive the block that it is for, in a thread for one."""
-
-    refuses: bool
-    over: bool = False
-
-
-_policy: contextvars.ContextVar[_Policy | None] = contextvars.ContextVar("trioqt real network", default=None)
-_here = threading.local()
-
-_LOOK_UPS = {"socket.getaddrinfo", "socket.getnameinfo", "socket.gethostbyname", "socket.gethostbyaddr"}
-_REFUSED = {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"} | _LOOK_UPS
-
-
-@contextlib.contextmanager
-def real_network_allowed() -> Iterator[None]:
-    """Within the block, and in the tasks and threads started in it, real sockets and look-ups are not refused."""
-    policy = _Policy(refuses=False)
-    token = _policy.set(policy)
-    try:
-        yield
-    finally:
-        policy.over = True
-        _policy.reset(token)
-
-
-@contextlib.contextmanager
-def _real_network_refused() -> Iterator[None]:
-    _install_audit_hook()
-    # By thread, so that system tasks are met; by context, so that worker threads are.
-    outer = _policy.get()
-    policy = _Policy(refuses=True)
-    _here.refusing = getattr(_here, "refusing", 0) + 1
-    _policy.set(policy)
-    try:
-        yield
-    finally:
-        policy.over = True
-        _here.refusing -= 1
-        _policy.set(outer)  # not by the token: a run is torn down from outside of the block's context
-
-
-@functools.cache
-def _install_audit_hook() -> None:
-    # It cannot be taken out again.  When nothing is guarded it looks a string up in a set, and is gone.
-    sys.addaudithook(_audit)
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if event not in _REFUSED:
-        return
-    policy = _policy.get()
-    if not (getattr(_here, "refusing", 0) if policy is None or policy.over else policy.refuses):
-        return
-    if event in _LOOK_UPS:
-        if event == "socket.getaddrinfo" and _is_numeric(args[0], sys._getframe(1)):
-            return
-        raise RealNetworkUsed(
-            f"{event}({args[0]!r}) would ask the real name service from within a simulation.  Ask by"
-            f" trio.socket.getaddrinfo or getnameinfo, {_WAY_OUT}"
-        )
-    if args[1] is None:
-        return  # sendmsg on a socket that is connected; it was asked when it was
-    raise RealNetworkUsed(
-        f"{event}({args[1]!r}) would use a real socket within a simulation.  Make it with trio.socket.socket, or what"
-        f" is built on it, after the virtual network was entered, {_WAY_OUT}"
-    )
-
-
-_WAY_OUT = "or put the call into `with trioqt.testing.real_network_allowed():`"
-
-
-def _is_numeric(host: object, caller: FrameType) -> bool:
-    """Whether a call of getaddrinfo asks no name service; trio makes one before each look-up."""
-    if host is None:
-        return True
-    if caller.f_code is socket.getaddrinfo.__code__ and caller.f_locals.get("flags", 0) & socket.AI_NUMERICHOST:
-        return True
-    try:
-        ipaddress.ip_address(host.decode() if isinstance(host, bytes) else str(host))
-    except ValueError:
-        return False
-    return True

@@ -24,6 +24,7 @@ import trio.testing
 
 from trioqt.testing.network.fabric import Conditions
 from trioqt.testing.network.fault_plan import FaultPlan
+from trioqt.testing.network.real_network import real_network_allowed
 from trioqt.testing.network.trace import TraceEvent
 from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.simulation.determinism import nursery_hook, pinned_scheduler
@@ -289,7 +290,8 @@ class Simulation(Generic[T]):
 
     async def _main(self, net: VirtualNetwork, guard: Guards) -> tuple[T, float]:
         trio.lowlevel.current_task().name = getattr(self.main, "__qualname__", repr(self.main))
-        with guard:
+        allowed = real_network_allowed() if self.settings.real_network else contextlib.nullcontext()
+        with guard, allowed:
             async with net:
                 try:
                     return await self._call(net), trio.current_time()

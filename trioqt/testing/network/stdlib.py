@@ -1,0 +1,177 @@
+"""The standard library's sockets, on the simulated network: what ``socket.socket()`` gives to code that runs on it.
+
+Servers are often built from such sockets: made, bound and set to listen by plain calls, and only then handed to trio
+(``trio.socket.from_stdlib_socket``).  Trio has no hook for them, so four things of Python's and trio's are replaced
+while there is a network: ``socket.socket`` gives a `SyncSocket` to code that runs on one, ``from_stdlib_socket`` knows
+it, ``trio.lowlevel.wait_readable`` and its like wait for it, and ``socket.gethostname`` is the host's name.  To all
+other code they do what they did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import trio
+
+from trioqt.testing.network.real_network import is_real_network_allowed
+from trioqt.testing.network.socket import VirtualSocket
+from trioqt.testing.network.sync_socket import Network, SyncSocket, join, network_here, new_socket
+
+__all__ = ["stdlib_sockets"]
+
+_lock = threading.Lock()
+_networks = 0  # that are entered, in any thread
+
+
+@contextlib.contextmanager
+def stdlib_sockets(network: Network) -> Iterator[None]:
+    """Within the block the standard library's sockets that code of this run makes are that network's."""
+    if is_real_network_allowed():
+        yield
+        return
+    try:
+        _begin()
+        join(network)
+        yield
+    finally:
+        join(None)
+        _end()
+
+
+def _begin() -> None:
+    global _networks
+    with _lock:
+        _networks += 1
+        if _networks == 1:
+            _replace()
+        _rename()
+
+
+def _end() -> None:
+    global _networks
+    with _lock:
+        _networks -= 1
+        if not _networks:
+            _restore()
+
+
+_plain_host_name = socket.gethostname
+_trio_namespace: dict[str, Any] = trio.socket.from_stdlib_socket.__globals__
+_plain_trio_socket: Callable[..., Any] = _trio_namespace["_SocketType"]
+# trio.lowlevel.wait_readable and its like are calls of what the run waits for the system with.
+_trio_run: Any = trio.lowlevel.wait_readable.__globals__["GLOBAL_RUN_CONTEXT"]
+_waits: dict[type, dict[str, Callable[..., Any]]] = {}
+"""| of which class | the method's name | what it was |"""
+_renamed: list[dict[str, Any]] = []
+_known: tuple[int, list[dict[str, Any]]] = (0, [])  # looked for again when there are other modules
+
+
+def _replace() -> None:
+    socket.socket.__new__ = staticmethod(_new)  # type: ignore[assignment]
+    _trio_namespace["_SocketType"] = _trio_socket
+    _replace_waits(type(_trio_run.runner.io_manager))
+
+
+def _rename() -> None:
+    for namespace in _namespaces_with_host_name():
+        if namespace.get("gethostname") is _plain_host_name:
+            namespace["gethostname"] = _host_name
+            _renamed.append(namespace)
+
+
+def _restore() -> None:
+    while _renamed:
+        namespace = _renamed.pop()
+        if namespace.get("gethostname") is _host_name:
+            namespace["gethostname"] = _plain_host_name
+    while _waits:
+        cls, methods = _waits.popitem()
+        for name, plain in methods.items():
+            setattr(cls, name, plain)
+    _trio_namespace["_SocketType"] = _plain_trio_socket
+    if "__new__" in vars(socket.socket):
+        del socket.socket.__new__
+
+
+def _replace_waits(cls: type) -> None:
+    plain = _waits[cls] = {name: getattr(cls, name) for name in ("wait_readable", "wait_writable", "notify_closing")}
+    cls.wait_readable = _waiting(plain["wait_readable"], "wait_readable")  # type: ignore[attr-defined]
+    cls.wait_writable = _waiting(plain["wait_writable"], "wait_writable")  # type: ignore[attr-defined]
+    cls.notify_closing = _notifying(plain["notify_closing"])  # type: ignore[attr-defined]
+
+
+def _waiting(plain: Callable[..., Awaitable[None]], name: str) -> Callable[..., Awaitable[None]]:
+    async def wait(manager: Any, sock: Any) -> None:
+        virtual = _simulated(sock)
+        await (plain(manager, sock) if virtual is None else getattr(virtual, name)())
+
+    return wait
+
+
+def _notifying(plain: Callable[..., None]) -> Callable[..., None]:
+    def notify_closing(manager: Any, sock: Any) -> None:
+        virtual = _simulated(sock)
+        if virtual is None:
+            plain(manager, sock)
+        else:
+            virtual.notify_closing()
+
+    return notify_closing
+
+
+def _simulated(sock: Any) -> VirtualSocket | None:
+    """What is given to a call that takes a socket or a descriptor."""
+    if isinstance(sock, SyncSocket):
+        sock = sock.virtual
+    if isinstance(sock, VirtualSocket):
+        return sock
+    network = network_here()
+    return None if network is None else network.find_socket(sock if isinstance(sock, int) else sock.fileno())
+
+
+def _namespaces_with_host_name() -> list[dict[str, Any]]:
+    """The module that has it, and those that have got it by name."""
+    global _known
+    if _known[0] != len(sys.modules):
+        found = []
+        for module in list(sys.modules.values()):
+            namespace = getattr(module, "__dict__", None)
+            if isinstance(namespace, dict) and namespace.get("gethostname") is _plain_host_name:
+                found.append(namespace)
+        _known = len(sys.modules), found
+    return _known[1]
+
+
+def _new(
+    cls: type[socket.socket], family: int = -1, type: int = -1, proto: int = -1, fileno: object = None
+) -> socket.socket:
+    """``socket.socket(...)``.  Derived classes, and a socket of a given descriptor, stay the kernel's."""
+    network = network_here()
+    if isinstance(fileno, int) and network is not None and network.find_socket(fileno) is not None:
+        raise NotImplementedError(
+            f"{cls.__module__}.{cls.__qualname__} over a simulated socket: no system call knows its descriptor."
+            "  trio.SSLStream and ssl.MemoryBIO speak TLS over it"
+        )
+    is_simulated = cls is socket.socket and fileno is None and network is not None
+    made: socket.socket = new_socket(SyncSocket if is_simulated else cls)
+    return made
+
+
+def _trio_socket(sock: socket.socket) -> trio.socket.SocketType:
+    """What trio makes of a socket of the standard library's."""
+    if isinstance(sock, SyncSocket):
+        sock.setblocking(False)
+        wrapped: trio.socket.SocketType = sock.virtual
+    else:
+        wrapped = _plain_trio_socket(sock)
+    return wrapped
+
+
+def _host_name() -> str:
+    network = network_here()
+    return _plain_host_name() if network is None else network.host_name()
