@@ -83,7 +83,7 @@ class NetworkDatagram:
 
 def with_header(data: bytes, header: dict[str, Any]) -> NetworkDatagram:
     """A datagram of parts that are known to be right: all of them but its data."""
-    made = new(NetworkDatagram)
+    made: NetworkDatagram = new(NetworkDatagram)
     values = header.copy()
     values["data"] = data
     put(made, "__dict__", values)  # in one piece, which is half a microsecond less than attribute by attribute
