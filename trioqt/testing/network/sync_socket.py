@@ -21,7 +21,7 @@ __all__ = ["Network", "SyncSocket", "join", "new_socket", "network_here"]
 VirtualSocket = Any
 """`trioqt.testing.network.socket.VirtualSocket`, which needs this module."""
 
-new_socket = socket.socket.__new__
+new_socket: Any = socket.socket.__new__
 """Of its base class: it has none of its own."""
 
 
