@@ -29,7 +29,6 @@ DELIBERATE: dict[str, str] = {
     "a_connection_lasts_until_its_last_duplicate_is_closed": "a simulated socket has no descriptor to duplicate",
     "a_shutdown_is_for_all_duplicates": "the same",
     "a_duplicate_is_a_socket_of_its_own": "the same",
-    "a_descriptor_is_not_inherited_by_child_processes": "no other process could use a simulated socket",
     "the_name_that_a_closed_socket_leaves_behind_refuses": "a path is no file, so none is left",
     "the_name_that_a_closed_socket_leaves_behind_is_taken": "the same: it is free again",
     "a_path_in_no_directory_cannot_be_bound": "the same: there are no directories",
