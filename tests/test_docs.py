@@ -1062,6 +1062,7 @@ TESTS_ON_PAGES = {
     "partition.md": 3,
     "proxy.md": 5,
     "replaced.md": 2,
+    "simulated.md": 1,
     "stopping.md": 2,
 }
 

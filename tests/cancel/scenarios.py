@@ -81,7 +81,7 @@ EXCUSED: dict[str, dict[Situation, str]] = {
     "TcpServer.wait_for_draining": dict.fromkeys(("peer finishes", "peer resets"), "there is no peer"),
     "TcpServer.__aexit__":   {"has to wait": "it waits for nobody"},
     **datagrams.EXCUSED,
-    "TcpServer.serve_descriptors": dict.fromkeys(SITUATIONS, "it is TcpServer.serve; descriptors are a kernel's"),
+    "TcpServer.serve_descriptors": dict.fromkeys(WAITING[1:], "as TcpServer.serve"),
     "SslServer.serve":       {"second task": "as TcpServer.serve"},
     **{f"SslSocket.{verb}": {"answered at once": "a handshake takes two"} for verb in HANDSHAKES},
 }

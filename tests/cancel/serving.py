@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -305,6 +306,57 @@ def serving(
             elif client.port and not began:
                 trial.equal(f"what {client.name.decode()} saw", client.seen.end, "reset")
         trial.expect(trial.probe.injected or not echo.cut, "nobody is cut off without a cancellation")
+
+    return play
+
+
+def lending(*, waiting: bool = False) -> Play:
+    """A descriptor is lent, and is the server's again; a cancelled ``serve_descriptors`` has cut off whom it served."""
+
+    async def play(trial: Trial) -> None:
+        clients = [Client(name) for name in NAMES]
+        running, cut = 0, 0
+
+        async def handler(descriptor: int) -> None:
+            nonlocal running, cut
+            running += 1
+            try:
+                with trio.socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as sock:
+                    await sock.send(await sock.recv(100))
+            except trio.Cancelled:
+                cut += 1
+                raise
+            finally:
+                running -= 1
+
+        async with TcpServer() as server:  # of sockets that are the kernel's alone
+            await server.listen(GOOD)
+
+            async def close_at_last() -> None:
+                for client in clients:
+                    await client.seen.over.wait()
+                await turn()
+                server.close()
+
+            if waiting:
+                await come(trial, server.server_port(), clients)
+                await turn()
+            else:
+                trial.nursery.start_soon(come, trial, server.server_port(), clients)
+            trial.nursery.start_soon(close_at_last)
+            await trial.call(server.serve_descriptors, handler)
+            trial.equal("handlers", running, 0)
+            trial.equal("connections", server.connection_count(), 0)
+            trial.equal("listening", server.is_listening(), False)
+            for client in clients:
+                await client.seen.over.wait()
+            if trial.cancelled:
+                await turn(2)  # until it has been closed
+                await serve_two_more(trial, server)
+        trial.expect(trial.probe.injected or not cut, "nobody is cut off without a cancellation")
+        for client in clients:
+            view = (bytes(client.seen.data), client.seen.end)
+            trial.expect(trial.probe.injected or view == (client.name, "clean"), f"{client} was answered")
 
     return play
 
@@ -754,4 +806,7 @@ def _cases(medium: Medium) -> list[Case]:
     ]
 
 
-CASES = [case for medium in NETWORKS for case in _cases(medium)]
+CASES = [case for medium in NETWORKS for case in _cases(medium)] + [
+    Case("TcpServer.serve_descriptors", "answered at once", lending(waiting=True), "loopback"),
+    Case("TcpServer.serve_descriptors", "has to wait", lending(), "loopback"),
+]
