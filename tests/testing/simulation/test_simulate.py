@@ -397,6 +397,8 @@ def test_a_run_that_nothing_ends_is_torn_down_and_tells_why() -> None:
         gc.collect()
 
     assert caught.value.__notes__[-2] == "Nothing ended it, so the run was torn down."
+    socket.getaddrinfo("localhost", 80)  # nothing is refused any more
+    assert "__new__" not in vars(socket.socket)
     assert later == []
 
 

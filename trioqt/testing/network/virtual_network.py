@@ -102,6 +102,7 @@ class VirtualNetwork:
         self._fabric.default_latency = self._conditions.latency
         self._names = Names(self, name_latency)
         self._open = contextlib.AsyncExitStack()
+        self._replaced = contextlib.ExitStack()  # what concerns other code than this run's
         self._was_entered = False
         self._add_host(DEFAULT_HOST, ())
 
@@ -128,9 +129,12 @@ class VirtualNetwork:
             )
             machine = SimulatedMachine(self.current_host, lambda: self._conditions.mtu)
             stack.callback(set_machine, set_machine(machine))
-            stack.enter_context(stdlib_sockets(factory))
-            if not is_real_network_allowed():
-                stack.enter_context(real_network_refused())
+            with contextlib.ExitStack() as replaced:
+                replaced.enter_context(stdlib_sockets(factory))
+                if not is_real_network_allowed():
+                    replaced.enter_context(real_network_refused())
+                self._replaced = replaced.pop_all()
+            stack.callback(self._put_back)
             stack.callback(_current.set, None)
             stack.callback(self._vanish)
             _current.set(self)
@@ -150,6 +154,10 @@ class VirtualNetwork:
         """Is a name misspelt, for which a fault has waited in vain?"""
         self._planned -= names
         self._check_hosts(sorted(names))
+
+    def _put_back(self) -> None:
+        """What it has replaced in the process is as before, also if its block never ends."""
+        self._replaced.close()
 
     def _vanish(self) -> None:
         for host in self.hosts.values():

@@ -115,4 +115,7 @@ def settings() -> list[Setting]:
     with contextlib.suppress(OSError):
         tempfile.gettempdir()
     names = (functools.partial(setattr, tempfile, "_name_sequence"), None, vars(tempfile).get("_name_sequence"))
-    return [(class_entry(random.Random, "seed"), _seed, _real_seed), names]
+    # What the real getnode finds is kept; within it would be another card's.
+    known = vars(uuid).get("_node")
+    node = (functools.partial(setattr, uuid, "_node"), known, known)
+    return [(class_entry(random.Random, "seed"), _seed, _real_seed), names, node]

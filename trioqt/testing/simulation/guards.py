@@ -17,6 +17,7 @@ import trio
 import trio.testing
 
 from trioqt.testing.network.real_network import real_network_refused
+from trioqt.testing.network.virtual_network import VirtualNetwork
 from trioqt.testing.simulation.determinism import autojump_hook, throw_into
 from trioqt.testing.simulation.task_tree import all_tasks, children_of, main_tasks, task_tree
 
@@ -298,6 +299,8 @@ class Guards(trio.abc.Instrument):
             # What is still alive would complain when it is thrown away, in the midst of some other test.
             _wrecks.extend(all_tasks())
             self._undo.close()
+            if (net := VirtualNetwork.current()) is not None:
+                net._put_back()
             # Trio asks the time in each pass, and nothing stops an exception from there.
             self._clock.current_time = self._raise_failure  # type: ignore[method-assign]
 
