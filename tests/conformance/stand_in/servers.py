@@ -110,13 +110,17 @@ class QTcpServer(QObject):
     def listen(self, address: object = ANY, port: int = 0) -> bool:
         async def listen() -> bool:
             try:
-                await self._server.listen(QHostAddress(address).address, port or free_port())
+                await self._server.listen(QHostAddress(address).address, port or self._any_port())
             except REFUSED as exc:
                 refused(exc)
                 return False
             return True
 
         return stage().wait(listen)
+
+    def _any_port(self) -> int:
+        is_direct = self._server.proxy().kind in (trioqt.ProxyKind.DEFAULT, trioqt.ProxyKind.NONE)
+        return free_port() if is_direct else 0
 
     def incomingConnection(self, descriptor: int) -> None:
         """What an override gets in place of a pending connection."""
