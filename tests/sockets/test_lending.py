@@ -28,6 +28,10 @@ from trioqt.testing import SignalSpy, VirtualNetwork
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/fd")
 
 
+# Whoever listens has the socket read ahead, and what a thread is to read is gone.
+pytestmark = pytest.mark.unwatched("the server's own socket for a lent descriptor is nobody's to listen to")
+
+
 @pytest.fixture
 async def server(network: Loopback) -> AsyncIterator[TcpServer[TcpSocket]]:
     async with TcpServer(max_connections=2) as server:
