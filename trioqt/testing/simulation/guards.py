@@ -1,7 +1,8 @@
 """What a run in virtual time must not do: stand still for ever, run for ever, outrun a thread, use the real network.
 
-`Guards` watches one run of trio, whether or not `simulate` started it, and has nothing to do with the simulated
-network.  It looks on when the clock is about to jump, and once in each pass of the run loop, never in a task's step.
+`Guards` watches one run of trio, whether or not `simulate` started it.  Of a simulated network it knows only that what
+one has replaced is put back when the run is torn down.  It looks on when the clock is about to jump, and once in each
+pass of the run loop, never in a task's step.
 """
 
 from __future__ import annotations
