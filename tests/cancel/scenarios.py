@@ -87,6 +87,9 @@ EXCUSED: dict[str, dict[Situation, str]] = {
 }
 # fmt: on
 
+OF_THE_KERNEL = {"TcpServer.serve_descriptors": "a simulated connection has no descriptor that can be lent"}
+"""What the simulated network refuses, so that it is walked on the kernel alone."""
+
 # The special methods that wait.
 SPECIAL = ("__aenter__", "__aexit__", "__aiter__", "__anext__")
 
