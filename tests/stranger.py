@@ -238,7 +238,7 @@ class Terminals:
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
-        self._environment = environment
+        self.environment = {**environment}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Terminals:
@@ -252,15 +252,18 @@ class Terminals:
         """A server is left running until the next one on its port, or the end; what another command printed."""
         port = port_of(command, self._folder)
         if port is None:
-            return run(command, self._folder, self._environment, shown)
+            return run(command, self._folder, self.environment, shown)
         self._stop(port)
-        if is_taken(port):
-            raise LostError(f"another program of this machine listens on port {port}")
+        until = time.monotonic() + LIMIT
+        while is_taken(port):  # by another run of this, for one
+            if time.monotonic() > until:
+                raise LostError(f"another program of this machine listens on port {port}")
+            time.sleep(1)
         # A group of its own, so that what it starts ends with it.
         process = subprocess.Popen(
             ["bash", "-c", f"exec {command}"],
             cwd=self._folder,
-            env=self._environment,
+            env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -291,11 +294,12 @@ def is_taken(port: int) -> bool:
 # ---- a page that is followed -------------------------------------------------------------------
 
 
-def walk(markdown: str, folder: Path, environment: Mapping[str, str]) -> int:
+def walk(markdown: str, folder: Path, environment: Mapping[str, str], source: Path | None = None) -> int:
     """Do in ``folder`` what the tutorial says; how many commands that was.
 
     A file is saved under the name that the sentence above gives.  What a command prints must be what the next block
-    of text shows.
+    of text shows.  Its environment is made as it says, with ``source`` for the path of the clone; without one, that is
+    left out.
 
     Raises: LostError.
     """
@@ -307,9 +311,14 @@ def walk(markdown: str, folder: Path, environment: Mapping[str, str]) -> int:
             if fence.file is not None:
                 (folder / fence.file).write_text(fence.text, encoding="utf-8")
         for at, fence in enumerate(page):
-            if fence.language == "sh" and "pip install" not in fence.text:
+            is_set_up = "pip install" in fence.text
+            if fence.language == "sh" and (source or not is_set_up):
                 count += 1
-                terminals.type(fence.command, shown_below(page, at))
+                command = fence.command.replace("\n", " && ").replace("/path/to/trioqt", str(source))
+                terminals.type(command, shown_below(page, at))
+                if is_set_up:
+                    # What `activate` has done in the first terminal it does in the second one too.
+                    terminals.environment["PATH"] = f"{folder / '.venv' / 'bin'}:{environment['PATH']}"
     return count
 
 
@@ -347,8 +356,8 @@ class Stranger:
                 self.say(f"$ {short}")
                 terminals.type(short)
 
-    def set_up_wheel(self) -> None:
-        """What a package index would give, in the environment that the tutorial says."""
+    def set_up_wheel(self) -> Path:
+        """What a package index would give; where the wheel is."""
         run(f"{sys.executable} -m hatchling build -t wheel -d {self.work / 'dist'}", self.clone, self.environment)
         [wheel] = (self.work / "dist").iterdir()
         run("python3 -m venv .venv", self.work, self.environment)
@@ -358,14 +367,15 @@ class Stranger:
         where = run(".venv/bin/python -c 'import trioqt; print(trioqt.__file__)'", self.work, self.environment)
         if "site-packages" not in where:
             raise LostError(f"the wheel is not what is used: {where}")
+        return wheel
 
-    def follow(self, pages: Path) -> None:
+    def follow(self, pages: Path, source: Path) -> None:
         """The tutorial, the lessons, and each how-to: its commands, its programs, and its tests."""
         folder = self.work / "tutorial"
         folder.mkdir()
         text = (pages / "docs" / "tutorial.md").read_text(encoding="utf-8")
         doings("docs/tutorial.md", text)
-        self.say(f"docs/tutorial.md: {walk(text, folder, self.environment)} commands")
+        self.say(f"docs/tutorial.md: {walk(text, folder, self.environment, source)} commands")
         self.teach(pages)
         for page in sorted((pages / "docs" / "howto").glob("*.md")):
             self.follow_howto(page, pages)
@@ -466,15 +476,14 @@ def main() -> int:
         try:
             if options.source == "clone":
                 path.follow_readme()
-                pages, home = path.clone, path.clone
+                pages, home, package = path.clone, path.clone, path.clone
             else:
-                path.set_up_wheel()
                 # Without the package beside them.
-                pages, home = path.work / "pages", path.work
+                pages, home, package = path.work / "pages", path.work, path.set_up_wheel()
                 for folder in ("docs", "examples"):
                     shutil.copytree(path.clone / folder, pages / folder)
             path.environment["PATH"] = f"{home / '.venv' / 'bin'}:{path.environment['PATH']}"
-            path.follow(pages)
+            path.follow(pages, package)
         except LostError as exc:
             print(exc, file=sys.stderr)
             return 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import signal
 import socket
 import subprocess
@@ -11,8 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from docs import blocks
+from trioqt import TcpServer, TcpSocket
+from trioqt.testing import VirtualNetwork
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
@@ -78,6 +82,35 @@ def test_the_program_before_and_after_qt_print_the_same() -> None:
     ]
 
     assert [done.stdout for done in runs] == ["b'HELLO\\n'\n"] * 2
+
+
+async def test_who_stays_connected_may_have_tasks_of_its_own(virtual_network: VirtualNetwork) -> None:
+    """A nursery makes a group of what its tasks raise; the loop takes that for a loss too, and a bug for a bug."""
+    stay_connected = runpy.run_path(str(ROOT / "docs" / "howto" / "reconnect.py"))["stay_connected"]
+    calls = list[TcpSocket]()
+    lines = list[bytes]()
+
+    async def hang_up_on_the_first(sock: TcpSocket) -> None:
+        calls.append(sock)
+        if len(calls) == 1:
+            sock.abort(reset=True)
+        else:
+            await sock.send_all(b"welcome\n")
+
+    async def use(sock: TcpSocket) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+            lines.append(await sock.receive_line())
+        raise PermissionError("enough")
+
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+        await server.listen("127.0.0.1", 4000)
+        await nursery.start(server.serve, hang_up_on_the_first)
+        with pytest.raises(PermissionError, match="enough"):
+            await stay_connected("127.0.0.1", 4000, use)
+        nursery.cancel_scope.cancel()
+
+    assert (len(calls), lines) == (2, [b"welcome\n"])
 
 
 def test_a_server_listens_on_the_socket_that_systemd_passes() -> None:
