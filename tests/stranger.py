@@ -37,7 +37,7 @@ LIMIT = 600.0
 
 # Commands that take minutes, or need more rights: what is run instead, and why that is enough.
 SHORTER = {
-    "sudo apt-get install --no-install-recommends $(sed 's/#.*//' .ci/packages)": (
+    "sudo apt-get update && sudo apt-get install --no-install-recommends $(sed 's/#.*//' .ci/packages)": (
         "apt-get install --simulate --no-install-recommends $(sed 's/#.*//' .ci/packages)",
         "needs root; .ci/run installs them",
     ),
