@@ -10,9 +10,11 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from docs import blocks
 from trioqt import TcpServer, TcpSocket
@@ -111,6 +113,50 @@ async def test_who_stays_connected_may_have_tasks_of_its_own(virtual_network: Vi
         nursery.cancel_scope.cancel()
 
     assert (len(calls), lines) == (2, [b"welcome\n"])
+
+
+async def test_a_request_that_is_cancelled_or_fails_leaves_the_pool_as_it_was(virtual_network: VirtualNetwork) -> None:
+    """Its place is free again, nobody reads the answer that it had asked for, and nothing is left open."""
+    names = runpy.run_path(str(ROOT / "docs" / "howto" / "pool.py"))
+    answers: list[bytes] = []
+    ended: list[str] = []
+
+    async def answer_late(sock: TcpSocket) -> None:
+        async for line in sock.lines():
+            await trio.sleep(1)
+            await sock.send_all(line)
+
+    async def ask(pool: Any, question: bytes, patience: float) -> None:
+        with trio.move_on_after(patience) as scope:
+            async with pool.connection() as sock:
+                await sock.send_all(question)
+                answers.append(await sock.receive_line())
+                if question == b"raises\n":
+                    raise ValueError(question)
+        if scope.cancelled_caught:
+            ended.append(question.decode().strip())
+
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+        await server.listen("127.0.0.1", 4000)
+        await nursery.start(server.serve, answer_late)
+        async with names["Pool"]("127.0.0.1", 4000, size=2) as pool:
+            async with trio.open_nursery() as clients:
+                for question in (b"one\n", b"two\n"):
+                    clients.start_soon(ask, pool, question, 0.5)  # with a connection
+                await trio.testing.wait_all_tasks_blocked()
+                clients.start_soon(ask, pool, b"three\n", 0.25)  # for want of one
+            with pytest.raises(ValueError, match="raises"):
+                await ask(pool, b"raises\n", 60)
+            async with trio.open_nursery() as clients:
+                for question in (b"four\n", b"five\n", b"six\n"):
+                    clients.start_soon(ask, pool, question, 60)
+            assert server.connection_count() == 2
+        await trio.sleep(60)
+        assert server.connection_count() == 0
+        nursery.cancel_scope.cancel()
+
+    assert (ended[0], sorted(ended)) == ("three", ["one", "three", "two"])
+    assert (answers[0], sorted(answers)) == (b"raises\n", [b"five\n", b"four\n", b"raises\n", b"six\n"])
 
 
 def test_a_server_listens_on_the_socket_that_systemd_passes() -> None:
