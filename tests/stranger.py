@@ -59,8 +59,8 @@ SHORTER = {
         "one group of scenarios of five",
     ),
     ".venv/bin/nox -s docs": (
-        ".venv/bin/nox -s docs -- -k start_page",
-        "the site is built whole; the browser looks at its start page only, and .ci/run lets it look at all",
+        ".venv/bin/nox -s docs -- -k every_link",
+        "the site is built whole, and every link in it followed; .ci/run has the browser look at more",
     ),
     "trioqt demo --slow": ("trioqt demo --slow --clients 2", "two clients of six"),
 }
