@@ -65,6 +65,9 @@ SHORTER = {
     "trioqt demo --slow": ("trioqt demo --slow --clients 2", "two clients of six"),
 }
 
+# From a wheel, README's commands but these: they are about the repository.
+NEEDS_CLONE = r"pip install -e|apt-get|nox|benchmarks"
+
 NEEDS_SYSTEMD = "needs root, and systemd as process 1; the same server is started by systemd-socket-activate below"
 
 # Blocks and inline commands that are not done at all: page, and first line.
@@ -341,32 +344,36 @@ class Stranger:
     def say(self, what: str) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {what}", flush=True)
 
-    def follow_readme(self) -> None:
-        """Everything that README.md and the start page say is to be typed in a clone."""
+    def follow_readme(self, folder: Path) -> None:
+        """Everything that README.md and the start page say is to be typed; without a clone, what needs none."""
         commands: dict[str, None] = {}
         for name in ("README.md", "docs/index.md"):
-            text = (self.clone / name).read_text(encoding="utf-8")
+            text = (folder / name).read_text(encoding="utf-8")
             doings(name, text)
             for fence in fences(text):
                 commands |= dict.fromkeys(fence.text.splitlines() if fence.language == "sh" else [])
             commands |= dict.fromkeys(inline_commands(text))
-        with Terminals(self.clone, self.environment) as terminals:
+        with Terminals(folder, self.environment) as terminals:
             for command in commands:
-                short, _ = SHORTER.get(command, (command, ""))
-                self.say(f"$ {short}")
-                terminals.type(short)
+                if folder == self.clone or not re.search(NEEDS_CLONE, command):
+                    short, _ = SHORTER.get(command, (command, ""))
+                    self.say(f"$ {short}")
+                    terminals.type(short)
 
-    def set_up_wheel(self) -> Path:
-        """What a package index would give; where the wheel is."""
+    def set_up_wheel(self, folder: Path) -> Path:
+        """What a package index would give, beside the pages and without the package; where the wheel is."""
+        for name in ("docs", "examples"):
+            shutil.copytree(self.clone / name, folder / name)
+        shutil.copy(self.clone / "README.md", folder)
         run(f"{sys.executable} -m hatchling build -t wheel -d {self.work / 'dist'}", self.clone, self.environment)
         [wheel] = (self.work / "dist").iterdir()
-        run("python3 -m venv .venv", self.work, self.environment)
+        run("python3 -m venv .venv", folder, self.environment)
         peers = " ".join(f"'{peer}'" for peer in PEERS)
-        run(f".venv/bin/pip install -q '{wheel}[cli,test]' {peers}", self.work, self.environment)
-        run(".venv/bin/trioqt demo --seconds 3", self.work, self.environment)
-        where = run(".venv/bin/python -c 'import trioqt; print(trioqt.__file__)'", self.work, self.environment)
+        run(f".venv/bin/pip install -q '{wheel}[cli,test]' {peers}", folder, self.environment)
+        where = run(".venv/bin/python -c 'import trioqt; print(trioqt.__file__)'", folder, self.environment)
         if "site-packages" not in where:
             raise LostError(f"the wheel is not what is used: {where}")
+        run(".venv/bin/trioqt demo", folder, self.environment)
         return wheel
 
     def follow(self, pages: Path, source: Path) -> None:
@@ -474,16 +481,11 @@ def main() -> int:
     with stranger(python) as path:
         path.say(f"{python}, from a {options.source}")
         try:
-            if options.source == "clone":
-                path.follow_readme()
-                pages, home, package = path.clone, path.clone, path.clone
-            else:
-                # Without the package beside them.
-                pages, home, package = path.work / "pages", path.work, path.set_up_wheel()
-                for folder in ("docs", "examples"):
-                    shutil.copytree(path.clone / folder, pages / folder)
-            path.environment["PATH"] = f"{home / '.venv' / 'bin'}:{path.environment['PATH']}"
-            path.follow(pages, package)
+            folder = path.clone if options.source == "clone" else path.work / "pages"
+            source = path.clone if options.source == "clone" else path.set_up_wheel(folder)
+            path.follow_readme(folder)
+            path.environment["PATH"] = f"{folder / '.venv' / 'bin'}:{path.environment['PATH']}"
+            path.follow(folder, source)
         except LostError as exc:
             print(exc, file=sys.stderr)
             return 1
