@@ -245,19 +245,57 @@ def test_a_text_with_half_of_a_pair_of_surrogates_is_not_written() -> None:
     assert stream.data() == b""
 
 
-def test_a_url_is_written_as_it_is_but_for_what_no_url_has() -> None:
-    """And an international host is refused: there are two ways to write one, and the library has the older."""
+@pytest.mark.parametrize(
+    ("url", "written"),
+    [
+        ("HTTP://[::1]/a b/ü?%20#", "http://[::1]/a%20b/%C3%BC?%20#"),
+        ("http://Host.Example:080/A?b=[1]#C", "http://host.example:80/A?b=[1]#C"),
+        ('http://h/"<>\\^`{|}\t', "http://h/%22%3C%3E%5C%5E%60%7B%7C%7D%09"),
+        ("http://h/?<a>#b#c", "http://h/?%3Ca%3E#b%23c"),
+        ("http://h/%41%7e%2f%c3?%2", "http://h/A~%2F%C3?%252"),
+        ("http://h/100%/%41?%41", "http://h/100%25/%2541?A"),
+        ("http://[a]:p|w%@h:/", "http://%5Ba%5D:p%7Cw%25@h/"),
+        ("mailto:A@B.example", "mailto:A@B.example"),
+        ("file:///tmp/a", "file:///tmp/a"),
+        ("../a b?", "../a%20b?"),
+        ("/a:b", "/a:b"),
+        ("//H/p", "//h/p"),
+        ("", ""),
+    ],
+)
+def test_a_url_is_written_with_what_a_url_may_have(url: str, written: str) -> None:
+    """All else is percent-encoded, and what need not be so is not; as QUrl does it."""
     stream = DataStream()
-    stream.write_q_url("HTTP://[::1]/a b/ü?%20#")
-    stream.write_q_url("")
+    stream.write_q_url(url)
 
-    assert stream.read_q_url() == "HTTP://[::1]/a%20b/%C3%BC?%20#"
-    assert stream.read_q_url() == ""
+    assert stream.read_q_url() == written
+    stream.write_q_url(written)
+    assert stream.read_q_url() == written
+
+
+def test_what_is_no_url_is_neither_written_nor_read() -> None:
+    """An international host is refused too: there are two ways to write one, and the library has the older."""
+    stream = DataStream()
+    wrong = [
+        "http://h:65536/",
+        "http://h:x/",
+        "http://a b/",
+        "http://-h/",
+        "http://h..h/",
+        "http://a@b@c/",
+        "http://[a/",
+    ]
+    for url in (*wrong, "1a:b", "a b:c", " http://h/", "http://h%41/", "\ud800:"):
+        with pytest.raises(ValueError, match="is no URL"):
+            stream.write_q_url(url)
     with pytest.raises(ValueError, match="the host of a URL must be ASCII"):
         stream.write_q_url("http://bücher.example/")
-    for wrong in ("c3bc", "610a", "6120"):
+    with pytest.raises(UnicodeEncodeError):
+        stream.write_q_url("http://h/\ud800")
+    assert stream.data() == b""
+    for sent in ("c3bc", "610a", "6120"):
         with pytest.raises(DataStreamError, match="not encoded"):
-            DataStream(bytes.fromhex("00000002" + wrong)).read_q_url()
+            DataStream(bytes.fromhex("00000002" + sent)).read_q_url()
 
 
 # ---- dates -------------------------------------------------------------------------------------

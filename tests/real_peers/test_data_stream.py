@@ -143,13 +143,17 @@ DATE_TIMES = (
     .map(lambda value: value.replace(microsecond=value.microsecond // 1000 * 1000, fold=0))
     .filter(is_there)
 )
+# No hosts that are numbers or not ASCII, and no empty URL by chance.
+ANYTHING = st.text(st.sampled_from("abXY09-._~ ü漢\t\"<>\\^`{|}[]:@!$&'()*+,;=%"), max_size=10)
 URLS = st.builds(
-    lambda scheme, host, path, query: f"{scheme}://{host}/{path}{query}",
-    st.sampled_from(["http", "ftp", "x-my"]),
-    st.sampled_from(["example.org", "127.0.0.1", "[::1]:80", "user@a"]),
-    st.text("abcXYZ019-_.~/ ü漢", max_size=10).filter(lambda path: "/." not in f"/{path}"),
-    st.sampled_from(["", "?", "?a=b&c", "#f", "?a#"]),
-) | st.just("")
+    lambda scheme, user, host, path, query, fragment: f"{scheme}//{user}{host}/{path}{query}{fragment}",
+    st.sampled_from(["http:", "FTP:", "x-My.1+:", ""]),
+    st.just("") | ANYTHING.filter(lambda user: "@" not in user).map(lambda user: f"{user}@"),
+    st.sampled_from(["example.org", "Example.ORG.", "127.0.0.1", "[::1]:80", "a_b:080", "a-1:"]),
+    ANYTHING,
+    st.just("") | st.builds("?{}".format, ANYTHING),
+    st.just("") | st.builds("#{}".format, ANYTHING),
+) | st.sampled_from(["", "mailto:A@B", "a/b:c", "?", "#", "/", "//", "file:///a", "%", "urn:a:%zz?%41#%41"])
 PLAIN = st.one_of(
     *(st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(), TEXTS, st.binary()),
     *(DATES, TIMES, DATE_TIMES, URLS.map(lambda url: Variant("QUrl", url))),
@@ -196,7 +200,7 @@ EXAMPLES: dict[str, list[Any]] = {
         LEAP_DAY.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=-9, minutes=-30))),
         LEAP_DAY.replace(tzinfo=datetime.timezone(datetime.timedelta(0))),
     ],
-    "q_url": ["", "http://example.org/a b?c=%20#ü"],
+    "q_url": ["", "http://example.org/a b?c=%20#ü", 'HTTP://u%:{@H:080/"<>\\^`{|}%41?%zz%41#a#b'],
     "q_variant": [
         *(None, True, -1, 1 << 31, (1 << 63) - 1, 0.5, "", "a", b"", b"a"),
         *([], ["a"], ["a", 1], {}, {"b": 1, "a": [{}]}),

@@ -27,9 +27,10 @@ T = TypeVar("T")
 # 16 MiB: what a message or a transaction may hold, unless it is told.
 MESSAGE_SIZE = 1 << 24
 
-# A message that is read item by item is read from its beginning each time that a few more have come, so a peer that
-# sends them one by one could keep this run busy for ever.  After a try that was long the next one waits for as long as
-# that took: half of the time is then the other tasks'.  A read takes about 1 us, and a thousand are not long.
+# A message that is read item by item, or of which all that has come is looked at, is read from its beginning each time
+# that a little more has come, so a peer that sends it bit by bit could keep this run busy for ever.  After a try that
+# was long the next one waits for as long as that took: half of the time is then the other tasks'.  A read takes about
+# 1 us, and a thousand are not long.
 READ_TIME, FEW_READS = 1e-6, 1000
 
 

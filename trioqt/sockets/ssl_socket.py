@@ -394,6 +394,7 @@ class SslSocket(TcpSocket):
             self._refuse("encrypt", began=generation)
         self._negotiated = negotiated
         self._post(ENCRYPTED)
+        self._missed = ()  # as an accepted connection that is CONNECTED has not missed that either
         self._changed()
 
     def _handshake_failed(self, channel: TlsLink, exc: Exception) -> None:
