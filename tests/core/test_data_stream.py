@@ -62,7 +62,7 @@ def test_a_version_that_is_not_known_is_refused() -> None:
 @pytest.mark.parametrize("version", [DataStreamVersion.QT_5_15, DataStreamVersion.QT_6_7])
 def test_a_size_that_is_negative_or_of_4_gib_costs_no_memory(version: int) -> None:
     """It is compared with what is there, before anything is made."""
-    for data in ("fffffffe", "fffffffe ffffffffffffffff", "fffffffe 7fffffffffffffff", "fffffff0"):
+    for data in ("fffffffe", "fffffffe fffffffffffffffe", "fffffffe 7fffffffffffffff", "fffffff0"):
         stream = DataStream(bytes.fromhex(data), version=version)
         with pytest.raises(DataStreamError):
             stream.read_q_string()
