@@ -246,6 +246,15 @@ def test_qt_reads_a_variant_of_a_type_that_python_has_not(qt: Qt, variant: Varia
         assert same(ours_reads(how, "q_variant", written), value)
 
 
+@pytest.mark.parametrize("version", sorted({int(version) for version in DataStreamVersion}))
+def test_what_pyside_writes_of_a_type_of_pythons_is_told(qt: Qt, version: int) -> None:
+    """A tuple in a QVariant is a pickle, which is not read."""
+    how: How = (version, "big", "double")
+
+    with pytest.raises(DataStreamError, match="a QVariant of the type b'PySide::PyObjectWrapper'"):
+        ours_reads(how, "q_variant", qt.writes(how, "q_variant", (1, 2)))
+
+
 # What a size can be, and what follows it; the long form is there since Qt 6.7.
 SIZES = [
     *("00000002 0061", "00000000", "ffffffff", "fffffffe 0000000000000002 0061", "fffffffe 0000000000000000"),
