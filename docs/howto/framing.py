@@ -5,7 +5,7 @@ import json
 import trio
 import trio.testing
 
-from trioqt import DataStream, ErrorKind, SocketError, TcpSocket
+from trioqt import DataStream, DataStreamError, ErrorKind, SocketError, TcpSocket
 
 LIMIT = 1 << 20
 
@@ -74,6 +74,14 @@ async def send_order(sock: TcpSocket, name: str, count: int, prices: list[float]
     stream.write_int32(count)
     stream.write_list(prices, DataStream.write_double)
     await sock.send_all(stream.data())
+
+
+async def receive_order_block(sock: TcpSocket) -> tuple[str | None, int, list[float]]:
+    block = await receive_block(sock)
+    try:
+        return read_order(DataStream(block))
+    except DataStreamError as exc:
+        raise corrupt(f"a block that is no order: {exc}") from exc
 
 
 async def answer_blocks(sock: TcpSocket) -> None:

@@ -62,7 +62,7 @@ def test_a_version_that_is_not_known_is_refused() -> None:
 @pytest.mark.parametrize("version", [DataStreamVersion.QT_5_15, DataStreamVersion.QT_6_7])
 def test_a_size_that_is_negative_or_of_4_gib_costs_no_memory(version: int) -> None:
     """It is compared with what is there, before anything is made."""
-    for data in ("fffffffe", "fffffffe ffffffffffffffff", "fffffffe 7fffffffffffffff", "fffffff0"):
+    for data in ("fffffffe", "fffffffe fffffffffffffffe", "fffffffe 7fffffffffffffff", "fffffff0"):
         stream = DataStream(bytes.fromhex(data), version=version)
         with pytest.raises(DataStreamError):
             stream.read_q_string()
@@ -443,14 +443,27 @@ def test_variants_that_lie_in_one_another_without_end_are_no_bomb() -> None:
     assert stream.read_q_variant() == deep
 
 
-@pytest.mark.parametrize("number", ["00000013", "000000ff", "00000400", "00010000", "ffffffff"])
+@pytest.mark.parametrize("number", ["00000013", "000000ff", "00000401", "00010000", "ffffffff"])
 def test_a_variant_of_another_type_is_told(number: str) -> None:
-    """A QRect, or a type of the program's own, of which only that program knows how it is read."""
+    """A QRect, or one that there is not."""
     stream = DataStream(bytes.fromhex(number + "00" + "00" * 16))
 
     with pytest.raises(DataStreamError, match=f"a QVariant of type {int(number, 16)}, which is not supported"):
         stream.read_q_variant()
     assert stream.read_uint32() == int(number, 16)
+
+
+@pytest.mark.parametrize(("version", "number"), [(12, "0000007f"), (19, "00000400"), (20, "00010000")])
+def test_a_variant_of_a_type_of_the_programs_own_is_told_with_its_name(version: int, number: str) -> None:
+    """Only that program knows how it is read."""
+    data = bytes.fromhex(number + "00 00000018") + b"PySide::PyObjectWrapper\0" + b"whatever"
+    stream = DataStream(data, version=version)
+
+    with pytest.raises(DataStreamError, match="a QVariant of the type b'PySide::PyObjectWrapper', of which"):
+        stream.read_q_variant()
+    assert stream.read_raw_data(len(data)) == data
+    with pytest.raises(Incomplete):
+        DataStream(data[:12], version=version).read_q_variant()
 
 
 # ---- whatever comes ----------------------------------------------------------------------------

@@ -590,6 +590,20 @@ async def test_wrong_arguments_of_receive_message_are_refused(network: Network) 
             await pair.sock.receive_message(DataStream.read_bool, version=99)
 
 
+async def test_a_reader_that_is_async_is_refused(network: Network) -> None:
+    """It would never have been run; nothing is taken."""
+
+    async def read(stream: DataStream) -> int:
+        raise AssertionError
+
+    async with connection(network) as pair:
+        await pair.arrive(b"abc")
+        with pytest.raises(TypeError, match="is an ordinary function"):
+            _ = await pair.sock.receive_message(read)
+
+        assert pair.sock.read_all() == b"abc"
+
+
 # ---- several delimiters ------------------------------------------------------------------------
 
 

@@ -107,6 +107,9 @@ class DataStream(DateStream):
                 self.read_q_string()  # which Qt wrote there
             return None
         name = NAMES.get(self._renumbered(number, -1))
+        if number == self._number_of_user_types():
+            own = (self.read_q_byte_array() or b"").removesuffix(b"\0")[:100]
+            raise DataStreamError(f"a QVariant of the type {own!r}, of which only the program that wrote it knows")
         if name is None:
             raise DataStreamError(f"a QVariant of type {number}, which is not supported")
         self._go_deeper(DataStreamError)
@@ -150,6 +153,12 @@ class DataStream(DateStream):
         if self._version >= DataStreamVersion.QT_5_0 or number < (31 if direction > 0 else 128):
             return number
         return number + 97 * direction
+
+    def _number_of_user_types(self) -> int:
+        """Their name follows, with its 0; PySide6 has one, a pickle, for what is no type of Qt's."""
+        if self._version < DataStreamVersion.QT_5_0:
+            return 127
+        return 1024 if self._version < DataStreamVersion.QT_6_0 else 65536
 
     def _go_deeper(self, error: type[ValueError]) -> None:
         if self._depth >= DEPTH:

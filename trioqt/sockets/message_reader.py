@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import TypeVar
 
 import trio
@@ -62,6 +62,7 @@ class MessageReader(StreamReader):
           SocketError: LIMIT_EXCEEDED when ``max_bytes`` do not suffice, as soon as that is known; CORRUPT_DATA when
             ``read`` raises ``DataStreamError``; REMOTE_HOST_CLOSED if the peer finishes first, or the failure.
           trio.ClosedResourceError, trio.BusyResourceError: as ``receive_some``.
+          TypeError: ``read`` is an async function.
           Exception: What else ``read`` raises.
         After any of them all bytes stay readable.
         Cancelled: nothing was taken.
@@ -98,6 +99,9 @@ class MessageReader(StreamReader):
                         raise SocketError(ErrorKind.CORRUPT_DATA, f"a message cannot be read: {exc}") from exc
                     needed, reads = stream._needed, stream._reads
                 else:
+                    if isinstance(value, CoroutineType):
+                        value.close()
+                        raise TypeError("what reads a message is an ordinary function, for it may be called again")
                     self._check_same(generation, "receive")
                     self._take(stream._position - begin)
                     return value
