@@ -725,7 +725,7 @@ class Connection(AbstractSocket):
         """Ask the kernel to take what was collected; the drainer sends the rest."""
         if self._corked and self._link is not None:
             self._send_queued(self._link)
-            if self._queue:
+            if self._queue.size:
                 self._start_drainer()
 
     def _send_queued(self, link: Link) -> None:
@@ -738,7 +738,7 @@ class Connection(AbstractSocket):
     def _hand_over(self, link: Link) -> None:
         queue = self._queue
         self._corked = False
-        while queue:
+        while queue.size:
             sent = link.try_send(queue.block())
             if not sent:
                 break
