@@ -31,6 +31,7 @@ import trio.testing
 
 from tests.conformance.names import DELAYS, NAMES
 from trioqt.links import connect as connecting, through_proxy
+from trioqt.links.base import Where
 from trioqt.links.datagram import NativeDatagramLink
 from trioqt.sockets import tcp_socket
 from trioqt.testing.simulation.determinism import pinned_scheduler
@@ -157,11 +158,12 @@ def scripted_connect() -> Iterator[None]:
 
     send = NativeDatagramLink.try_send
 
-    def try_send(self: NativeDatagramLink, data: Any, address: str, *more: Any) -> None:
+    def try_send(self: NativeDatagramLink, data: Any, where: Where) -> None:
+        address = where[0]
         if address.startswith(UNREACHABLE):
             number = getattr(errno, ROUTES.get(address, "ENETUNREACH"))
             raise OSError(number, os.strerror(number))
-        send(self, data, address, *more)
+        send(self, data, where)
 
     with (
         mock.patch.object(connecting, "_has_other_sockets", return_value=True),  # so that all go through the next one
