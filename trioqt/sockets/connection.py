@@ -341,7 +341,7 @@ class Connection(AbstractSocket):
             if data is None:
                 return
             self._absorb(data, ahead=ahead)
-            if len(data) < room:
+            if len(data) < room and (not data or link.is_drained()):  # TLS may have more all the same
                 self._note_asked()
                 return
 
