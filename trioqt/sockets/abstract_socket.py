@@ -463,31 +463,27 @@ class AbstractSocket(HasProxy, Resettable):
         return self._pause_mode
 
     def set_pause_mode(self, mode: PauseMode) -> None:
-        """Change it, for the connections to come.  Only an ``SslSocket`` has something to ask.
+        """Change it, for the handshakes to come.  Only an ``SslSocket`` has something to ask.
 
         ON_SSL_ERRORS: after ``SslErrors`` nothing goes on until ``resume``.
 
         Raises:
-          SocketError: OPERATION if it is connected; UNSUPPORTED_SOCKET_OPERATION for ON_SSL_ERRORS of an ``SslSocket``
-            if pyOpenSSL is not there (``pip install trioqt[tls]``).
+          SocketError: UNSUPPORTED_SOCKET_OPERATION for ON_SSL_ERRORS of an ``SslSocket`` if pyOpenSSL is not there
+            (``pip install trioqt[tls]``).
           TypeError: It is no PauseMode.
         Qt: setPauseMode().
         """
         if not isinstance(mode, PauseMode):
             raise TypeError(f"a mode is a PauseMode, not {type(mode).__name__}")
         self._check_call()
-        if self._machine.state is CONNECTED:
-            self._refuse("change when it pauses", ended=False)
         self._pause_mode = mode
 
     def resume(self) -> None:
         """Go on after a pause: if all errors are ignored by now, it gets encrypted; else the handshake has failed.
 
-        Raises: SocketError: OPERATION if it is not paused.
-        Qt: resume().
+        No effect if it is not paused.  Qt: resume().
         """
         self._check_call()
-        self._refuse("resume, for nothing is paused,", ended=False)
 
     # -- a local address --------------------------------------------------------------------
 
