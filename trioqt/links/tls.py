@@ -571,8 +571,9 @@ class TlsLink(Link):
 
     async def finish_sending(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        tls = self._tls
-        if not self._open or tls is None or tls.version() != "TLSv1.3":
+        while not self._open:
+            await self._wait_opened()
+        if cast("ssl.SSLObject", self._tls).version() != "TLSv1.3":
             raise NotImplementedError("before TLS 1.3 a connection has no half-close")
         if self._can_be_asked:
             await self._below.wait_sendable()  # so that it goes at once, and nothing is half done

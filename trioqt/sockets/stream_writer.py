@@ -256,7 +256,7 @@ class StreamWriter(Connection):
         """Send what is queued, then finish sending; you can still receive.  Again: no effect.
 
         Raises:
-          SocketError: As ``write``; UNSUPPORTED_SOCKET_OPERATION if it is a stream that cannot.
+          SocketError: As ``write``; UNSUPPORTED_SOCKET_OPERATION if it is a stream that cannot, or TLS before 1.3.
           trio.ClosedResourceError: The socket is closed, or the connection was aborted here, or ended by another task.
           trio.BusyResourceError: As ``send_all``.
         Cancelled: sending is not finished.
@@ -289,7 +289,7 @@ class StreamWriter(Connection):
             await link.finish_sending()
         except NotImplementedError as exc:
             self._reopen(generation)
-            message = "cannot finish sending: the stream has no send_eof"
+            message = f"cannot finish sending: {exc}"
             raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message) from exc
         except ENDS as exc:
             self._link_failed(link, exc, Input.WRITE_FAILED)
