@@ -118,7 +118,7 @@ class UdpEnd:
     # ---- datagrams -----------------------------------------------------------------------------
 
     def send(self, data: bytes, target: Address | None = None, beside: Beside | None = None) -> int:
-        """Raises: OSError EDESTADDRREQ, EMSGSIZE, ENETUNREACH, EPIPE, EINVAL, ENODEV; EACCES: broadcasts are not allowed."""
+        """Raises: EDESTADDRREQ, EMSGSIZE, ENETUNREACH, EPIPE, EINVAL, ENODEV; EACCES of a forbidden broadcast."""
         if self.error:
             fail(self.take_error())
         if self.sending_ended:
