@@ -123,13 +123,13 @@ class UdpEnd:
             fail(self.take_error())
         if self.sending_ended:
             fail(errno.EPIPE)
-        target = target or self.remote
+        asked, target = target, target or self.remote
         if target is None:
             fail(errno.EDESTADDRREQ)
-        address, port = target
+        address = target[0]
         if len(data) > MAX_DATAGRAM[6 if ":" in address else 4]:
             fail(errno.EMSGSIZE)
-        if port == 0:
+        if asked is not None and asked[1] == 0:
             fail(errno.EINVAL)
         host, beside = self.host, beside or Beside()
         if beside.interface not in (0, LOOPBACK, ETHERNET):
