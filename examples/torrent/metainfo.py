@@ -55,10 +55,11 @@ class Metainfo:
     piece_length: int
     hashes: tuple[bytes, ...]
     files: tuple[File, ...]
+    length: int = attrs.field(init=False)
+    """Of all files; there may be thousands, and each request of a peer asks."""
 
-    @property
-    def length(self) -> int:
-        """Of all files."""
+    @length.default
+    def _length_of_all(self) -> int:
         return sum(file.length for file in self.files)
 
     def size_of(self, index: int) -> int:
