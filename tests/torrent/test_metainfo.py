@@ -111,7 +111,8 @@ def test_the_hash_of_the_info_is_that_of_its_bytes() -> None:
     "path",
     [
         *([b".."], [b"."], [b""], [], [b"a", b"..", b"..", b"etc"], [b"/etc/passwd"], [b"a/b"], [b"..\\x"], [b"c:"]),
-        *([b"nul\0"], [b"x" * 256], [b"a"] * 40, [b"\xff"]),
+        *([b"nul\0"], [b"x" * 256], [b"a"] * 40, [b"\xff"], [b"..."], [b".. "], [b"a", b" "]),
+        *([b"a\nb"], [b"\x1b[2J"], [b"\x7f"], ["\x9b2J".encode()]),
     ],
 )
 def test_a_path_that_could_lead_elsewhere_is_refused(path: list[bytes]) -> None:
@@ -125,7 +126,14 @@ def test_a_path_that_could_lead_elsewhere_is_refused(path: list[bytes]) -> None:
 
 @pytest.mark.parametrize(
     "paths",
-    [([b"a"], [b"a"]), ([b"a"], [b"A"]), ([b"a"], [b"a", b"b"]), ([b"a", b"b"], [b"a"]), ([b"a", b"b"], [b"A"])],
+    [
+        ([b"a"], [b"a"]),
+        ([b"a"], [b"A"]),
+        ([b"a"], [b"a", b"b"]),
+        ([b"a", b"b"], [b"a"]),
+        ([b"a", b"b"], [b"A"]),
+        (["\xe9".encode()], ["E\u0301".encode()]),
+    ],
 )
 def test_two_files_in_one_place_are_refused(paths: tuple[list[bytes], ...]) -> None:
     """Nor can a file be a folder."""
