@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,23 @@ async def test_another_file_is_not_written_over(tmp_path: Path) -> None:
         await folder.make_files()
 
     assert [path.name for path in (tmp_path / "name").iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("there", ["folder", "pipe", "link to itself", "link to nothing"])
+async def test_what_is_no_file_is_not_taken_for_one(tmp_path: Path, there: str) -> None:
+    """Whoever read a pipe would wait for ever."""
+    (tmp_path / "name").mkdir()
+    place = tmp_path / "name" / "a"
+    if there == "folder":
+        place.mkdir()
+    elif there == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(place if there == "link to itself" else tmp_path / "nothing")
+    folder = Folder(parse(torrent(files_at([b"a"]))), tmp_path)
+
+    with pytest.raises(TorrentError, match="is no file"):
+        await folder.make_files()
 
 
 async def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
