@@ -1087,31 +1087,6 @@ def test_the_tests_on_a_page_pass(page: str, count: int, tmp_path: Path) -> None
     assert re.search(rf"^{count} passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
-def test_the_program_of_the_how_to_holds() -> None:
-    """It says nothing, because everything in it is so; and the page shows what happened in it."""
-    program = ROOT / "docs" / "howto" / "partition.py"
-    shown = re.findall(r"```text\n(.*?)```", (ROOT / "docs" / "howto" / "partition.md").read_text(), re.DOTALL)
-    source = program.read_text().replace(
-        "        nursery.cancel_scope.cancel()\n",
-        '        print(*net.trace(), sep="\\n")\n        nursery.cancel_scope.cancel()\n',
-    )
-
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
-    traced = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
-
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert traced.stdout == shown[0], traced.stderr
-
-
-def test_two_processes_share_a_port_as_the_how_to_says() -> None:
-    """It asks until both have answered, and ends them."""
-    program = ROOT / "docs" / "howto" / "one_port.py"
-
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
-
-    assert (done.returncode, done.stdout, done.stderr) == (0, "both have answered\n", "")
-
-
 # ---- the tutorial ------------------------------------------------------------------------------
 
 TUTORIAL = ROOT / "docs" / "tutorial"

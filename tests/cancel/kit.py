@@ -462,7 +462,7 @@ def _encrypt(sock: TcpSocket, ours: trio.socket.SocketType, theirs: trio.socket.
             channel.do_handshake()
         incoming.write(link._outgoing.read())
         link._incoming.write(outgoing.read())
-    link._open, link._drained = True, False
+    link._open, link._holds = True, True
     sock._adopt(link, Input.ADOPTED)
     return peer
 

@@ -564,7 +564,7 @@ def test_an_empty_queue_costs_nothing() -> None:
     sent.advance(2)
     dropped.clear()
 
-    assert (len(sent), sent._pieces) == (len(dropped), dropped._pieces) == (0, None)
+    assert (len(sent), sent.pieces) == (len(dropped), dropped.pieces) == (0, None)
 
 
 def test_a_queue_that_was_sent_can_be_filled_again() -> None:

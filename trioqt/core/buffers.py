@@ -305,11 +305,12 @@ BLOCK_SIZE = 65536
 class WriteBuffer:
     """What is queued and unsent, as the pieces it came in."""
 
-    __slots__ = ("_pieces", "size")
+    __slots__ = ("pieces", "size")
 
     def __init__(self) -> None:
         # An empty deque is 600 bytes, which every idle connection would carry; so there is none until there must be.
-        self._pieces: deque[bytes | memoryview] | None = None
+        self.pieces: deque[bytes | memoryview] | None = None
+        """Who appends to it itself, where that is worth a call, adds to ``size`` too."""
         self.size: int = 0
 
     def __len__(self) -> int:
@@ -317,14 +318,14 @@ class WriteBuffer:
 
     def append(self, piece: bytes | memoryview) -> None:
         """Queue ``piece``, which is not empty and must not change any more; a view is flat, of bytes."""
-        if self._pieces is None:
-            self._pieces = deque()
-        self._pieces.append(piece)
+        if self.pieces is None:
+            self.pieces = deque()
+        self.pieces.append(piece)
         self.size += len(piece)
 
     def block(self) -> memoryview | bytes:
         """The bytes to send next; the queue is not empty, and they stay in it."""
-        pieces = self._pieces
+        pieces = self.pieces
         assert pieces
         first = pieces[0]
         if len(pieces) == 1 or len(first) + len(pieces[1]) > BLOCK_SIZE:
@@ -345,7 +346,7 @@ class WriteBuffer:
             self.clear()
             return
         self.size -= count
-        pieces = self._pieces
+        pieces = self.pieces
         while count:
             assert pieces
             first = pieces[0]
@@ -357,5 +358,5 @@ class WriteBuffer:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._pieces = None
+        self.pieces = None
         self.size = 0

@@ -84,14 +84,13 @@ class NetworkDatagram:
 def with_header(data: bytes, header: dict[str, Any]) -> NetworkDatagram:
     """A datagram of parts that are known to be right: all of them but its data."""
     made: NetworkDatagram = new(NetworkDatagram)
-    values = header.copy()
+    values = made.__dict__
+    values.update(header)  # in one piece, which is half a microsecond less than attribute by attribute
     values["data"] = data
-    put(made, "__dict__", values)  # in one piece, which is half a microsecond less than attribute by attribute
     return made
 
 
 new: Any = object.__new__
-put: Any = object.__setattr__
 
 
 # As many as there are headers to answer; see NativeDatagramLink.

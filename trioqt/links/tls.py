@@ -33,11 +33,14 @@ RECORD_ROOM = RECORD_SIZE + 256 + 5
 # What is taken at once from below, and so the most ciphertext that waits here to be decrypted: what a socket takes at
 # once without TLS, see RECEIVE_SIZE in sockets/stream_reader.py.
 RECEIVE_SIZE = 127 * 1024
+# As so many records: what is taken is decrypted in the same step, so that no piece of one is left for another.
+RECORDS_AT_ONCE = RECEIVE_SIZE // RECORD_ROOM
 
-# What is encrypted before it is handed over in one piece: what a socket hands over at once without TLS.
+# What is encrypted before it is handed over in one piece: what a socket hands over at once without TLS.  OpenSSL cuts
+# it into records; to do that here cost 3 us of 45.
 SEND_SIZE = 65536
-# And so many of these in one step, if what is below takes them: a large message must not hold up other tasks.
-SENDS_AT_ONCE = 16
+# What is sent in one step, if what is below takes it: a large message must not hold up other tasks.
+SEND_AT_ONCE = 16 * SEND_SIZE
 
 # How often in one step more ciphertext is taken when what was taken held no bytes for us.  A peer can send new keys,
 # and nothing else, as fast as we read them: 127 KiB are 4,800 such messages of 27 bytes.
@@ -120,10 +123,11 @@ class TlsLink(Link):
 
     __slots__ = (
         "_below",
+        "_can_be_asked",
         "_closed",
-        "_drained",
         "_ended",
         "_failed",
+        "_holds",
         "_incoming",
         "_is_fruitless",
         "_lot",
@@ -141,6 +145,7 @@ class TlsLink(Link):
 
     def __init__(self, below: Link, terms: Terms, arrived: bytes = b"") -> None:
         self._below = below
+        self._can_be_asked = below.can_be_asked()
         self._terms = terms
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -150,7 +155,7 @@ class TlsLink(Link):
         self._lot: trio.lowlevel.ParkingLot | None = None  # who waits for the handshake
         self._open = False  # the handshake is done
         self._closed = False
-        self._drained = True
+        self._holds = False  # there is something to tell, or may be, that needs nothing more from below
         self._plain = b""  # decrypted already, and not taken
         self._ended = False  # the peer's close_notify has come
         self._is_fruitless = False  # a while ago much came, and nothing of it was for us
@@ -159,7 +164,7 @@ class TlsLink(Link):
         self._was_heard = False  # bytes of the peer's have come, so it has accepted the handshake
         self._shut = False  # our close_notify is sent, or encrypted at least
         self._unsent: Bytes = b""  # ciphertext that the link below has not taken
-        self._owed = 0  # so many of the caller's bytes are encrypted and not counted yet
+        self._owed = 0  # so many of the caller's bytes are encrypted, and it was not told so
 
     # -- the handshake ----------------------------------------------------------------------
 
@@ -198,7 +203,7 @@ class TlsLink(Link):
                 await self._take_ciphertext()
                 waited = True
         self._check_open()
-        self._drained = False
+        self._holds = self._incoming.pending > 0
         negotiated = Negotiated(tls.version(), tls.cipher(), tls.selected_alpn_protocol(), _chain_of(tls))
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -279,19 +284,54 @@ class TlsLink(Link):
         return self._terms.server_side
 
     def can_be_asked(self) -> bool:
-        return self._below.can_be_asked()
+        return self._can_be_asked
 
     def is_drained(self) -> bool:
-        return self._drained
+        return not self._holds and (self._below.is_drained() or not self._open)
 
     def look_again(self) -> None:
         if self._open:
-            self._drained = False
             self._below.look_again()
 
     def try_receive(self, max_bytes: int) -> bytes | None:
         if not self._open:
             return None
+        if self._holds:
+            data = self._take_held(max_bytes)
+            if data is not None:
+                return data
+        incoming, below = self._incoming, self._below
+        for _ in range(MOST_FRUITLESS):
+            try:
+                cipher = below.try_receive(self._most_wanted(max_bytes))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._decrypt_all()  # who asks again gets that first
+                raise
+            if cipher:
+                incoming.write(cipher)
+            elif cipher is not None:
+                self._truncated = self._holds = True
+                return self._take_held(max_bytes)
+            elif not incoming.pending:
+                self._holds = False
+                return None
+            data = self._decrypt(max_bytes)
+            if data is not None:
+                return data
+        self._is_fruitless = True
+        self._holds = True  # so whoever waits for more lets other tasks run, and asks again
+        return None
+
+    def _most_wanted(self, max_bytes: int) -> int:
+        """How much ciphertext is to be taken now: of as many whole records as there is room for."""
+        if self._is_fruitless:
+            return RECORD_ROOM
+        records = RECORDS_AT_ONCE if max_bytes >= RECEIVE_SIZE else max_bytes // RECORD_SIZE or 1
+        return records * RECORD_ROOM - self._incoming.pending
+
+    def _take_held(self, max_bytes: int) -> bytes | None:
+        """What needs nothing more from below; None if that should be asked first.  Raises: OSError."""
         if self._plain:
             taken, self._plain = self._plain[:max_bytes], self._plain[max_bytes:]
             return taken
@@ -299,79 +339,71 @@ class TlsLink(Link):
             return b""
         if self._failed is not None:
             raise self._failed
-        incoming, below = self._incoming, self._below
-        for _ in range(MOST_FRUITLESS):
-            if not self._drained or incoming.pending:
-                data = self._decrypt(max_bytes)
-                if data is not None:
-                    self._is_fruitless = False
-                    return data
-            if self._truncated:
-                if self._may_be_truncated():
-                    self._ended = True
-                    return b""
-                raise _ended_early("the peer ended without a close_notify: the stream may be cut short")
-            wanted = RECORD_ROOM if self._is_fruitless else min(max(max_bytes, RECORD_ROOM), RECEIVE_SIZE)
-            cipher = below.try_receive(wanted)
-            if cipher is None:
-                self._drained = True
-                return None
-            if cipher:
-                incoming.write(cipher)
-            else:
-                self._truncated, self._drained = True, False
-        self._is_fruitless = True
-        self._drained = False  # so whoever waits for more lets other tasks run, and asks again
-        return None
+        if not self._truncated:
+            tls, left = self._tls, self._incoming.pending
+            assert tls is not None
+            if left < RECORD_ROOM and not self._below.is_drained() and not tls.pending():
+                return None  # it is a part of a record, most likely
+        data = self._decrypt(max_bytes)
+        if not self._truncated:
+            return data
+        self._holds = True
+        if data is not None:
+            return data
+        if self._may_be_truncated():
+            self._ended = True
+            return b""
+        raise _ended_early("the peer ended without a close_notify: the stream may be cut short")
 
     def _decrypt(self, max_bytes: int) -> bytes | None:
         """Bytes that are here; ``b""`` for a close_notify, None if there are none.  Raises: OSError."""
-        tls = cast("ssl.SSLObject", self._tls)
+        tls, incoming = self._tls, self._incoming
+        assert tls is not None
         pieces: list[bytes] = []
-        room, data = max_bytes, b""
+        room, data, holds = max_bytes, b"", False
         try:
             while True:
-                wanted = min(room, RECORD_SIZE)
+                wanted = RECORD_SIZE if room > RECORD_SIZE else room
                 data = tls.read(wanted)
                 if not data:
-                    self._ended = True
+                    self._ended = holds = True
+                    break
+                if len(data) == wanted < RECORD_SIZE and tls.pending():
+                    holds = True
+                    break
+                left = incoming.pending
+                if not left:
                     break
                 room -= len(data)
-                partly = len(data) == wanted and tls.pending() > 0
-                if not (partly or self._incoming.pending):
-                    self._drained = self._below.is_drained()
-                    break
-                if not room:
-                    self._drained = False
+                # If less is left than that record had, and below is more, it is most likely a part of the next.  To
+                # find that out by reading is an exception, 2 us of the 60 that 112 KiB take.
+                if not room or (left < len(data) and not self._below.is_drained()):
+                    holds = True
                     break
                 pieces.append(data)
                 data = b""
         except ssl.SSLWantReadError:
-            self._drained = self._below.is_drained()
+            pass
         except ssl.SSLZeroReturnError:
-            self._ended = True
+            self._ended = holds = True
         except ssl.SSLError as exc:
-            self._fail(exc)
+            holds = True
+            # In TLS 1.3 a client is done before the server has judged its certificate; that comes as an alert then.
+            kind = ErrorKind.SSL_INTERNAL if self._was_heard else ErrorKind.SSL_HANDSHAKE_FAILED
+            self._fail(kind, message_of(exc), exc)
+        self._holds = holds
         if self._outgoing.pending:
             self._answer()
-        if self._ended or self._failed is not None:
-            self._drained = False  # there is that to tell, whatever comes from below
         if pieces:
             pieces.append(data)
             data = b"".join(pieces)
         if data:
             self._was_heard = True
+            self._is_fruitless = False
             return data
         if self._failed is not None:
             raise self._failed
         return b"" if self._ended else None
-
-    def _fail(self, exc: ssl.SSLError) -> None:
-        """OpenSSL has found something wrong, and can do no more."""
-        # In TLS 1.3 a client is done before the server has judged its certificate; that comes as an alert then.
-        kind = ErrorKind.SSL_INTERNAL if self._was_heard else ErrorKind.SSL_HANDSHAKE_FAILED
-        self._failed = SocketError(kind, message_of(exc))
-        self._failed.__cause__ = exc.with_traceback(None)
 
     def _may_be_truncated(self) -> bool:
         """Is that an end like another, says the context?"""
@@ -379,31 +411,37 @@ class TlsLink(Link):
 
     def _answer(self) -> None:
         """Reading has made OpenSSL say something: new keys of ours, or that there is no renegotiation, or an alert."""
-        tls = cast("ssl.SSLObject", self._tls)
-        said = self._collect()
+        tls = self._tls
+        assert tls is not None
+        said = self._outgoing.read()
         if said[0] == HANDSHAKE and tls.version() != "TLSv1.3":
-            self._failed = SocketError(ErrorKind.SSL_INTERNAL, "the peer wants to renegotiate, which is refused")
-            self._unsent = b""
-        elif len(self._unsent) - self._owed > MOST_ANSWERS + SEND_SIZE:
-            message = "the peer makes TLS answer, and does not read the answers"
-            self._failed = SocketError(ErrorKind.LIMIT_EXCEEDED, message)
-        else:
-            try:
-                self._push()
-            except OSError:
-                pass  # whoever sends next finds it; what came can be read
+            self._fail(ErrorKind.SSL_INTERNAL, "the peer wants to renegotiate, which is refused")
+            return
+        self._unsent = b"".join((self._unsent, said)) if self._unsent else said
+        if len(self._unsent) - self._owed > MOST_ANSWERS + SEND_SIZE:
+            self._fail(ErrorKind.LIMIT_EXCEEDED, "the peer makes TLS answer, and does not read the answers")
+            return
+        try:
+            self._push()
+        except OSError:
+            pass  # whoever sends next finds it; what came can be read
+
+    def _fail(self, kind: ErrorKind, message: str, exc: ssl.SSLError | None = None) -> None:
+        """No more comes."""
+        self._failed, self._holds = SocketError(kind, message), True
+        if exc is not None:
+            self._failed.__cause__ = exc.with_traceback(None)
 
     def wait_receivable(self, max_bytes: int) -> Awaitable[None]:
-        if self._open and self._drained and not self._plain and not self._closed:
+        if self._open and not self._holds and not self._closed:
             return self._below.wait_receivable(RECEIVE_SIZE)
-        return self._wait_receivable(max_bytes)
+        return self._wait_receivable()
 
-    async def _wait_receivable(self, max_bytes: int) -> None:
+    async def _wait_receivable(self) -> None:
+        """Wait where nothing need come from below."""
+        self._check_open()
         if not self._open:
             await self._wait_opened()
-        elif self._closed or (self._drained and not self._plain and not self._ended):
-            self._check_open()
-            await self._below.wait_receivable(max_bytes)
         else:
             await trio.lowlevel.checkpoint()
             self._check_open()
@@ -420,24 +458,27 @@ class TlsLink(Link):
     # -- sending ----------------------------------------------------------------------------
 
     def try_send(self, data: Bytes) -> int:
-        if not self._open or not self._below.can_be_asked():
+        if not self._open or not self._can_be_asked:
             return 0
-        owed = self._owed
+        sent = 0
         try:
-            if self._unsent:
+            if self._unsent or self._owed:
                 self._push()
+                owed, self._owed = self._owed, min(self._owed, len(self._unsent))
+                sent = owed - self._owed
                 if self._unsent:
-                    return owed - self._owed
-            self._owed = 0
-            sent, size = owed, len(data)
-            for _ in range(SENDS_AT_ONCE):
-                if sent >= size:
-                    break
-                count = self._encrypt(data, sent)
-                self._push()
-                sent += count - self._owed
-                if self._unsent:
-                    break
+                    return sent
+            most = min(len(data), SEND_AT_ONCE)
+            while sent < most:
+                piece = data if most <= SEND_SIZE and not sent else memoryview(data)[sent : sent + SEND_SIZE]
+                self._encrypt(piece)
+                cipher = self._outgoing.read()
+                gone = self._below.try_send(cipher)
+                sent += len(piece)
+                if gone < len(cipher):
+                    self._unsent = memoryview(cipher)[gone:]
+                    self._owed = min(len(piece), len(self._unsent))
+                    return sent - self._owed
         except OSError:
             self._hear_out()
             raise
@@ -448,53 +489,49 @@ class TlsLink(Link):
         with contextlib.suppress(OSError):
             while self._failed is None and not self._ended and (cipher := self._below.try_receive(RECEIVE_SIZE)):
                 self._incoming.write(cipher)
-                while self._incoming.pending and not self._ended:
-                    self._plain += self._decrypt(RECEIVE_SIZE) or b""
-        self._drained = False
+                self._decrypt_all()
+        self._holds = True
         if self._failed is not None:
             raise self._failed
 
-    def _encrypt(self, data: Bytes, start: int) -> int:
-        """Encrypt some of ``data``, from ``start`` on; how much.  It is owed."""
-        tls = cast("ssl.SSLObject", self._tls)
-        end = min(len(data), start + SEND_SIZE)
+    def _decrypt_all(self) -> None:
+        """What is here, up to an end or a failure."""
+        tls = self._tls
+        assert tls is not None
+        while (self._incoming.pending or tls.pending()) and not self._ended and self._failed is None:
+            self._plain += self._decrypt(RECEIVE_SIZE) or b""
+        if self._plain:
+            self._holds = True
+
+    def _encrypt(self, data: Bytes) -> None:
+        """All of it; the ciphertext is what OpenSSL has to say then."""
+        tls = self._tls
+        assert tls is not None
         try:
-            if start == 0 and end == len(data) <= RECORD_SIZE:
-                tls.write(data)
-            else:
-                view = memoryview(data)
-                for at in range(start, end, RECORD_SIZE):
-                    tls.write(view[at : min(at + RECORD_SIZE, end)])
+            tls.write(data)
         except ssl.SSLWantReadError as exc:
             raise SocketError(ErrorKind.SSL_INTERNAL, "the peer wants to renegotiate, which is refused") from exc
         except ssl.SSLError as exc:
             raise SocketError(ErrorKind.SSL_INTERNAL, message_of(exc)) from exc
-        self._owed = end - start
-        self._collect()
-        return end - start
 
-    def _collect(self) -> bytes:
+    def _collect(self) -> None:
         """What OpenSSL has to say goes behind what is unsent."""
         said = self._outgoing.read()
         self._unsent = b"".join((self._unsent, said)) if self._unsent else said
-        return said
 
     def _push(self) -> None:
-        """Hand over what the link below takes at once.  The caller's bytes are owed no longer than that needs."""
+        """Hand over what the link below takes at once."""
         unsent = self._unsent
         if unsent:
             sent = self._below.try_send(unsent)
-            left = len(unsent) - sent
-            self._unsent = memoryview(unsent)[sent:] if left else b""
-            if self._owed > left:
-                self._owed = left
+            self._unsent = memoryview(unsent)[sent:] if sent < len(unsent) else b""
 
     async def _flush(self) -> bool:
         """Wait until what OpenSSL had to say is gone; was there anything to wait for?"""
         self._collect()
         waited = False
         while self._unsent:
-            if self._below.can_be_asked():
+            if self._can_be_asked:
                 self._push()
                 if self._unsent:
                     await self._below.wait_sendable()
@@ -518,11 +555,11 @@ class TlsLink(Link):
         while not self._open:
             await self._wait_opened()
         self._check_open()
-        if not self._below.can_be_asked():
-            count = self._encrypt(data, 0)
-            self._owed = 0
+        if not self._can_be_asked:
+            piece = memoryview(data)[:SEND_SIZE]
+            self._encrypt(piece)
             await self._flush()
-            return count
+            return len(piece)
         while True:
             await self._below.wait_sendable()
             self._check_open()
@@ -537,7 +574,7 @@ class TlsLink(Link):
         tls = self._tls
         if not self._open or tls is None or tls.version() != "TLSv1.3":
             raise NotImplementedError("before TLS 1.3 a connection has no half-close")
-        if self._below.can_be_asked():
+        if self._can_be_asked:
             await self._below.wait_sendable()  # so that it goes at once, and nothing is half done
         else:
             await trio.lowlevel.checkpoint()
@@ -550,9 +587,8 @@ class TlsLink(Link):
         if self._shut:
             return
         # OpenSSL looks for the peer's answer in the same call, and would choke on what came before that.
-        while self._incoming.pending and not self._ended and self._failed is None:
-            with contextlib.suppress(OSError):
-                self._plain += self._decrypt(RECEIVE_SIZE) or b""
+        with contextlib.suppress(OSError):
+            self._decrypt_all()
         self._shut = True
         with contextlib.suppress(ssl.SSLError):  # the peer has not answered yet; or there is nobody to tell any more
             cast("ssl.SSLObject", self._tls).unwrap()
@@ -608,7 +644,7 @@ class TlsLink(Link):
 
     def chain(self) -> tuple[bytes, ...]:
         """The certificates that the peer has sent by now, its own first, each as DER."""
-        return () if self._tls is None else _chain_of(self._tls)
+        return () if self._tls is None else _chain_of(self._tls) or _refused_chain_of(self._tls)
 
     def session(self) -> ssl.SSLSession | None:
         """What the next connection to the same server may go on with."""
@@ -645,5 +681,13 @@ def _chain_of(tls: ssl.SSLObject) -> tuple[bytes, ...]:
     """The certificates that the peer has sent, its own first."""
     # Public from Python 3.13 on.  But a server whose client has shown none, though asked, finds None among them, for
     # which the public one raises AttributeError.
-    certificates: Any = cast("Any", tls)._sslobj.get_unverified_chain() or ()
-    return tuple(one.public_bytes(2) for one in certificates if one is not None)  # 2 is _ssl.ENCODING_DER
+    return _as_der(cast("Any", tls)._sslobj.get_unverified_chain())
+
+
+def _refused_chain_of(tls: ssl.SSLObject) -> tuple[bytes, ...]:
+    """What OpenSSL has come to with a client's certificates: of those that it refuses a server keeps nothing else."""
+    return _as_der(cast("Any", tls)._sslobj.get_verified_chain())
+
+
+def _as_der(certificates: Any) -> tuple[bytes, ...]:
+    return tuple(one.public_bytes(2) for one in certificates or () if one is not None)  # 2 is _ssl.ENCODING_DER

@@ -179,12 +179,23 @@ class HasProxy(EventSource):
         authenticator = None if self._proxies is None else self._proxies.authenticator
         if authenticator is None:
             return None
-        answer: Any = await await_interruptible(authenticator, proxy, realm)
-        if answer is None:
-            return None
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            raise TypeError(f"an authenticator returns a name and a password, or None, not {type(answer).__name__}")
-        return Credentials(*answer)
+        credentials, mistake = _credentials_in(await await_interruptible(authenticator, proxy, realm))
+        if mistake is not None:
+            raise mistake
+        return credentials
+
+
+def _credentials_in(answer: Any) -> tuple[Credentials | None, Exception | None]:
+    """What an authenticator returned, or what is wrong with it; not raised here, where a frame knows a password."""
+    if answer is None:
+        return None, None
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        what = f"an authenticator returns a name and a password, or None, not {type(answer).__name__}"
+        return None, TypeError(what)
+    try:
+        return Credentials(*answer), None
+    except (TypeError, ValueError) as exc:
+        return None, exc.with_traceback(None)
 
 
 USES: dict[ProxyUse, str] = {"tcp": "a connection", "udp": "datagrams", "server": "a server"}

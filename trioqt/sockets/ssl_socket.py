@@ -394,6 +394,7 @@ class SslSocket(TcpSocket):
             self._refuse("encrypt", began=generation)
         self._negotiated = negotiated
         self._post(ENCRYPTED)
+        self._missed = ()  # as an accepted connection that is CONNECTED has not missed that either
         self._changed()
 
     def _handshake_failed(self, channel: TlsLink, exc: Exception) -> None:
@@ -426,8 +427,8 @@ class SslSocket(TcpSocket):
         first = ssl_error_of(exc, next(iter(chain), None))
         if first is None:
             return ()
-        if not terms.server_side and chain and can_judge():
-            errors = find_errors(chain, terms.context, terms.server_hostname)
+        if chain and can_judge():
+            errors = find_errors(chain, terms.context, terms.server_hostname, of_client=terms.server_side)
             if any(error.kind is first.kind for error in errors):  # else it is of what only the handshake knows
                 return errors
         return (first,)
@@ -493,7 +494,7 @@ class SslSocket(TcpSocket):
     def ssl_handshake_errors(self) -> tuple[SslError, ...]:
         """What the last handshake found wrong with the peer's certificate, ignored or not.
 
-        All of it, the host's name first; of a client, or without pyOpenSSL (``trioqt[tls]``), what came first.
+        All of it, the host's name first; without pyOpenSSL (``trioqt[tls]``) what came first.
 
         Qt: sslHandshakeErrors().
         """
@@ -507,11 +508,10 @@ class SslSocket(TcpSocket):
         super().set_pause_mode(mode)
 
     def resume(self) -> None:
-        self._check_call()
-        if not self._is_paused:
-            super().resume()
-        self._is_paused = False
-        self._changed()
+        super().resume()
+        if self._is_paused:
+            self._is_paused = False
+            self._changed()
 
     # -- what was negotiated ----------------------------------------------------------------
 

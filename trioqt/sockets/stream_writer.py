@@ -59,21 +59,24 @@ class StreamWriter(Connection):
         Qt: write().  There, nothing is sent before control returns to the event loop, and the queue has no limit.
         """
         queue = self._queue
-        if (  # a shortcut for an answer between others: the conditions below, with a line that is to be read
+        if (  # a shortcut for an answer behind others, which are collected: what is below comes to the same
             self._corked
+            and queue.pieces is not None
             and type(data) is bytes
             and data
-            and self._read_buffer.lines is not None
             and not self._unseen
             and not self._read_buffer.ahead
             and get_ident() == self._thread
             and self._parent is None
             and self._machine.state is CONNECTED
         ):
-            queue.append(data)
-            if queue.size >= CORK_SIZE or queue.size >= self._write_buffer_size:
+            size = len(data)
+            queue.pieces.append(data)  # append() without the call, a sixth of what an answer costs here
+            queue.size += size
+            was_last = self._read_buffer.lines is None and not self._read_buffer
+            if was_last or queue.size >= CORK_SIZE or queue.size >= self._write_buffer_size:
                 self._send_collected()
-            return len(data)
+            return size
         if get_ident() != self._thread:
             self._check_run()
         if type(data) is bytes:

@@ -579,7 +579,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                     await trio.lowlevel.checkpoint()
 
     def _has_room(self) -> bool:
-        if self._is_at_most():
+        if self._max_connections is not None and self._is_at_most():
             return False
         if self._handshakes is not None:
             return True
@@ -857,8 +857,10 @@ def _is_encrypted(proxy: NetworkProxy | None) -> bool:
 
 
 async def _until_acceptable(listener: ListenerLink) -> None:
-    with contextlib.suppress(trio.ClosedResourceError):  # it stopped listening, which the loop sees
+    try:
         await listener.wait_acceptable()
+    except trio.ClosedResourceError:  # it stopped listening, which the loop sees
+        pass
 
 
 def _tell_nobody(thing: Told) -> None:
