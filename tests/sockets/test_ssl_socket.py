@@ -629,6 +629,23 @@ async def test_plain_bytes_that_are_unread_are_refused(network: Network, tls: Co
         assert await raw.receive(6) == b"QUIT\r\n"
 
 
+async def test_a_transaction_that_may_bring_back_plain_bytes_is_to_be_ended_first(
+    network: Network, tls: Contexts
+) -> None:
+    """They would lie in front of what came under TLS, and look as that."""
+    async with plain(network, tls, watched=False) as (sock, raw):
+        await raw.send(b"220 go ahead\r\n")
+        with pytest.raises(LookupError):
+            async with sock.transaction():
+                line = await sock.receive_line()
+                refused = await refusal(partial(sock.start_client_encryption, server_hostname=NAME))
+                raise LookupError
+        again = await sock.receive_line()
+
+    assert line == again == b"220 go ahead\r\n"
+    assert refused == (ErrorKind.OPERATION, "cannot begin TLS: an open transaction may bring back 14 plain bytes")
+
+
 @watched_or_not
 async def test_what_the_system_still_holds_is_unread_too(network: Network, tls: Contexts, watched: bool) -> None:
     """To a client nothing comes before its own hello, whether a call has asked for it or not."""

@@ -355,8 +355,10 @@ class SslSocket(TcpSocket):
         # the client's first message: it was told to go ahead, and has, before this call.  If not, TLS finds that out.
         buffer = self._read_buffer
         if buffer.held > buffer.ahead or (buffer.ahead and not terms.server_side):
-            message = f"cannot {attempted}: {len(buffer)} plain bytes are unread"
-            raise SocketError(ErrorKind.OPERATION, message)
+            why = f"{len(buffer)} plain bytes are unread"
+            if buffer.taken:
+                why = f"an open transaction may bring back {buffer.taken} plain bytes"
+            raise SocketError(ErrorKind.OPERATION, f"cannot {attempted}: {why}")
 
     # -- the handshake ----------------------------------------------------------------------
 
