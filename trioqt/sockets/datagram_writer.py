@@ -166,7 +166,7 @@ class DatagramWriter(Datagrams):
         if link is None or self._closed:
             link = self._link_to_send()
         if not (address and port) and (address or link.peer_address() is None):
-            if not port:
+            if not port or isinstance(link, ProxiedDatagramLink):  # of a proxy "this machine" would be another
                 exc = OSError(errno.EDESTADDRREQ, "it has no destination")
                 self._datagram_failed("cannot send a datagram", exc, ErrorKind.NETWORK)  # as Qt
             address = HostAddress.ANY_IPV4.text  # this machine, as with Qt
