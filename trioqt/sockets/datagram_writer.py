@@ -162,7 +162,7 @@ class DatagramWriter(Datagrams):
             link = self._link_to_send()
         address, port, _, _, _ = where
         if not (address and port) and (address or link.peer_address() is None):
-            if not port:
+            if not port or isinstance(link, ProxiedDatagramLink):  # of a proxy "this machine" would be another
                 exc = OSError(errno.EDESTADDRREQ, "it has no destination")
                 self._datagram_failed("cannot send a datagram", exc, ErrorKind.NETWORK)  # as Qt
             where = HostAddress.ANY_IPV4.text, *where[1:]  # this machine, as with Qt
