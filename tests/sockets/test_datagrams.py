@@ -143,6 +143,26 @@ async def test_who_sends_without_an_address_is_bound_first(network: Network) -> 
         assert (await receiver.receive_datagram()).sender_port == sender.local_port() != 0
 
 
+async def test_one_verb_is_not_made_of_another_that_a_program_overrides(network: Network) -> None:
+    """A class that counts what it writes counts what it was asked to write."""
+    written = []
+
+    class Counting(UdpSocket):
+        def write_datagram(self, *args: Any) -> int:
+            written.append(args)
+            return super().write_datagram(*args)
+
+    async with bound() as receiver, Counting() as sock:
+        datagram = NetworkDatagram(b"x", destination_address=HOST, destination_port=receiver.local_port())
+        await sock.send_datagram(datagram)
+        await sock.send_datagram(b"y", HOST, receiver.local_port())
+        assert written == []
+        sock.write_datagram(datagram)
+
+        assert written == [(datagram,)]
+        assert [(await receiver.receive_datagram()).data for _ in range(3)] == [b"x", b"y", b"x"]
+
+
 async def test_a_name_is_looked_up_for_each_datagram(network: Network) -> None:
     """``send_datagram`` waits, so it may; ``write_datagram`` wants an address."""
     names({"peer.example": [HOST]})

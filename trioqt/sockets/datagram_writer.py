@@ -116,7 +116,7 @@ class DatagramWriter(Datagrams):
         while True:
             try:
                 if isinstance(data, NetworkDatagram):
-                    self.write_datagram(data)
+                    DatagramWriter.write_datagram(self, data)  # not what a derived class has made of it
                 else:
                     self._send(data, (address, port, *AS_IT_IS))
                 return
