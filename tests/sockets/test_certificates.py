@@ -265,6 +265,8 @@ async def test_what_cannot_be_looked_behind_of_cannot_be_ignored(network: Networ
                 sock.ignore_ssl_errors([kind])
         with pytest.raises(TypeError):
             sock.ignore_ssl_errors([10])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match="a list of errors, not SslErrorKind"):
+            sock.ignore_ssl_errors(SslErrorKind.CERTIFICATE_EXPIRED)  # type: ignore[arg-type]
 
 
 async def test_without_pyopenssl_it_is_said_what_is_missing(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:

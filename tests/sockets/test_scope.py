@@ -853,6 +853,7 @@ async def test_a_blocks_tasks_have_ended_when_it_has(network: Network) -> None:
     before = tasks()
     async with TcpSocket() as sock:
         peer = await meet(network, sock)
+        await trio.testing.wait_all_tasks_blocked()  # whoever listened over TLS has ended
         async with sock.events():
             sock.write(LARGE)
             during = tasks() - before

@@ -479,6 +479,8 @@ class SslSocket(TcpSocket):
           TypeError, ValueError: Neither kinds nor errors; or some that cannot be ignored.
         Qt: ignoreSslErrors(errors).  There, every kind can be ignored, and without a list all are.
         """
+        if isinstance(errors, SslErrorKind | SslError):
+            raise TypeError(f"what is ignored is a list of errors, not {type(errors).__name__}: each is named in it")
         chosen = tuple(errors)
         for error in chosen:
             kind = error.kind if isinstance(error, SslError) else error

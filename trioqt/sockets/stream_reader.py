@@ -356,7 +356,7 @@ class StreamReader(Connection):
         self._receiving = True
         generation, owed = self._generation, False
         try:
-            if link is not None and not self._read_buffer:
+            if link is not None and not self._read_buffer.data:
                 # Nothing is buffered and nobody watches: the bytes need not pass through the buffer.
                 try:
                     if not link.is_drained():

@@ -94,7 +94,8 @@ class StreamWriter(Connection):
             return self._write_early(data)
         sent = 0
         # To be read, so more is likely to be written.
-        more = not self._unseen and len(self._read_buffer) > self._read_buffer.ahead
+        buffer = self._read_buffer
+        more = bool(buffer.data) and not self._unseen and len(buffer) > buffer.ahead
         if queue.size:
             if not self._corked and queue.size >= self._write_buffer_size:
                 raise trio.WouldBlock
@@ -256,7 +257,7 @@ class StreamWriter(Connection):
         """Send what is queued, then finish sending; you can still receive.  Again: no effect.
 
         Raises:
-          SocketError: As ``write``; UNSUPPORTED_SOCKET_OPERATION if it is a stream that cannot.
+          SocketError: As ``write``; UNSUPPORTED_SOCKET_OPERATION if it is a stream that cannot, or TLS before 1.3.
           trio.ClosedResourceError: The socket is closed, or the connection was aborted here, or ended by another task.
           trio.BusyResourceError: As ``send_all``.
         Cancelled: sending is not finished.
@@ -289,7 +290,7 @@ class StreamWriter(Connection):
             await link.finish_sending()
         except NotImplementedError as exc:
             self._reopen(generation)
-            message = "cannot finish sending: the stream has no send_eof"
+            message = f"cannot finish sending: {exc}"
             raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message) from exc
         except ENDS as exc:
             self._link_failed(link, exc, Input.WRITE_FAILED)
