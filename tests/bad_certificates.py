@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from trioqt import SslErrorKind
 
-__all__ = ["BAD", "GOOD", "NAME", "Case"]
+__all__ = ["BAD", "DAY", "GOOD", "NAME", "NOW", "Case", "Entity", "authority", "issue"]
 
 NAME = "good.example"
 NOW = datetime.datetime.now(datetime.UTC)

@@ -50,26 +50,30 @@ class RawPeer:
 
     sock: trio.socket.SocketType
 
+    async def ready(self) -> None:
+        """Until it can do what it is told: over TLS, until its handshake is done."""
+
     async def send(self, data: bytes) -> None:
         """Send all of ``data``."""
         view = memoryview(data)
         while view:
             view = view[await self.sock.send(view) :]
 
+    async def receive_some(self, max_bytes: int = 65536) -> bytes:
+        """What comes next; ``b""`` for a clean end.  Raises: ConnectionResetError at a reset."""
+        return await self.sock.recv(max_bytes)
+
     async def receive(self, count: int) -> bytes:
         """Exactly ``count`` bytes; fewer only at the end."""
         got = b""
-        while len(got) < count:
-            piece = await self.sock.recv(count - len(got))
-            if not piece:
-                break
+        while len(got) < count and (piece := await self.receive_some(count - len(got))):
             got += piece
         return got
 
     async def receive_to_end(self) -> bytes:
         """Everything up to a clean end.  Raises: ConnectionResetError at a reset."""
         got = bytearray()
-        while piece := await self.sock.recv(65536):
+        while piece := await self.receive_some():
             got += piece
         return bytes(got)
 
@@ -165,6 +169,10 @@ class Network(ABC):
     def unacknowledged_bytes(self, descriptor: int) -> int:
         """How many bytes it holds that the other end does not have."""
 
+    def on_the_wire(self, size: int) -> int:
+        """How many bytes a message of ``size`` bytes is, sent in one call."""
+        return size
+
     @abstractmethod
     def tcp_state(self, descriptor: int) -> str:
         """The state of a connection, as RFC 9293 calls it."""
@@ -179,22 +187,26 @@ class Network(ABC):
 
     # ---- peers -----------------------------------------------------------------------------------
 
-    async def raw_listener(self, *, backlog: int = 100) -> RawListener:
-        """A scripted server."""
-        sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    async def raw_listener(self, host: str | None = None, *, backlog: int = 100) -> RawListener:
+        """A scripted server; at ``::`` of both families."""
+        host = host or self.host
+        sock = trio.socket.socket(_family(host), socket.SOCK_STREAM)
         try:
-            await sock.bind((self.host, 0))
+            if ":" in host:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+            await sock.bind((host, 0))
             sock.listen(backlog)
         except BaseException:
             sock.close()
             raise
         return RawListener(sock)
 
-    async def raw_connect(self, port: int) -> RawPeer:
+    async def raw_connect(self, port: int, host: str | None = None) -> RawPeer:
         """A scripted client."""
-        sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        host = host or self.host
+        sock = trio.socket.socket(_family(host), socket.SOCK_STREAM)
         try:
-            await sock.connect((self.host, port))
+            await sock.connect((host, port))
         except BaseException:
             sock.close()
             raise
@@ -211,6 +223,10 @@ class Network(ABC):
         with await self.raw_listener() as listener:
             await sock.connect_to_host(self.host, listener.port)
             return sock, await listener.accept()
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 class Loopback(Network):
@@ -341,28 +357,16 @@ class TlsPeer(RawPeer):
             self.tls.write(data[start : start + 16384])
             await self._flush()
 
-    async def receive(self, count: int) -> bytes:
-        got = b""
-        while len(got) < count:
+    async def receive_some(self, max_bytes: int = 65536) -> bytes:
+        """Of an end, whether there was a close_notify, or what is below has ended without one, is not told."""
+        while True:
             try:
-                piece = self.tls.read(count - len(got))
+                return self.tls.read(max_bytes)
             except ssl.SSLWantReadError:
                 await self._flush()  # new keys may have been asked for
                 await self._feed()
-                continue
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                break
-            if not piece:
-                break
-            got += piece
-        return got
-
-    async def receive_to_end(self) -> bytes:
-        """Everything up to a close_notify, or to a clean end of what is below."""
-        got = bytearray()
-        while piece := await self.receive(65536):
-            got += piece
-        return bytes(got)
+                return b""
 
     def send_now(self, data: bytes) -> int:
         """As below, in whole messages: what is taken in part goes out with the next."""
@@ -427,7 +431,7 @@ class LatePeer(RawPeer):
             pass
         self.done.set()
 
-    async def _wait(self) -> None:
+    async def ready(self) -> None:
         await self.done.wait()
         if self.failed:
             raise self.failed[0]
@@ -437,16 +441,12 @@ class LatePeer(RawPeer):
         return self.made[0] if self.made else RawPeer(self.sock)
 
     async def send(self, data: bytes) -> None:
-        await self._wait()
+        await self.ready()
         await self.now.send(data)
 
-    async def receive(self, count: int) -> bytes:
-        await self._wait()
-        return await self.now.receive(count)
-
-    async def receive_to_end(self) -> bytes:
-        await self._wait()
-        return await self.now.receive_to_end()
+    async def receive_some(self, max_bytes: int = 65536) -> bytes:
+        await self.ready()
+        return await self.now.receive_some(max_bytes)
 
     def send_now(self, data: bytes) -> int:
         return self.now.send_now(data)
@@ -502,6 +502,10 @@ class Secure(Virtual):
     sockets: type[SslSocket]
     servers: type[SslServer[Any]]
 
+    def on_the_wire(self, size: int) -> int:
+        """RFC 8446, section 5.2: each record has a header, and within what is encrypted its type and a tag."""
+        return size + -(-size // 16384) * (5 + 1 + 16)
+
     async def connected(self, parent: trio.Nursery, **options: Any) -> tuple[TcpSocket, RawPeer]:
         sock = self.sockets(parent, **options)
         peers: list[RawPeer] = []
@@ -515,8 +519,8 @@ class Secure(Virtual):
                 await sock.connect_to_host(self.host, listener.port)
         return sock, peers[0]
 
-    async def raw_listener(self, *, backlog: int = 100) -> RawListener:
-        plain = await Virtual.raw_listener(self, backlog=backlog)
+    async def raw_listener(self, host: str | None = None, *, backlog: int = 100) -> RawListener:
+        plain = await Virtual.raw_listener(self, host, backlog=backlog)
         send, receive = trio.open_memory_channel[RawPeer](backlog)
 
         async def accept() -> None:
@@ -529,8 +533,8 @@ class Secure(Virtual):
         self.nursery.start_soon(accept)
         return SecureListener(plain.sock, receive)
 
-    async def raw_connect(self, port: int) -> RawPeer:
-        peer = LatePeer((await Virtual.raw_connect(self, port)).sock)
+    async def raw_connect(self, port: int, host: str | None = None) -> RawPeer:
+        peer = LatePeer((await Virtual.raw_connect(self, port, host)).sock)
         self.nursery.start_soon(partial(peer.shake_hands, self.tls.client, server_side=False))
         return peer
 

@@ -46,7 +46,7 @@ from trioqt import (
     UdpSocket,
 )
 from trioqt.core import buffers, data_stream, http_connect, options
-from trioqt.links import connect, datagram as links_datagram, native, through_proxy
+from trioqt.links import connect, datagram as links_datagram, many_datagrams, native, through_proxy
 from trioqt.links.native import NativeLink
 from trioqt.sockets import (
     abstract_socket,
@@ -489,6 +489,8 @@ DEFAULTS: dict[str, object] = {
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
     "bytes that are split into lines at once": buffers.SPLIT_SIZE,
     "datagrams that a socket takes from the system in one go": datagrams.BATCH,
+    "datagrams that one call of Linux takes, where they come in crowds": many_datagrams.AT_ONCE,
+    "senders, and destinations, that a `UdpSocket` remembers": links_datagram.MOST_KNOWN,
     "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
@@ -1058,7 +1060,7 @@ def test_all_pages_with_code_are_run() -> None:
 # Pages whose blocks together are a file of tests, and how many tests there are.
 TESTS_ON_PAGES = {
     "determinism.md": 2,
-    "encrypt.md": 4,
+    "encrypt.md": 6,
     "partition.md": 3,
     "proxy.md": 5,
     "replaced.md": 2,
@@ -1085,31 +1087,6 @@ def test_the_tests_on_a_page_pass(page: str, count: int, tmp_path: Path) -> None
     )
 
     assert re.search(rf"^{count} passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
-
-
-def test_the_program_of_the_how_to_holds() -> None:
-    """It says nothing, because everything in it is so; and the page shows what happened in it."""
-    program = ROOT / "docs" / "howto" / "partition.py"
-    shown = re.findall(r"```text\n(.*?)```", (ROOT / "docs" / "howto" / "partition.md").read_text(), re.DOTALL)
-    source = program.read_text().replace(
-        "        nursery.cancel_scope.cancel()\n",
-        '        print(*net.trace(), sep="\\n")\n        nursery.cancel_scope.cancel()\n',
-    )
-
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
-    traced = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
-
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert traced.stdout == shown[0], traced.stderr
-
-
-def test_two_processes_share_a_port_as_the_how_to_says() -> None:
-    """It asks until both have answered, and ends them."""
-    program = ROOT / "docs" / "howto" / "one_port.py"
-
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
-
-    assert (done.returncode, done.stdout, done.stderr) == (0, "both have answered\n", "")
 
 
 # ---- the tutorial ------------------------------------------------------------------------------

@@ -84,6 +84,12 @@ FORMATS = {
         "send_order",
         spread=True,
     ),
+    "data stream in a block": Format(
+        "framing",
+        "receive_order_block",
+        (("ü", -1, [0.5]), ("", 0, [])),
+        bytes.fromhex("00000016 00000002 00fc ffffffff 00000001 3fe0000000000000  0000000c 00000000 00000000 00000000"),
+    ),
 }
 every_format = pytest.mark.parametrize("name", FORMATS)
 
@@ -235,6 +241,8 @@ BAD: dict[str, tuple[str, bytes, ErrorKind, bytes]] = {
     "a QString that is no UTF-16": ("data stream", b"\0\0\0\2\xd8\0", CORRUPT, b"\0\0\0\2\xd8\0"),
     "a QString of 3 bytes": ("data stream", b"\0\0\0\3abc", CORRUPT, b"\0\0\0\3abc"),
     "a list of 4 Gi": ("data stream", bytes(8) + b"\xff\xff\xff\xf0", LIMIT, bytes(8) + b"\xff\xff\xff\xf0"),
+    "a block that is cut short": ("data stream in a block", b"\0\0\0\4\0\0\0\2", CORRUPT, b""),
+    "a block of no UTF-16": ("data stream in a block", b"\0\0\0\6\0\0\0\2\xd8\0", CORRUPT, b""),
     "a list of -1": ("data stream", bytes(8) + b"\xff\xff\xff\xff", CORRUPT, bytes(8) + b"\xff\xff\xff\xff"),
 }
 GOOD = b"good"

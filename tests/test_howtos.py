@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from docs import blocks
+from trioqt import TcpServer, TcpSocket
+from trioqt.testing import VirtualNetwork
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
@@ -78,6 +84,79 @@ def test_the_program_before_and_after_qt_print_the_same() -> None:
     ]
 
     assert [done.stdout for done in runs] == ["b'HELLO\\n'\n"] * 2
+
+
+async def test_who_stays_connected_may_have_tasks_of_its_own(virtual_network: VirtualNetwork) -> None:
+    """A nursery makes a group of what its tasks raise; the loop takes that for a loss too, and a bug for a bug."""
+    stay_connected = runpy.run_path(str(ROOT / "docs" / "howto" / "reconnect.py"))["stay_connected"]
+    calls = list[TcpSocket]()
+    lines = list[bytes]()
+
+    async def hang_up_on_the_first(sock: TcpSocket) -> None:
+        calls.append(sock)
+        if len(calls) == 1:
+            sock.abort(reset=True)
+        else:
+            await sock.send_all(b"welcome\n")
+
+    async def use(sock: TcpSocket) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+            lines.append(await sock.receive_line())
+        raise PermissionError("enough")
+
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+        await server.listen("127.0.0.1", 4000)
+        await nursery.start(server.serve, hang_up_on_the_first)
+        with pytest.raises(PermissionError, match="enough"):
+            await stay_connected("127.0.0.1", 4000, use)
+        nursery.cancel_scope.cancel()
+
+    assert (len(calls), lines) == (2, [b"welcome\n"])
+
+
+async def test_a_request_that_is_cancelled_or_fails_leaves_the_pool_as_it_was(virtual_network: VirtualNetwork) -> None:
+    """Its place is free again, nobody reads the answer that it had asked for, and nothing is left open."""
+    names = runpy.run_path(str(ROOT / "docs" / "howto" / "pool.py"))
+    answers: list[bytes] = []
+    ended: list[str] = []
+
+    async def answer_late(sock: TcpSocket) -> None:
+        async for line in sock.lines():
+            await trio.sleep(1)
+            await sock.send_all(line)
+
+    async def ask(pool: Any, question: bytes, patience: float) -> None:
+        with trio.move_on_after(patience) as scope:
+            async with pool.connection() as sock:
+                await sock.send_all(question)
+                answers.append(await sock.receive_line())
+                if question == b"raises\n":
+                    raise ValueError(question)
+        if scope.cancelled_caught:
+            ended.append(question.decode().strip())
+
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+        await server.listen("127.0.0.1", 4000)
+        await nursery.start(server.serve, answer_late)
+        async with names["Pool"]("127.0.0.1", 4000, size=2) as pool:
+            async with trio.open_nursery() as clients:
+                for question in (b"one\n", b"two\n"):
+                    clients.start_soon(ask, pool, question, 0.5)  # with a connection
+                await trio.testing.wait_all_tasks_blocked()
+                clients.start_soon(ask, pool, b"three\n", 0.25)  # for want of one
+            with pytest.raises(ValueError, match="raises"):
+                await ask(pool, b"raises\n", 60)
+            async with trio.open_nursery() as clients:
+                for question in (b"four\n", b"five\n", b"six\n"):
+                    clients.start_soon(ask, pool, question, 60)
+            assert server.connection_count() == 2
+        await trio.sleep(60)
+        assert server.connection_count() == 0
+        nursery.cancel_scope.cancel()
+
+    assert (ended[0], sorted(ended)) == ("three", ["one", "three", "two"])
+    assert (answers[0], sorted(answers)) == (b"raises\n", [b"five\n", b"four\n", b"raises\n", b"six\n"])
 
 
 def test_a_server_listens_on_the_socket_that_systemd_passes() -> None:

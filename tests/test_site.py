@@ -164,6 +164,31 @@ async def test_pages_can_be_read_wide_and_on_a_phone_by_day_and_by_night(
         assert (look.paper > 128) == (scheme == "light")
 
 
+# Of each table that is wider than the screen, scrolled: where its first column begins, and how wide that is.
+FIRST_COLUMNS = """
+[...document.querySelectorAll("article table")].filter((table) => table.offsetWidth > innerWidth).map((table) => {
+  table.parentElement.scrollLeft = 100;
+  const box = table.rows[table.rows.length - 1].cells[0].getBoundingClientRect();
+  return [box.x, box.width];
+})
+"""
+
+
+async def test_a_wide_table_can_be_read_on_a_phone(site: str, tmp_path: Path) -> None:
+    """While one scrolls in it the first column stays, and takes no more than half of the screen."""
+    program = peer_command("chromium")
+    with trio.fail_after(2 * LIMIT):
+        async with running_chromium(program, tmp_path) as browser:
+            await browser.show_as(420, "light")
+            columns = []
+            for page in ("index", "topics/from-qt", "topics/reliability", "topics/limits"):
+                await browser.open(f"{site}{page}.html")
+                columns += await browser.evaluate(FIRST_COLUMNS)
+
+    assert len(columns) > 15
+    assert [(x, width) for x, width in columns if not (0 <= x < 20 and width <= 210)] == []
+
+
 async def test_the_console_and_lost_pictures_are_noticed(tmp_path: Path) -> None:
     """The tests above can fail: a page with an error, a missing picture and a blank one."""
     program = peer_command("chromium")

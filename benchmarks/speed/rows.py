@@ -128,7 +128,7 @@ MODES: dict[str, Mode] = {
         "datagrams",
         "trips",
         "echo of datagrams of {size} bytes, {sockets}, {number} in flight on each",
-        (*(name for name in OTHERS if not name.endswith("-streams")), "trioqt"),
+        (*(name for name in OTHERS if not name.endswith("-streams")), "trioqt", "trioqt-qt"),
         number=1,
         size=64,
     ),

@@ -2,7 +2,10 @@
 
 import json
 
-from trioqt import DataStream, ErrorKind, SocketError, TcpSocket
+import trio
+import trio.testing
+
+from trioqt import DataStream, DataStreamError, ErrorKind, SocketError, TcpSocket
 
 LIMIT = 1 << 20
 
@@ -73,7 +76,39 @@ async def send_order(sock: TcpSocket, name: str, count: int, prices: list[float]
     await sock.send_all(stream.data())
 
 
+async def receive_order_block(sock: TcpSocket) -> tuple[str | None, int, list[float]]:
+    block = await receive_block(sock)
+    try:
+        return read_order(DataStream(block))
+    except DataStreamError as exc:
+        raise corrupt(f"a block that is no order: {exc}") from exc
+
+
 async def answer_blocks(sock: TcpSocket) -> None:
     while not sock.at_end() or await sock.wait_for_ready_read():
         block = await receive_block(sock)
         await send_block(sock, block.upper())
+
+
+async def main() -> None:
+    """Each format once: what is sent at one end is received at the other."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with TcpSocket.from_stream(ours) as here, TcpSocket.from_stream(theirs) as there:
+        await send_block(here, b"any bytes")
+        print(await receive_block(there))
+        await here.send_all(b"a line\r\n")
+        print(await receive_text(there))
+        await send_json(here, {"colour": "green"})
+        print(await receive_json(there))
+        await send_netstring(here, b"counted")
+        print(await receive_netstring(there))
+        await send_order(here, "apples", 3, [0.5, 0.25])
+        print(await receive_order(there))
+        await send_block(here, b"the last one")
+        await here.send_eof()
+        await answer_blocks(there)
+        print(await receive_block(here))
+
+
+if __name__ == "__main__":
+    trio.run(main)

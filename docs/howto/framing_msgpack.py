@@ -1,6 +1,8 @@
 """Messages of msgpack, which say nowhere how long they are: whoever reads one finds out."""
 
 import msgpack
+import trio
+import trio.testing
 
 from trioqt import DataStream, DataStreamError, TcpSocket
 
@@ -27,3 +29,14 @@ async def receive_msgpack(sock: TcpSocket) -> object:
 
 async def send_msgpack(sock: TcpSocket, value: object) -> None:
     await sock.send_all(msgpack.packb(value))
+
+
+async def main() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with TcpSocket.from_stream(ours) as here, TcpSocket.from_stream(theirs) as there:
+        await send_msgpack(here, {"apples": 3, "prices": [0.5, 0.25]})
+        print(await receive_msgpack(there))
+
+
+if __name__ == "__main__":
+    trio.run(main)

@@ -24,6 +24,7 @@ async def main(net: VirtualNetwork) -> None:
         assert await client.receive_some() == b"are you there?"
         await client.aclose()
         nursery.cancel_scope.cancel()
+    print(*net.trace(), sep="\n")
 
 
 simulate(main, latency=0.05)

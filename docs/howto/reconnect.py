@@ -22,8 +22,8 @@ async def stay_connected(host: str, port: int, use: Callable[[TcpSocket], Awaita
                 pause = FIRST_PAUSE  # it answers: the next trouble is a new one
                 await use(sock)
             return
-        except (SocketError, trio.TooSlowError) as error:
-            print(f"{trio.current_time():4.0f} s: {error}")
+        except* (SocketError, trio.TooSlowError) as trouble:  # a group, since `use` may have tasks of its own
+            print(f"{trio.current_time():4.0f} s: {trouble.exceptions[0]}")
         # Half of the pause is drawn, so that a thousand clients of a server that comes back do not come at once.
         await trio.sleep(pause * random.uniform(0.5, 1))
         pause = min(2 * pause, LONGEST_PAUSE)

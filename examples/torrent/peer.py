@@ -42,7 +42,7 @@ SLOTS: Final = 4
 # Requests of a peer that wait.  aria2 keeps a few dozen under way, others up to 250.
 MAX_WANTED: Final = 500
 
-# How often a peer may change its mind between two blocks; once in ten seconds is usual.
+# How often a peer may change its mind, or send what nobody wants, between two blocks; once in ten seconds is usual.
 MAX_COSTLY: Final = 200
 
 
@@ -113,10 +113,10 @@ class Peer:
         return None
 
     def _count(self, what: str) -> None:
-        """These few cost us far more than they cost the peer.  Raises: ProtocolError."""
+        """These few cost us far more than they cost the peer, or what others may send.  Raises: ProtocolError."""
         self._costly += 1
         if self._costly > MAX_COSTLY:
-            raise ProtocolError(f"it says again and again {what}, and sends nothing")
+            raise ProtocolError(f"it says again and again {what}, and sends nothing that it was asked for")
 
     def _is_asked(self, request: Request) -> None:
         if request.index not in range(self.pieces.count) or request.index not in self.pieces.ours:
@@ -132,7 +132,8 @@ class Peer:
 
     def _take(self, block: Block) -> tuple[int, bytes] | None:
         if (block.index, block.begin) not in self.asked:
-            return None  # it had been called off, or was never asked for
+            self._count("what it was not asked for")  # a few had been called off, and were on their way
+            return None
         self.asked.remove((block.index, block.begin))
         self._costly = 0
         self.given += len(block.data)

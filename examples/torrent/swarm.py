@@ -47,8 +47,8 @@ MAX_CALLED: Final = 30
 MAX_KNOWN: Final = 200
 MAX_LIARS: Final = 1000
 
-# After so many calls an address is forgotten that nobody answers at; the tracker may name it again.  After so many lies
-# nobody of that address is believed, whatever id it has.
+# After so many calls in a row an address is forgotten that nobody answers at; the tracker may name it again.  After so
+# many lies nobody of that address is believed, whatever id it has.
 MAX_FAILURES: Final = 3
 MAX_LIES: Final = 3
 
@@ -64,6 +64,9 @@ AGAIN: Final = 10.0
 CHOICE: Final = 10.0
 SIGN_OF_LIFE: Final = 60.0
 SILENCE: Final = 150.0
+
+# Who a peer is: its id, and where it is.  Anybody may say another one's id; then it is two peers.
+Who = tuple[bytes, str]
 
 NETWORK = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
@@ -84,7 +87,8 @@ class _Known:
     """An address that may be called."""
 
     next_call: float
-    peer_id: bytes | None = None
+    who: Who | None = None
+    under_way: bool = False
     failures: int = 0
 
 
@@ -93,7 +97,7 @@ class _Line:
     """A connection to a peer."""
 
     sock: TcpSocket
-    peer_id: bytes
+    who: Who
     we_called: bool
     peer: Peer = attrs.field(init=False)
     asks: trio.Event = attrs.field(factory=trio.Event)
@@ -101,8 +105,8 @@ class _Line:
     """At the last choice."""
 
     @classmethod
-    def open(cls, sock: TcpSocket, peer_id: bytes, we_called: bool, pieces: Pieces) -> _Line:
-        line = cls(sock, peer_id, we_called)
+    def open(cls, sock: TcpSocket, who: Who, we_called: bool, pieces: Pieces) -> _Line:
+        line = cls(sock, who, we_called)
         line.peer = Peer(pieces, line.say)
         return line
 
@@ -149,10 +153,10 @@ class Swarm:
         self._storage = storage
         self._download, self._upload = RateLimit(download_rate), RateLimit(upload_rate)
         self._tell = tell
-        self._lines: dict[bytes, _Line] = {}
+        self._lines: dict[Who, _Line] = {}
         self._known: dict[Address, _Known] = {}
         self._calls = 0  # under way, connected or not yet
-        self._liars: deque[bytes] = deque(maxlen=MAX_LIARS)
+        self._liars: deque[Who] = deque(maxlen=MAX_LIARS)
         self._lies: deque[str] = deque(maxlen=MAX_LIARS)  # where each lie came from
         self._downloaded = self._uploaded = 0
         self._failure: TorrentError | None = None
@@ -212,8 +216,7 @@ class Swarm:
                 event, told = "", told or event == "completed"
                 pause = reply.interval if self._lines or self.complete.is_set() else AGAIN
                 for address in reply.addresses:
-                    if len(self._known) < MAX_KNOWN:
-                        self._known.setdefault(address, _Known(-math.inf))
+                    self._learn(address)
             with trio.move_on_after(pause):
                 if told:
                     await trio.sleep_forever()
@@ -225,12 +228,21 @@ class Swarm:
         left = self.metainfo.length - sum(map(self.metainfo.size_of, self.pieces.ours))
         return Question(self.metainfo.info_hash, self._peer_id, port, self._uploaded, self._downloaded, left, event)
 
+    def _learn(self, address: Address) -> None:
+        """It may be called.  If there are too many of them, one that is drawn is forgotten: none may be of any use."""
+        if address in self._known:
+            return
+        if len(self._known) >= MAX_KNOWN:
+            del self._known[self._rng.choice([each for each, known in self._known.items() if not known.under_way])]
+        self._known[address] = _Known(-math.inf)
+
     async def _call_peers(self, nursery: trio.Nursery) -> None:
         while not self.complete.is_set():
             for address, known in self._known.items():
-                may_call = known.next_call <= trio.current_time() and known.peer_id not in self._lines
-                if may_call and self._calls < MAX_CALLED:
-                    known.next_call = math.inf
+                may_call = known.next_call <= trio.current_time() and known.who not in self._lines
+                if may_call and not known.under_way and self._calls < MAX_CALLED:
+                    known.under_way = True
+                    known.failures += 1  # until it has shaken hands
                     self._calls += 1
                     nursery.start_soon(self._call, address, known)
             await trio.sleep(1)
@@ -245,11 +257,11 @@ class Swarm:
             self._tell(f"{address[0]} port {address[1]}: {group.exceptions[0]}")
         finally:
             self._calls -= 1
-            known.failures = known.failures + 1 if known.peer_id is None else 0
-            if known.failures == MAX_FAILURES:
+            known.under_way = False
+            is_of_use = known.who is None or (known.who[0] != self._peer_id and known.who not in self._liars)
+            known.next_call = trio.current_time() + AGAIN if is_of_use else math.inf
+            if known.failures >= MAX_FAILURES:
                 del self._known[address]
-            elif known.peer_id != self._peer_id and known.peer_id not in self._liars:
-                known.next_call = trio.current_time() + AGAIN
 
     # -- a connection -----------------------------------------------------------------------
 
@@ -270,7 +282,7 @@ class Swarm:
             error = group.exceptions[0]
             self._tell(f"{name}: {error}")
             if line is not None and group.subgroup(LiedError):
-                self._liars.append(line.peer_id)
+                self._liars.append(line.who)
                 self._lies.append(host)
             sock.abort(reset=True)
         finally:
@@ -288,30 +300,32 @@ class Swarm:
                 raise ProtocolError("it has another torrent")
             if known is None:
                 await sock.send_all(ours.encode())
+        who = theirs.peer_id, str(sock.peer_address())
         if known is not None:
-            known.peer_id = theirs.peer_id
-        return self._admit(_Line.open(sock, theirs.peer_id, known is not None, self.pieces))
+            known.who, known.failures = who, 0
+        return self._admit(_Line.open(sock, who, known is not None, self.pieces))
 
     def _admit(self, line: _Line) -> _Line:
         """It is one of ours from now on.  Raises: ProtocolError."""
-        if line.peer_id == self._peer_id:
+        peer_id, _ = line.who
+        if peer_id == self._peer_id:
             raise ProtocolError("that is ourselves")
-        if line.peer_id in self._liars:
+        if line.who in self._liars:
             raise ProtocolError("it has lied before")
-        old = self._lines.get(line.peer_id)
+        old = self._lines.get(line.who)
         if old is not None:
             # Each has called the other, and both must keep the same: the call of whoever has the smaller id.
-            if line.we_called == old.we_called or line.we_called != (self._peer_id < line.peer_id):
+            if line.we_called == old.we_called or line.we_called != (self._peer_id < peer_id):
                 raise ProtocolError("it is connected already")
             old.sock.abort()
             self._forget(old)
-        self._lines[line.peer_id] = line
+        self._lines[line.who] = line
         line.peer.begin()
         return line
 
     def _forget(self, line: _Line) -> None:
-        if self._lines.get(line.peer_id) is line:
-            del self._lines[line.peer_id]
+        if self._lines.get(line.who) is line:
+            del self._lines[line.who]
             self.pieces.remove_peer(line.peer)
             self._go_on()
 

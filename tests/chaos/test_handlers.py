@@ -18,6 +18,8 @@ from tests.networks import Network, RawPeer
 from tests.sockets.arrivals import open_descriptors, until
 from trioqt import ConnectionFinished, ErrorKind, SocketError, TcpServer, TcpSocket
 
+OVER_TLS = True
+
 Failures = Callable[[], list[Exception]]
 
 
@@ -194,6 +196,7 @@ async def test_a_log_handler_that_raises_ends_nothing(
     assert "no space left on device" in capsys.readouterr().err
 
 
+@pytest.mark.plain("so many handshakes take a minute")
 @pytest.mark.parametrize("ending", ["end", "reset"])
 async def test_a_monitor_hears_of_thousands_that_hang_up_in_one_turn(
     network: Network, nursery: trio.Nursery, ending: str

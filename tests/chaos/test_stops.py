@@ -15,6 +15,8 @@ from tests.sockets.arrivals import until
 from trioqt import DrainReport, TcpServer, TcpSocket
 from trioqt.testing import VirtualNetwork
 
+OVER_TLS = True
+
 
 class Requests:
     """A handler that begins each line, and answers it once the test lets it."""

@@ -1,10 +1,11 @@
-"""TLS clients that stop in mid-handshake, whenever and however, harm nobody: trio's TLS over our sockets."""
+"""TLS clients that stop in mid-handshake, whenever and however, harm nobody: our TLS, and trio's over our sockets."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -13,31 +14,37 @@ import trio.testing
 from tests.certificates import Contexts, contexts
 from tests.networks import Network
 from tests.sockets.arrivals import open_descriptors, until
-from trioqt import ConnectionFinished, TcpServer, TcpSocket
+from trioqt import ConnectionFinished, SslServer, SslSocket, TcpServer, TcpSocket
 
 CONTEXTS = contexts("localhost")
 
 
+every_way = pytest.mark.parametrize("way", ["SslServer", "SSLStream"])
+
+
 @asynccontextmanager
-async def echoing(network: Network, tls: Contexts) -> AsyncIterator[TcpServer[TcpSocket]]:
+async def echoing(network: Network, tls: Contexts, way: str) -> AsyncIterator[TcpServer[Any]]:
     """An echo server over TLS, each handshake in its own handler, which says goodbye whatever happens."""
 
-    async def handler(sock: TcpSocket) -> None:
-        stream = trio.SSLStream(sock, tls.server, server_side=True)
+    async def echo(stream: trio.SSLStream[TcpSocket] | SslSocket) -> None:
         try:
             async for chunk in stream:
                 await stream.send_all(chunk)
         finally:
             await stream.send_all(b"bye\n")
 
-    async with TcpServer() as server, trio.open_nursery() as nursery:
+    async def encrypt_and_echo(sock: TcpSocket) -> None:
+        await echo(trio.SSLStream(sock, tls.server, server_side=True))
+
+    server: TcpServer[Any] = SslServer(tls.server) if way == "SslServer" else TcpServer()
+    async with server, trio.open_nursery() as nursery:
         await server.listen(network.host)
-        await nursery.start(server.serve, handler)
+        await nursery.start(server.serve, echo if isinstance(server, SslServer) else encrypt_and_echo)
         yield server
         nursery.cancel_scope.cancel()
 
 
-async def answers(network: Network, server: TcpServer[TcpSocket], tls: Contexts) -> bool:
+async def answers(network: Network, server: TcpServer[Any], tls: Contexts) -> bool:
     """Does a client that behaves get its line back?"""
     peer = await network.raw_connect(server.server_port())
     async with trio.SSLStream(trio.SocketStream(peer.sock), tls.client, server_hostname="localhost") as stream:
@@ -54,9 +61,10 @@ def hello() -> bytes:
     return outgoing.read()
 
 
-async def test_fifty_silent_clients_do_not_hold_up_the_next(network: Network) -> None:
+@every_way
+async def test_fifty_silent_clients_do_not_hold_up_the_next(network: Network, way: str) -> None:
     """No handshake runs where connections are accepted, so whoever begins none waits alone."""
-    async with echoing(network, CONTEXTS) as server:
+    async with echoing(network, CONTEXTS, way) as server:
         silent = [await network.raw_connect(server.server_port()) for _ in range(50)]
         await until(lambda: server.connection_count() == 50)
 
@@ -67,14 +75,15 @@ async def test_fifty_silent_clients_do_not_hold_up_the_next(network: Network) ->
             client.close()
 
 
+@every_way
 @pytest.mark.parametrize("ending", ["end", "reset"])
 async def test_a_client_that_leaves_at_any_byte_of_its_hello_ends_its_handler_only(
-    network: Network, ending: str
+    network: Network, ending: str, way: str
 ) -> None:
     """At each of some dozens of places; nothing waits for more, nothing is left open, and the server serves on."""
     first = hello()
     lengths = [0, 1, 2, 4, 5, 6, *range(7, len(first), 40), len(first)]
-    async with echoing(network, CONTEXTS) as server:
+    async with echoing(network, CONTEXTS, way) as server:
         assert await answers(network, server, CONTEXTS)
         await until(lambda: server.connection_count() == 0)
         before = open_descriptors()
@@ -96,9 +105,10 @@ async def test_a_client_that_leaves_at_any_byte_of_its_hello_ends_its_handler_on
     assert after == before
 
 
-async def test_clients_that_speak_no_tls_leave_nothing_behind(network: Network) -> None:
+@every_way
+async def test_clients_that_speak_no_tls_leave_nothing_behind(network: Network, way: str) -> None:
     """A hundred failed handshakes: no descriptor more than before."""
-    async with echoing(network, CONTEXTS) as server:
+    async with echoing(network, CONTEXTS, way) as server:
         assert await answers(network, server, CONTEXTS)
         await until(lambda: server.connection_count() == 0)
         before = open_descriptors()
@@ -114,9 +124,10 @@ async def test_clients_that_speak_no_tls_leave_nothing_behind(network: Network) 
         assert await answers(network, server, CONTEXTS)
 
 
-async def test_a_client_that_goes_without_a_goodbye_meets_a_handler_that_says_one(network: Network) -> None:
+@every_way
+async def test_a_client_that_goes_without_a_goodbye_meets_a_handler_that_says_one(network: Network, way: str) -> None:
     """The second, hopeless send of the handler raises without saying why; it is still no bug."""
-    async with echoing(network, CONTEXTS) as server, server.events(ConnectionFinished) as endings:
+    async with echoing(network, CONTEXTS, way) as server, server.events(ConnectionFinished) as endings:
         for _ in range(3):
             peer = await network.raw_connect(server.server_port())
             stream = trio.SSLStream(trio.SocketStream(peer.sock), CONTEXTS.client, server_hostname="localhost")

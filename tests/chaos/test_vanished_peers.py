@@ -11,6 +11,8 @@ from tests.sockets.arrivals import until
 from trioqt import ConnectionFinished, ErrorKind, SocketError, TcpServer, TcpSocket
 from trioqt.testing import VirtualNetwork
 
+OVER_TLS = True
+
 
 async def test_two_sends_at_most_find_a_dead_peer(network: Network, nursery: trio.Nursery) -> None:
     """Who only writes hears of it too, and does not fill a queue that nobody will empty."""

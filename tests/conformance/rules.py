@@ -58,7 +58,7 @@ NOT_SIGNALLED = frozenset(
     ]
 )
 # What later rules leave on an entry for one another; it is not compared.
-MARKS = frozenset({"warned", "written", "stable", "odd", "same_step", "in_slot"})
+MARKS = frozenset({"warned", "written", "stable", "odd", "same_step", "in_slot", "inside"})
 
 
 def drop(qt: Entries, ours: Entries) -> int:
@@ -217,7 +217,7 @@ TIMED_OUT = "SocketTimeoutError"
 
 def wait(qt: Entries, ours: Entries) -> int:
     """No time-outs of ours, so none is an error; and who waits for what holds already is told so."""
-    touched = tell_nested(qt) + drop_attempts(qt, ours)
+    touched = drop_attempts(qt, ours)
     for obj in objects(qt):
         error, pending, unread_news = NO_ERROR, 0, False
         for index, entry in enumerate(qt):
@@ -319,20 +319,6 @@ def replace_closed(qt: Entries, ours: Entries) -> int:
     return touched
 
 
-def tell_nested(qt: Entries) -> int:
-    """A wait_for_ready_read() in a slot of ready_read: Qt emits no signal in a signal, ours is told after."""
-    touched = 0
-    for index in range(len(qt) - 1, -1, -1):
-        entry = qt[index]
-        if is_call(entry, "wait_for_ready_read") and entry.get("ret") is True:
-            values = [other["value"] for other in of(qt[index:], entry["obj"]) if is_query(other, "bytes_available")]
-            signal = {"k": "signal", "obj": entry["obj"], "name": "ready_read", "state": "ConnectedState"}
-            signal |= {"error": NO_ERROR, "avail": values[0] if values else None}
-            qt.insert(index + 1, signal)
-            touched += 1
-    return touched
-
-
 def go_on(qt: Entries, ours: Entries) -> int:
     """Move what happened to an object in one of its waits in front of that."""
     touched = 0
@@ -354,7 +340,7 @@ def go_on(qt: Entries, ours: Entries) -> int:
 
 def act_later(qt: Entries, ours: Entries) -> int:
     """Move what a slot of Qt did in the midst of a step, and had no effect on it, to where ours could: behind it."""
-    touched = 0
+    touched = tell_inside(qt, ours)
     for obj in objects(ours):
         pairs: list[tuple[Entry, Entry]] = []
         for name in dict.fromkeys(entry["fn"] for entry in of(ours, obj) if is_call(entry)):
@@ -363,6 +349,21 @@ def act_later(qt: Entries, ours: Entries) -> int:
             pairs += zip(theirs, mine, strict=False)
         pairs.sort(key=lambda pair: place_of(qt, pair[0]), reverse=True)  # so that they stay in their order
         touched += sum(move_behind(qt, ours, there, here) for there, here in pairs)
+    return touched
+
+
+def tell_inside(qt: Entries, ours: Entries) -> int:
+    """Qt documents that ready_read is not emitted inside of its own slot, as when that waits; ours is told behind."""
+    touched = 0
+    for obj in objects(ours):
+        theirs, mine = (
+            [entry for entry in of(entries, obj) if is_signal(entry, "ready_read")] for entries in (qt, ours)
+        )
+        inside = [entry for entry in mine if "inside" in entry][: max(len(mine) - len(theirs), 0)]
+        for entry in inside:
+            entry["k"] = ACCOUNTED_FOR
+        touched += len(inside)
+    remove(ours, lambda entry: entry["k"] == ACCOUNTED_FOR)
     return touched
 
 
@@ -422,12 +423,10 @@ def send_at_once(qt: Entries, ours: Entries) -> int:
     for entries in (qt, ours):
         for obj in objects(entries):
             written, queued = 0, 0
-            before_tls = False
             for index, entry in enumerate(entries):
                 if entry.get("obj") != obj:
                     continue
                 entry["written"] = written
-                before_tls = is_before_tls(entry, before_tls)
                 if is_signal(entry, "bytes_written"):
                     # What was not recorded when it was written does not count.
                     written += entry["args"][0] if queued else 0
@@ -438,8 +437,6 @@ def send_at_once(qt: Entries, ours: Entries) -> int:
                 elif is_call(entry, "write", "put_char"):
                     queued += count_of(result_of(entries, index))
                 elif is_query(entry, "bytes_to_write"):
-                    if entries is qt and before_tls:
-                        entry["value"] = queued - written
                     entry["value"] += entry["written"]
                     entry["fn"] = "bytes_to_write + bytes written"
                     touched += 1 if entries is qt else 0
@@ -457,15 +454,6 @@ def send_at_once(qt: Entries, ours: Entries) -> int:
         here = remove(entries, lambda entry: is_signal(entry, "bytes_written") and "odd" not in entry)
         touched += here if entries is qt else 0
     return touched
-
-
-def is_before_tls(entry: Entry, before: bool) -> bool:
-    """Does the object connect, and has not begun with TLS yet?  Then Qt's bytes_to_write() is that of the plain socket
-    below, which has nothing, and not of what was written."""
-    if is_call(entry, "connect_to_host_encrypted"):
-        return True
-    over = is_signal(entry, "mode_changed") or entry.get("args") == ["UnconnectedState"]
-    return before and not over
 
 
 def mark_odd(qt: Entries, ours: Entries) -> None:
@@ -799,7 +787,8 @@ RULES: tuple[Rule, ...] = (
         "in slots",
         "row 6",
         "A slot acts after the step that told it, and in Qt in the midst of it.  So a call that had no effect on the"
-        " signals that follow in that step is compared as if it had come behind them.",
+        " signals that follow in that step is compared as if it had come behind them.  Where a slot of `ready_read`"
+        " acts, Qt emits no further one inside of it, and ours is told behind it.",
         act_later,
     ),
     Rule(
@@ -807,8 +796,7 @@ RULES: tuple[Rule, ...] = (
         "law 1, row 7",
         "`write` hands over what the kernel takes.  So `bytes_written` may come earlier, never later, and is the same"
         " in all; `flush` has nothing left to do; `bytes_to_write` is compared in its sum with what was written; and a"
-        " loss that Qt's `flush` finds is found by our `write`.  Before TLS begins Qt's `bytes_to_write` is the plain"
-        " socket's, and is not compared.",
+        " loss that Qt's `flush` finds is found by our `write`.",
         send_at_once,
     ),
     Rule(

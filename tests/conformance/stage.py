@@ -31,11 +31,12 @@ import trio.testing
 
 from tests.conformance.names import DELAYS, NAMES
 from trioqt.links import connect as connecting, through_proxy
+from trioqt.links.base import Where
 from trioqt.links.datagram import NativeDatagramLink
 from trioqt.sockets import tcp_socket
 from trioqt.testing.simulation.determinism import pinned_scheduler
 
-__all__ = ["Stage"]
+__all__ = ["Actor", "Stage"]
 
 T = TypeVar("T")
 
@@ -84,6 +85,8 @@ class Actor:
         self.answers: queue.SimpleQueue[outcome.Outcome[Any]] = queue.SimpleQueue()
         self.failure: BaseException | None = None
         self.parked: Call | None = None
+        self.acts = False  # it has begun to, and has not ended
+        self.has_ended = False
         self._play = play
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -126,6 +129,8 @@ class Resolver(trio.abc.HostnameResolver):
         found: list[tuple[Any, Any, int, str, Any]] = []
         for address in ("127.0.0.1",) if name == "localhost" else NAMES.get(name, ()):
             number = socket.AF_INET6 if ":" in address else socket.AF_INET
+            if flags & socket.AI_ADDRCONFIG and number == socket.AF_INET6:
+                continue  # the recorder's namespace had no such address but ::1
             if family in (socket.AF_UNSPEC, number):
                 rest = (0, 0) if number == socket.AF_INET6 else ()
                 found.append((number, socket.SOCK_STREAM, 6, "", (address, port, *rest)))
@@ -157,11 +162,12 @@ def scripted_connect() -> Iterator[None]:
 
     send = NativeDatagramLink.try_send
 
-    def try_send(self: NativeDatagramLink, data: Any, address: str, *more: Any) -> None:
+    def try_send(self: NativeDatagramLink, data: Any, where: Where) -> None:
+        address = where[0]
         if address.startswith(UNREACHABLE):
             number = getattr(errno, ROUTES.get(address, "ENETUNREACH"))
             raise OSError(number, os.strerror(number))
-        send(self, data, address, *more)
+        send(self, data, where)
 
     with (
         mock.patch.object(connecting, "_has_other_sockets", return_value=True),  # so that all go through the next one
@@ -248,9 +254,11 @@ class Stage:
         Args:
           slots_first: Between two of its verbs, slots that wait to act do so, as subscribers would.
         """
+        actor.acts = True
         while True:
             call, actor.parked = actor.parked or actor.calls.get(), None
             if call is None:
+                actor.acts, actor.has_ended = False, True
                 break
             if time.monotonic() > self._until:
                 raise TimeoutError(f"the program took more than {LONGEST_RUN} s")
@@ -269,7 +277,7 @@ class Stage:
                 raise actor.failure
             traceback.print_exception(actor.failure)  # as PySide6 does with what a slot raises
 
-    def start_slot(self, play: Callable[[], object], *, acts_now: bool = False) -> None:
+    def start_slot(self, play: Callable[[], object], *, acts_now: bool = False) -> Actor:
         """A slot of the program begins, in the middle of whatever goes on; it may look until it wants to act.
 
         Args:
@@ -279,15 +287,16 @@ class Stage:
         while True:
             call = actor.calls.get()
             if call is None:
+                actor.has_ended = True
                 if actor.failure is not None:
                     traceback.print_exception(actor.failure)
-                return
+                return actor
             if call.waits or not (call.sees or acts_now):
                 actor.parked = call
                 self._waiting.append(actor)
                 if self._nudge is not None:
                     self._nudge.set()
-                return
+                return actor
             actor.answers.put(outcome.capture(call.do))
 
     async def _let_slots_act(self) -> None:

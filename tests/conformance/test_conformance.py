@@ -66,16 +66,12 @@ def source_of(name: str) -> str:
     return "".join(inspect.getblock([line + "\n" for line in lines[code.co_firstlineno - 1 :]]))
 
 
-def test_at_least_81_percent_of_the_shared_scenarios_do_not_deviate() -> None:
-    """The others are what they are by law or by row, by a bug of Qt, or for want of what is not there yet.
-
-    It was 84 while two rules made four of them the same: what was delivered and what was lost when an attempt is
-    dropped (row 12), and when the peer finishes while something is queued (row 5).
-    """
+def test_85_percent_of_the_shared_scenarios_do_not_deviate() -> None:
+    """192 of 226; the others are what they are by law or by row, by a bug of Qt, or by a choice that is documented."""
     deviating = {deviation.scenario for deviation in DEVIATIONS} & shared_names()
 
     assert len(shared_names()) == 226
-    assert 1 - len(deviating) / len(shared_names()) >= 0.82
+    assert 1 - len(deviating) / len(shared_names()) >= 0.849
 
 
 def test_each_deviation_is_of_a_scenario_that_exists_and_gives_its_reason() -> None:

@@ -114,7 +114,8 @@ class TrioqtBackend:
     def signal_view(self, obj: Any) -> dict[str, object]:
         before, self._steps[id(obj)] = self._steps.get(id(obj)), self._stage.step
         view: dict[str, object] = self._stage.see(obj.view)
-        return view | ({"same_step": True} if before == self._stage.step else {})
+        marks = {"same_step": before == self._stage.step, "inside": obj.tells_inside}
+        return view | {mark: True for mark, holds in marks.items() if holds}
 
 
 def write_aside(recorder: Trace, obj: object, kind: str, what: str) -> None:

@@ -62,7 +62,7 @@ def test_a_version_that_is_not_known_is_refused() -> None:
 @pytest.mark.parametrize("version", [DataStreamVersion.QT_5_15, DataStreamVersion.QT_6_7])
 def test_a_size_that_is_negative_or_of_4_gib_costs_no_memory(version: int) -> None:
     """It is compared with what is there, before anything is made."""
-    for data in ("fffffffe", "fffffffe ffffffffffffffff", "fffffffe 7fffffffffffffff", "fffffff0"):
+    for data in ("fffffffe", "fffffffe fffffffffffffffe", "fffffffe 7fffffffffffffff", "fffffff0"):
         stream = DataStream(bytes.fromhex(data), version=version)
         with pytest.raises(DataStreamError):
             stream.read_q_string()
@@ -245,19 +245,57 @@ def test_a_text_with_half_of_a_pair_of_surrogates_is_not_written() -> None:
     assert stream.data() == b""
 
 
-def test_a_url_is_written_as_it_is_but_for_what_no_url_has() -> None:
-    """And an international host is refused: there are two ways to write one, and the library has the older."""
+@pytest.mark.parametrize(
+    ("url", "written"),
+    [
+        ("HTTP://[::1]/a b/ü?%20#", "http://[::1]/a%20b/%C3%BC?%20#"),
+        ("http://Host.Example:080/A?b=[1]#C", "http://host.example:80/A?b=[1]#C"),
+        ('http://h/"<>\\^`{|}\t', "http://h/%22%3C%3E%5C%5E%60%7B%7C%7D%09"),
+        ("http://h/?<a>#b#c", "http://h/?%3Ca%3E#b%23c"),
+        ("http://h/%41%7e%2f%c3?%2", "http://h/A~%2F%C3?%252"),
+        ("http://h/100%/%41?%41", "http://h/100%25/%2541?A"),
+        ("http://[a]:p|w%@h:/", "http://%5Ba%5D:p%7Cw%25@h/"),
+        ("mailto:A@B.example", "mailto:A@B.example"),
+        ("file:///tmp/a", "file:///tmp/a"),
+        ("../a b?", "../a%20b?"),
+        ("/a:b", "/a:b"),
+        ("//H/p", "//h/p"),
+        ("", ""),
+    ],
+)
+def test_a_url_is_written_with_what_a_url_may_have(url: str, written: str) -> None:
+    """All else is percent-encoded, and what need not be so is not; as QUrl does it."""
     stream = DataStream()
-    stream.write_q_url("HTTP://[::1]/a b/ü?%20#")
-    stream.write_q_url("")
+    stream.write_q_url(url)
 
-    assert stream.read_q_url() == "HTTP://[::1]/a%20b/%C3%BC?%20#"
-    assert stream.read_q_url() == ""
+    assert stream.read_q_url() == written
+    stream.write_q_url(written)
+    assert stream.read_q_url() == written
+
+
+def test_what_is_no_url_is_neither_written_nor_read() -> None:
+    """An international host is refused too: there are two ways to write one, and the library has the older."""
+    stream = DataStream()
+    wrong = [
+        "http://h:65536/",
+        "http://h:x/",
+        "http://a b/",
+        "http://-h/",
+        "http://h..h/",
+        "http://a@b@c/",
+        "http://[a/",
+    ]
+    for url in (*wrong, "1a:b", "a b:c", " http://h/", "http://h%41/", "\ud800:"):
+        with pytest.raises(ValueError, match="is no URL"):
+            stream.write_q_url(url)
     with pytest.raises(ValueError, match="the host of a URL must be ASCII"):
         stream.write_q_url("http://bücher.example/")
-    for wrong in ("c3bc", "610a", "6120"):
+    with pytest.raises(UnicodeEncodeError):
+        stream.write_q_url("http://h/\ud800")
+    assert stream.data() == b""
+    for sent in ("c3bc", "610a", "6120"):
         with pytest.raises(DataStreamError, match="not encoded"):
-            DataStream(bytes.fromhex("00000002" + wrong)).read_q_url()
+            DataStream(bytes.fromhex("00000002" + sent)).read_q_url()
 
 
 # ---- dates -------------------------------------------------------------------------------------
@@ -405,14 +443,27 @@ def test_variants_that_lie_in_one_another_without_end_are_no_bomb() -> None:
     assert stream.read_q_variant() == deep
 
 
-@pytest.mark.parametrize("number", ["00000013", "000000ff", "00000400", "00010000", "ffffffff"])
+@pytest.mark.parametrize("number", ["00000013", "000000ff", "00000401", "00010000", "ffffffff"])
 def test_a_variant_of_another_type_is_told(number: str) -> None:
-    """A QRect, or a type of the program's own, of which only that program knows how it is read."""
+    """A QRect, or one that there is not."""
     stream = DataStream(bytes.fromhex(number + "00" + "00" * 16))
 
     with pytest.raises(DataStreamError, match=f"a QVariant of type {int(number, 16)}, which is not supported"):
         stream.read_q_variant()
     assert stream.read_uint32() == int(number, 16)
+
+
+@pytest.mark.parametrize(("version", "number"), [(12, "0000007f"), (19, "00000400"), (20, "00010000")])
+def test_a_variant_of_a_type_of_the_programs_own_is_told_with_its_name(version: int, number: str) -> None:
+    """Only that program knows how it is read."""
+    data = bytes.fromhex(number + "00 00000018") + b"PySide::PyObjectWrapper\0" + b"whatever"
+    stream = DataStream(data, version=version)
+
+    with pytest.raises(DataStreamError, match="a QVariant of the type b'PySide::PyObjectWrapper', of which"):
+        stream.read_q_variant()
+    assert stream.read_raw_data(len(data)) == data
+    with pytest.raises(Incomplete):
+        DataStream(data[:12], version=version).read_q_variant()
 
 
 # ---- whatever comes ----------------------------------------------------------------------------

@@ -107,6 +107,17 @@ def test_without_qop_it_answers_as_rfc_2069() -> None:
     }
 
 
+def test_a_session_variant_without_qop_says_its_nonce() -> None:
+    """RFC 2617 forgot it, and nobody could make the secret without."""
+    chosen = strongest(['Digest realm="a", nonce="b", algorithm=MD5-sess'])
+    assert chosen is not None
+
+    answered = fields(Digest(chosen).answer(MUFASA, "example.org:443", cnonce=CNONCE))
+
+    assert set(answered) == {*("username", "realm", "nonce", "uri", "response", "algorithm", "cnonce")}
+    assert answered["cnonce"] == CNONCE
+
+
 def test_each_request_counts_and_has_a_nonce_of_its_own() -> None:
     """RFC 7616 section 3.4: the count is of the requests with that nonce of the proxy's."""
     chosen = strongest([CHALLENGES[0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
 
@@ -222,6 +223,21 @@ def test_a_nonce_that_is_too_old_is_replaced_without_asking_anybody() -> None:
     (sent,) = played.sent
     assert [sent.count(f'nonce="{nonce}"'.encode()) for nonce in ("one", "two")] == [1, 1]
     assert played.realms == []
+
+
+def test_the_uses_of_one_nonce_are_counted() -> None:
+    """RFC 7616, 3.4: a second answer to it is the second, whatever the proxy has found wrong with the first."""
+    digest = wanted(b'Proxy-Authenticate: Digest realm="lab", nonce="one", qop="auth"\r\n')
+    another = wanted(b'Proxy-Authenticate: Digest realm="lab", nonce="two", qop="auth"\r\n')
+    answers = [Credentials("user", "second"), Credentials("user", "third")]
+
+    played = play(http_connect.connect(TARGET, CREDENTIALS), digest + digest + another + OPEN, answers=answers)
+
+    assert re.findall(rb'nonce="([a-z]+)", .* nc=([0-9]+),', played.sent[0]) == [
+        (b"one", b"00000001"),
+        (b"one", b"00000002"),
+        (b"two", b"00000001"),
+    ]
 
 
 def test_a_proxy_whose_nonces_are_always_too_old_is_not_asked_for_ever() -> None:

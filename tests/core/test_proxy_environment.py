@@ -84,6 +84,13 @@ def test_servers_and_datagrams_go_by_socks5_or_directly(monkeypatch: pytest.Monk
     [
         ("*", "example.org", True),
         ("*", "10.0.0.1", True),
+        (" * ", "example.org", True),
+        ("a.test, *", "example.org", False),  # in curl it stands for all only by itself
+        ("*.example.org", "www.example.org", False),
+        ("example.org:25", "example.org", False),
+        ("b\u00fccher.test", "xn--bcher-kva.test", True),
+        ("xn--bcher-kva.test", "www.b\u00dccher.test", True),
+        ("x\u00fccher.test", "xn--bcher-kva.test", False),
         ("example.org", "example.org", True),
         ("example.org", "EXAMPLE.org.", True),
         ("example.org", "www.example.org", True),
@@ -102,6 +109,9 @@ def test_servers_and_datagrams_go_by_socks5_or_directly(monkeypatch: pytest.Monk
         ("10.0.0.0/8", "10.example.org", False),
         ("::1", "::1", True),
         ("[::1]", "::1", True),
+        ("[2001:db8::]/32", "2001:db8::1", True),
+        ("2001:db8::/32", "2001:db9::1", False),
+        ("10.9.9.9/8", "10.1.2.3", True),
         ("fe80::/10", "fe80::1%eth0", True),
         ("fe80::/10", "10.0.0.1", False),
         ("10.0.0.0/99", "10.0.0.1", False),

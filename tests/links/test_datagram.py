@@ -110,13 +110,13 @@ SPELLED: list[Any] = [
 @pytest.mark.parametrize(("family", "address", "target"), SPELLED)
 def test_an_address_as_a_socket_of_a_family_is_told_it(family: int, address: str, target: Any) -> None:
     """IPv4 in IPv6 is mapped, and back; every address is this machine."""
-    assert _route(family, "", address, 53, "", 0, -1, None) == (target, ())
+    assert _route(family, "", (address, 53, "", 0, -1), None) == (target, ())
 
 
 def test_ipv6_cannot_be_reached_from_ipv4() -> None:
     """There is no way to there, whether or not the system would say so in these words."""
     with pytest.raises(OSError) as caught:
-        _route(IPV4, "", "fd00::1", 53, "", 0, -1, None)
+        _route(IPV4, "", ("fd00::1", 53, "", 0, -1), None)
 
     assert caught.value.errno == errno.ENETUNREACH
 
@@ -126,21 +126,21 @@ def test_ipv6_cannot_be_reached_from_ipv4() -> None:
 )
 def test_an_answer_from_a_sockets_one_address_needs_no_word_of_that(there: str, interface: int) -> None:
     """The interface neither, unless the same address may be behind several."""
-    _, beside = _route(IPV4, "10.0.0.1", there, 53, "10.0.0.1", 4, -1, None)
+    _, beside = _route(IPV4, "10.0.0.1", (there, 53, "10.0.0.1", 4, -1), None)
 
     assert beside == _ancillary(4, "", interface, -1)
-    assert _route(IPV4, "10.0.0.1", there, 53, "10.0.0.2", 4, -1, None)[1] == _ancillary(4, "10.0.0.2", 4, -1)
+    assert _route(IPV4, "10.0.0.1", (there, 53, "10.0.0.2", 4, -1), None)[1] == _ancillary(4, "10.0.0.2", 4, -1)
 
 
 def test_an_interface_that_was_asked_for_is_used() -> None:
     """Without a source's address it is no answer, and somebody meant it."""
-    assert _route(IPV4, "10.0.0.1", "10.0.0.9", 53, "", 4, -1, None)[1] == _ancillary(4, "", 4, -1)
+    assert _route(IPV4, "10.0.0.1", ("10.0.0.9", 53, "", 4, -1), None)[1] == _ancillary(4, "", 4, -1)
 
 
 def test_what_goes_to_a_peer_goes_by_the_peers_version() -> None:
     """The mapped address of a peer is one of IPv4."""
     for peer, version in ((("::ffff:10.0.0.9", 53, 0, 0), 4), (("fd00::9", 53, 0, 0), 6)):
-        assert _route(IPV6, "", "", 0, "", 0, 9, peer) == (None, _ancillary(version, "", 0, 9))
+        assert _route(IPV6, "", ("", 0, "", 0, 9), peer) == (None, _ancillary(version, "", 0, 9))
 
 
 # ---- a link ------------------------------------------------------------------------------------

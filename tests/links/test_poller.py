@@ -176,6 +176,22 @@ async def test_sockets_that_take_turns_go_back_and_try_less_and_less_often() -> 
         assert all(ends.link.descriptor == -1 for ends in all_ends)
 
 
+async def test_lives_that_follow_each_other_try_it_less_and_less_often() -> None:
+    """Each has ended before the next begins, and so has each trial: that it came to nothing is remembered."""
+    kept, shared = [], []
+    for _ in range(400):
+        with linked() as [ends]:
+            kept.append(ends.link)  # a link in its place would look like the same
+            ends.peer.send(b"question")
+            await ends.receive()
+            shared.append(the_poller().shares)
+    await trio.testing.wait_all_tasks_blocked()
+
+    assert not the_poller().shares
+    assert sum(shared) == 2 * 4, "at the end of 16, 32, 64 and 128 of them, and then in one life"
+    assert not has_epoll()
+
+
 async def test_the_last_that_leaves_ends_it(shared: None) -> None:
     """Its descriptor and its task are there as long as a socket is registered."""
     await share()

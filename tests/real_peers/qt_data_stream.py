@@ -104,7 +104,7 @@ def to_variant(value: Any) -> Any:
         return [to_variant(item) for item in value]
     if isinstance(value, dict):
         return {key: to_variant(item) for key, item in value.items()}
-    return value if isinstance(value, (bool, int, float, str, type(None))) else QUrl(value.value)
+    return value if isinstance(value, (bool, int, float, str, tuple, type(None))) else QUrl(value.value)
 
 
 def from_variant(value: Any) -> Any:

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests.peers import peer_module
-from trioqt import DataStream, DataStreamVersion, Incomplete, Variant
+from trioqt import DataStream, DataStreamError, DataStreamVersion, Incomplete, Variant
 
 VALUES = int(os.environ.get("TRIOQT_VALUES", "0"))
 MANY = settings(
@@ -143,13 +143,17 @@ DATE_TIMES = (
     .map(lambda value: value.replace(microsecond=value.microsecond // 1000 * 1000, fold=0))
     .filter(is_there)
 )
+# No hosts that are numbers or not ASCII, and no empty URL by chance.
+ANYTHING = st.text(st.sampled_from("abXY09-._~ ü漢\t\"<>\\^`{|}[]:@!$&'()*+,;=%"), max_size=10)
 URLS = st.builds(
-    lambda scheme, host, path, query: f"{scheme}://{host}/{path}{query}",
-    st.sampled_from(["http", "ftp", "x-my"]),
-    st.sampled_from(["example.org", "127.0.0.1", "[::1]:80", "user@a"]),
-    st.text("abcXYZ019-_.~/ ü漢", max_size=10).filter(lambda path: "/." not in f"/{path}"),
-    st.sampled_from(["", "?", "?a=b&c", "#f", "?a#"]),
-) | st.just("")
+    lambda scheme, user, host, path, query, fragment: f"{scheme}//{user}{host}/{path}{query}{fragment}",
+    st.sampled_from(["http:", "FTP:", "x-My.1+:", ""]),
+    st.just("") | ANYTHING.filter(lambda user: "@" not in user).map(lambda user: f"{user}@"),
+    st.sampled_from(["example.org", "Example.ORG.", "127.0.0.1", "[::1]:80", "a_b:080", "a-1:"]),
+    ANYTHING,
+    st.just("") | st.builds("?{}".format, ANYTHING),
+    st.just("") | st.builds("#{}".format, ANYTHING),
+) | st.sampled_from(["", "mailto:A@B", "a/b:c", "?", "#", "/", "//", "file:///a", "%", "urn:a:%zz?%41#%41"])
 PLAIN = st.one_of(
     *(st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(), TEXTS, st.binary()),
     *(DATES, TIMES, DATE_TIMES, URLS.map(lambda url: Variant("QUrl", url))),
@@ -196,7 +200,7 @@ EXAMPLES: dict[str, list[Any]] = {
         LEAP_DAY.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=-9, minutes=-30))),
         LEAP_DAY.replace(tzinfo=datetime.timezone(datetime.timedelta(0))),
     ],
-    "q_url": ["", "http://example.org/a b?c=%20#ü"],
+    "q_url": ["", "http://example.org/a b?c=%20#ü", 'HTTP://u%:{@H:080/"<>\\^`{|}%41?%zz%41#a#b'],
     "q_variant": [
         *(None, True, -1, 1 << 31, (1 << 63) - 1, 0.5, "", "a", b"", b"a"),
         *([], ["a"], ["a", 1], {}, {"b": 1, "a": [{}]}),
@@ -240,6 +244,45 @@ def test_qt_reads_a_variant_of_a_type_that_python_has_not(qt: Qt, variant: Varia
         written = ours_writes(how, "q_variant", variant)
         assert same(qt.reads(how, "q_variant", written), value)
         assert same(ours_reads(how, "q_variant", written), value)
+
+
+@pytest.mark.parametrize("version", sorted({int(version) for version in DataStreamVersion}))
+def test_what_pyside_writes_of_a_type_of_pythons_is_told(qt: Qt, version: int) -> None:
+    """A tuple in a QVariant is a pickle, which is not read."""
+    how: How = (version, "big", "double")
+
+    with pytest.raises(DataStreamError, match="a QVariant of the type b'PySide::PyObjectWrapper'"):
+        ours_reads(how, "q_variant", qt.writes(how, "q_variant", (1, 2)))
+
+
+# What a size can be, and what follows it; the long form is there since Qt 6.7.
+SIZES = [
+    *("00000002 0061", "00000000", "ffffffff", "fffffffe 0000000000000002 0061", "fffffffe 0000000000000000"),
+    *("fffffffe ffffffffffffffff", "fffffffe fffffffffffffffe", "fffffffe 8000000000000000"),
+    *("fffffffe", "fffffffe 000000", "fffffffe 0000000000000004 0061", "00000004 0061", "fffffffd"),
+]
+
+
+@pytest.mark.parametrize("kind", ["q_string", "q_byte_array", "q_string_list"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_size_of_any_form_is_read_as_qt_reads_it(qt: Qt, kind: str, size: str) -> None:
+    """As a value, too few bytes or an error, before there was the long form and since.
+
+    A null QString is empty to PySide6; and ours looks first whether there are bytes enough for so many items.
+    """
+    data = bytes.fromhex(size)
+    if kind == "q_string_list" and data[-2:] == b"\0a":
+        data = data[:-2].replace(b"\2", b"\1") + bytes.fromhex("00000002 0061")
+    for version in (DataStreamVersion.QT_6_6, DataStreamVersion.QT_6_7):
+        how: How = (version, "big", "double")
+        status = qt.status(how, kind, data)
+        if status == "Ok":
+            value = ours_reads(how, kind, data)
+            assert same("" if value is None and kind == "q_string" else value, qt.reads(how, kind, data))
+            continue
+        with pytest.raises(DataStreamError) as caught:
+            getattr(stream_for(how, data), f"read_{kind}")()
+        assert kind == "q_string_list" or isinstance(caught.value, Incomplete) == (status == "ReadPastEnd")
 
 
 @pytest.mark.parametrize("kind", KINDS)

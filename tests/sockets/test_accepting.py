@@ -15,6 +15,8 @@ from tests.networks import Loopback, Network
 from tests.sockets.arrivals import accept_queue, until
 from trioqt import ErrorKind, NewConnection, SocketError, SocketState, TcpServer, TcpSocket
 
+OVER_TLS = True
+
 # ---- Qt's way: pending connections ---------------------------------------------------------------
 
 
@@ -27,6 +29,7 @@ async def test_pending_connections_are_taken_oldest_first(network: Network) -> N
         for number in range(3):
             clients.append(await network.raw_connect(server.server_port()))
             await until(lambda count=number + 1: server.connection_count() == count)  # type: ignore[misc]
+            await trio.testing.wait_all_tasks_blocked()  # over TLS, for the handshake
         await server.wait_for_new_connection()  # at once: one is pending
         taken = []
         while server.has_pending_connections():

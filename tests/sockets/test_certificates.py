@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -214,11 +215,30 @@ async def test_a_pause_lets_the_program_decide(network: Network, tmp_path: Path)
                     await sock.wait_for_disconnected()
 
                 assert before == (False, None)
-                with pytest.raises(SocketError) as idle:
-                    sock.resume()
-                assert idle.value.kind is ErrorKind.OPERATION
+                state = sock.state()
+                sock.resume()  # nothing is paused, as in Qt
+                assert sock.state() is state
 
     assert results == [ErrorKind.SSL_HANDSHAKE_FAILED]
+
+
+async def test_a_pause_may_be_asked_for_while_connected(network: Network, tmp_path: Path) -> None:
+    """As in Qt: what was plain so far pauses in the handshake that comes (STARTTLS)."""
+    case = BAD["self-signed"][0](tmp_path)
+    async with serving(network, case) as server, trio.open_nursery() as nursery:
+        async with SslSocket(context=case.client) as sock, sock.events(SslErrors) as events:
+            await sock.connect_to_host(network.host, server.server_port())
+            sock.set_pause_mode(PauseMode.ON_SSL_ERRORS)
+            nursery.start_soon(partial(sock.start_client_encryption, server_hostname=NAME))
+            event = await anext(events)
+            await trio.testing.wait_all_tasks_blocked()
+            before = sock.is_encrypted()
+            sock.ignore_ssl_errors(event.errors)
+            sock.resume()
+            await sock.wait_for_encrypted()
+
+            assert (before, sock.pause_mode()) == (False, PauseMode.ON_SSL_ERRORS)
+            assert await sock.receive_line() == b"secret of the server\n"
 
 
 async def test_a_paused_socket_can_be_aborted(network: Network, tmp_path: Path) -> None:
@@ -245,6 +265,8 @@ async def test_what_cannot_be_looked_behind_of_cannot_be_ignored(network: Networ
                 sock.ignore_ssl_errors([kind])
         with pytest.raises(TypeError):
             sock.ignore_ssl_errors([10])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match="a list of errors, not SslErrorKind"):
+            sock.ignore_ssl_errors(SslErrorKind.CERTIFICATE_EXPIRED)  # type: ignore[arg-type]
 
 
 async def test_without_pyopenssl_it_is_said_what_is_missing(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from tests.links.scripted import Answer, ScriptedNetwork, names
-from tests.networks import Network, RawListener, RawPeer
+from tests.networks import Network, RawListener, RawPeer, this_network
 from tests.sockets.arrivals import open_descriptors, until
 from tests.sockets.ports import be_refused, refusing_port
 from tests.sockets.telling import told
@@ -38,6 +38,8 @@ from trioqt import (
     TcpSocket,
 )
 
+OVER_TLS = True
+
 UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, LISTENING, CLOSING = SocketState
 
 LOOKING_UP: list[Event] = [StateChanged(HOST_LOOKUP)]
@@ -49,12 +51,7 @@ Host = HostAddress | str | IPv4Address | IPv6Address
 
 
 async def listen_on(host: str) -> RawListener:
-    sock = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    if ":" in host:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
-    await sock.bind((host, 0))
-    sock.listen()
-    return RawListener(sock)
+    return await this_network().raw_listener(host)
 
 
 async def connect(sock: TcpSocket, host: Host, into: list[BaseException | None]) -> None:
@@ -1202,7 +1199,8 @@ async def test_waiting_for_an_end_beside_an_attempt_that_has_not_begun(network: 
                     await sock.wait_for_disconnected()
                 await sock.wait_for_disconnected() if sock.state() is SocketState.UNCONNECTED else None
                 await until(lambda: sock.state() is SocketState.CONNECTED)
-                (await listener.accept()).close()
+                with await listener.accept() as peer:
+                    await peer.ready()
 
 
 async def test_what_is_left_to_read_comes_before_an_attempt_that_has_not_begun(network: Network) -> None:
@@ -1218,7 +1216,8 @@ async def test_what_is_left_to_read_comes_before_an_attempt_that_has_not_begun(n
                 await sock.wait_for_disconnected()
                 nursery.start_soon(sock.connect_to_host, network.host, listener.port)
                 assert await sock.receive_line() == b"left\n"
-                (await listener.accept()).close()
+                with await listener.accept() as peer:
+                    await peer.ready()
 
 
 @pytest.mark.parametrize("bound", [False, True])

@@ -112,16 +112,55 @@ async def test_without_a_canonical_name_the_name_is_it() -> None:
 async def test_a_name_of_a_simulated_network(autojump_clock: trio.testing.MockClock) -> None:
     """Hosts and added names, after the time that its name server takes."""
     async with VirtualNetwork(name_latency=0.5) as net:
-        with net.host("server", addresses=["192.0.2.7", "2001:db8::7"]):
-            pass
         net.set_name("www.example", "192.0.2.7")
         began = trio.current_time()
-
-        by_host, by_name = await look_up_host("server"), await look_up_host("www.example")
+        with net.host("server", addresses=["192.0.2.7", "2001:db8::7"]):
+            by_host, by_name = await look_up_host("server"), await look_up_host("www.example")
 
     assert by_host == HostInfo("server", "server", (HostAddress("192.0.2.7"), HostAddress("2001:db8::7")))
     assert by_name.addresses == (HostAddress("192.0.2.7"),)
     assert trio.current_time() - began == 1.0
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        (["192.0.2.1"], ["192.0.2.7"]),
+        (["2001:db8::1"], ["2001:db8::7"]),
+        (["192.0.2.1", "2001:db8::1"], ["192.0.2.7", "2001:db8::7"]),
+    ],
+)
+async def test_addresses_are_of_families_that_the_machine_has(own: list[str], found: list[str]) -> None:
+    """As in Qt: who has IPv4 only has no use for others.  Who has none of the right family does not find the name."""
+    async with VirtualNetwork() as net:
+        net.set_name("both.example", "192.0.2.7", "2001:db8::7")
+        net.set_name("new.example", "2001:db8::8")
+        with net.host("here", addresses=own):
+            info = await look_up_host("both.example")
+            if "2001:db8::1" in own:
+                assert (await look_up_host("new.example")).addresses == (HostAddress("2001:db8::8"),)
+            else:
+                with pytest.raises(SocketError) as missing:
+                    await look_up_host("new.example")
+                assert missing.value.kind is ErrorKind.HOST_NOT_FOUND
+            assert (await look_up_host("2001:db8::9")).addresses == (HostAddress("2001:db8::9"),)
+
+    assert info.addresses == tuple(map(HostAddress, found))
+
+
+async def test_the_system_is_asked_for_the_families_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they are it knows best."""
+    asked: list[int] = []
+
+    async def getaddrinfo(self: Resolver, *arguments: Any) -> Any:
+        asked.append(arguments[-1] & socket.AI_ADDRCONFIG)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
+
+    monkeypatch.setattr(Resolver, "getaddrinfo", getaddrinfo)
+    resolver()
+    await look_up_host("peer.example")
+
+    assert asked == [socket.AI_ADDRCONFIG]
 
 
 # ---- From an address to a name -----------------------------------------------------------------

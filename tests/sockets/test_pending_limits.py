@@ -13,6 +13,8 @@ from tests.sockets.arrivals import accept_queue, until
 from tests.sockets.echoing import ask, echo
 from trioqt import TcpServer, TcpSocket
 
+OVER_TLS = True
+
 
 async def test_thirty_connections_wait_unless_told_otherwise(network: Network) -> None:
     """Qt's default; a higher limit has no effect before one is taken, as in Qt, and a lower one drops nothing."""

@@ -32,6 +32,8 @@ from trioqt import (
     TcpSocket,
 )
 
+OVER_TLS = True
+
 UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, LISTENING, CLOSING = SocketState
 
 Call = Callable[[], Awaitable[object]]
@@ -40,7 +42,9 @@ Call = Callable[[], Awaitable[object]]
 async def meet(network: Network, sock: TcpSocket) -> RawPeer:
     with await network.raw_listener() as listener:
         await sock.connect_to_host(network.host, listener.port)
-        return await listener.accept()
+        peer = await listener.accept()
+        await peer.ready()
+        return peer
 
 
 # ---- out of a block --------------------------------------------------------------------------------
@@ -254,6 +258,7 @@ async def stream_to(
 STREAMS = ["plain", "stapled", "TLS", "TLS, stapled", "over ours", "TLS over ours"]
 
 
+@pytest.mark.plain("its streams have TLS over them, or not")
 @pytest.mark.parametrize("kind", STREAMS)
 @pytest.mark.parametrize("end", ["exception", "abort(reset=True)", "abort", "abort, queued"])
 async def test_over_a_stream_a_reset_reaches_the_bottom(network: Network, tls: Contexts, kind: str, end: str) -> None:

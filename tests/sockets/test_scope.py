@@ -33,6 +33,8 @@ from trioqt import (
 )
 from trioqt.links.native import NativeLink
 
+OVER_TLS = True
+
 UNCONNECTED, HOST_LOOKUP, CONNECTING, CONNECTED, BOUND, LISTENING, CLOSING = SocketState
 
 LARGE = bytes(range(256)) * 40_000
@@ -45,6 +47,7 @@ async def peer_of(network: Network, sock: TcpSocket) -> AsyncIterator[RawPeer]:
     with await network.raw_listener() as listener:
         await sock.connect_to_host(network.host, listener.port)
         with await listener.accept() as peer:
+            await peer.ready()
             yield peer
 
 
@@ -52,7 +55,9 @@ async def meet(network: Network, sock: TcpSocket) -> RawPeer:
     """As ``peer_of``; the caller closes the peer."""
     with await network.raw_listener() as listener:
         await sock.connect_to_host(network.host, listener.port)
-        return await listener.accept()
+        peer = await listener.accept()
+        await peer.ready()
+        return peer
 
 
 async def how_it_ended(peer: RawPeer) -> tuple[int, str]:
@@ -60,7 +65,7 @@ async def how_it_ended(peer: RawPeer) -> tuple[int, str]:
     count = 0
     with peer:
         try:
-            while piece := await peer.sock.recv(65536):
+            while piece := await peer.receive_some():
                 count += len(piece)
         except ConnectionResetError:
             return count, "reset"
@@ -848,6 +853,7 @@ async def test_a_blocks_tasks_have_ended_when_it_has(network: Network) -> None:
     before = tasks()
     async with TcpSocket() as sock:
         peer = await meet(network, sock)
+        await trio.testing.wait_all_tasks_blocked()  # whoever listened over TLS has ended
         async with sock.events():
             sock.write(LARGE)
             during = tasks() - before
@@ -874,9 +880,9 @@ async def test_a_blocks_task_sees_the_context_of_who_started_it(
         seen.append(variable.get())
         return really_wait(link, max_bytes)
 
-    monkeypatch.setattr(NativeLink, "wait_receivable", wait)
     async with TcpSocket() as sock:
         peer = await meet(network, sock)
+        monkeypatch.setattr(NativeLink, "wait_receivable", wait)
         variable.set("of the body")
         async with sock.events():
             await trio.testing.wait_all_tasks_blocked()

@@ -370,9 +370,113 @@ async def test_before_tls_1_3_there_is_no_half_close(network: Network, tls: Cont
         refused = await refusal(sock.send_eof)
         await sock.send_all(b"and on")
 
-        assert refused[0] is ErrorKind.UNSUPPORTED_SOCKET_OPERATION
+        message = "cannot finish sending: before TLS 1.3 a connection has no half-close"
+        assert refused == (ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)
         assert await peer.receive(6) == b"and on"
         assert sock.session_protocol() == "TLSv1.2"
+
+
+@asynccontextmanager
+async def before_the_handshake(
+    network: Network, tls: Contexts
+) -> AsyncIterator[tuple[SslSocket, RawPeer, list[BaseException | None]]]:
+    """A client of ours that is CONNECTED, its peer that has not begun TLS, and how the client's attempt ended."""
+    ended: list[BaseException | None] = []
+
+    async def connect(sock: SslSocket, port: int) -> None:
+        try:
+            await sock.connect_to_host_encrypted(network.host, port, server_hostname=NAME)
+        except (SocketError, trio.ClosedResourceError) as error:
+            ended.append(error)
+        else:
+            ended.append(None)
+
+    async with trio.open_nursery() as nursery, SslSocket(context=tls.client) as sock:
+        with await network.raw_listener() as listener:
+            nursery.start_soon(connect, sock, listener.port)
+            peer = await listener.accept()
+        with peer:
+            await until(lambda: sock.state() is SocketState.CONNECTED)
+            yield sock, peer, ended
+            sock.abort()
+
+
+@pytest.mark.parametrize("queued", [b"", b"question"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_finishing_waits_for_the_handshake(
+    network: Network, tls: Contexts, version: ssl.TLSVersion, queued: bytes
+) -> None:
+    """Before it nobody knows if there is a half-close; then it is done, or refused and everything goes on."""
+    async with before_the_handshake(network, tls) as (sock, raw, _), trio.open_nursery() as nursery:
+        refused: list[tuple[ErrorKind, str]] = []
+        sock.write(queued)
+
+        async def finish() -> None:
+            try:
+                await sock.send_eof()
+            except SocketError as error:
+                refused.append((error.kind, error.message))
+
+        nursery.start_soon(finish)
+        await trio.testing.wait_all_tasks_blocked()
+        early = list(refused)
+        peer = await TlsPeer.over(raw, only(tls, version), server_side=True)
+        if version is ssl.TLSVersion.TLSv1_3:
+            question = await peer.receive_to_end()
+        else:
+            await until(lambda: bool(refused))
+            await sock.send_all(b".")
+            question = (await peer.receive(len(queued) + 1))[:-1]
+        await peer.send(b"answer")
+        answer = await sock.receive_exactly(6)
+
+    message = "cannot finish sending: before TLS 1.3 a connection has no half-close"
+    no_half_close = [] if version is ssl.TLSVersion.TLSv1_3 else [(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message)]
+    assert (early, refused) == ([], no_half_close)
+    assert (question, answer) == (queued, b"answer")
+
+
+@pytest.mark.parametrize("how", ["garbage", "the peer closes", "abort", "cancelled"])
+async def test_finishing_hears_what_becomes_of_the_handshake(network: Network, tls: Contexts, how: str) -> None:
+    """What it failed with, or that it was ended here; and a cancelled call has not finished sending."""
+    async with before_the_handshake(network, tls) as (sock, peer, ended):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                outcomes: list[object] = []
+
+                async def finish() -> None:
+                    try:
+                        await sock.send_eof()
+                    except SocketError as error:
+                        outcomes.append(error.kind)
+                    except trio.ClosedResourceError:
+                        outcomes.append("closed")
+
+                nursery.start_soon(finish)
+                await trio.testing.wait_all_tasks_blocked()
+                match how:
+                    case "garbage":
+                        await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    case "the peer closes":
+                        peer.close()
+                    case "abort":
+                        sock.abort()
+                    case _:
+                        scope.cancel()
+        if how == "cancelled":
+            secure = await TlsPeer.over(peer, tls.server, server_side=True)
+            await sock.send_all(b"still here")
+            assert await secure.receive(10) == b"still here"
+        else:
+            await until(lambda: bool(ended))
+
+    expected: dict[str, list[object]] = {
+        "garbage": [ErrorKind.SSL_HANDSHAKE_FAILED],
+        "the peer closes": [ErrorKind.REMOTE_HOST_CLOSED],
+        "abort": ["closed"],
+        "cancelled": [],
+    }
+    assert (outcomes, scope.cancelled_caught) == (expected[how], how == "cancelled")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -627,6 +731,25 @@ async def test_plain_bytes_that_are_unread_are_refused(network: Network, tls: Co
             SslMode.UNENCRYPTED,
         )
         assert await raw.receive(6) == b"QUIT\r\n"
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+async def test_a_transaction_that_may_bring_back_plain_bytes_is_to_be_ended_first(
+    network: Network, tls: Contexts, side: str
+) -> None:
+    """They would lie in front of what came under TLS, and look as that; so would a client's first message."""
+    async with plain(network, tls, watched=side == "server") as (sock, raw):
+        start = partial(sock.start_client_encryption, server_hostname=NAME)
+        await raw.send(b"220 go ahead\r\n")
+        with pytest.raises(LookupError):
+            async with sock.transaction():
+                line = await sock.receive_line()
+                refused = await refusal(start if side == "client" else sock.start_server_encryption)
+                raise LookupError
+        again = await sock.receive_line()
+
+    assert line == again == b"220 go ahead\r\n"
+    assert refused == (ErrorKind.OPERATION, "cannot begin TLS in a transaction")
 
 
 @watched_or_not

@@ -12,6 +12,8 @@ from tests.networks import Network
 from tests.sockets.arrivals import fill
 from trioqt import TcpServer, TcpSocket
 
+OVER_TLS = True
+
 Pair = tuple[TcpSocket, TcpSocket]
 Maker = Callable[[], Awaitable[Pair]]
 

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from tests.networks import Network, Virtual
+from tests.sockets.telling import of_tcp
 from tests.sockets.turns import counted_steps
 from tests.sources import Source, fact
 from trioqt import (
@@ -35,6 +36,8 @@ from trioqt import (
 from trioqt.core.events import Nudge
 from trioqt.sockets.subscription import FACT_LIMIT
 from trioqt.testing import VirtualNetwork
+
+OVER_TLS = True
 
 
 async def rest(events: AsyncIterator[Event]) -> list[Event | ErrorKind]:
@@ -409,9 +412,11 @@ async def test_the_iteration_ends_with_the_sockets_block_not_at_disconnected(net
             async with sock:
                 for _ in range(2):
                     await sock.connect_to_host(network.host, listener.port)
-                    (await listener.accept()).close()
+                    peer = await listener.accept()
+                    await peer.ready()
+                    peer.close()
                     await sock.disconnect_from_host()
-            seen = await rest(events)
+            seen = of_tcp(await rest(events))
 
     once = [
         StateChanged(SocketState.HOST_LOOKUP),
@@ -577,6 +582,7 @@ async def test_a_server_tells_of_its_connections(network: Network, nursery: trio
                     with await network.raw_connect(server.server_port()) as client:
                         ports.append(client.sock.getsockname()[1])
                         assert await anext(every) == NewConnection()
+                        await client.ready()
                         client.finish()
                         assert await client.receive_to_end() == b""
                     ended = await anext(every)

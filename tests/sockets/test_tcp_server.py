@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.networks import Loopback, Network, RawPeer
+from tests.networks import Loopback, Network, RawPeer, this_network
 from tests.sockets.arrivals import open_descriptors, until
 from tests.sockets.echoing import ask, echo
 from trioqt import (
@@ -33,6 +33,8 @@ from trioqt import (
 )
 from trioqt.links import bind
 
+OVER_TLS = True
+
 
 def _has_ipv6() -> bool:
     try:
@@ -48,13 +50,7 @@ needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no ::1
 
 async def reach(host: str, port: int) -> RawPeer:
     """A client of the host at that address."""
-    sock = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        await sock.connect((host, port))
-    except BaseException:
-        sock.close()
-        raise
-    return RawPeer(sock)
+    return await this_network().raw_connect(port, host)
 
 
 def names_are(*addresses: str) -> None:
@@ -1052,14 +1048,11 @@ async def test_events_of_a_server_end_with_its_block_not_with_aclose(network: Ne
 # ---- Sockets made by a factory -------------------------------------------------------------------
 
 
-class Named(TcpSocket):
-    """A user's own socket."""
-
-    name = "unnamed"
-
-
 async def test_a_factory_makes_the_sockets(network: Network) -> None:
     """Qt's ``incomingConnection``: your class, or any callable, with what it sets up beforehand."""
+
+    class Named(TcpSocket):
+        name = "unnamed"
 
     def make() -> Named:
         sock = Named(read_buffer_size=1000)

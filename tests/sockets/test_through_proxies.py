@@ -446,6 +446,71 @@ async def test_the_password_is_in_nothing_that_can_be_read(
         nursery.cancel_scope.cancel()
 
 
+async def test_an_attempt_that_is_cancelled_shows_no_password_either(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, kind: ProxyKind
+) -> None:
+    """Its traceback begins where the proxy is waited for, behind what it was told, and goes out with the time-out."""
+    wants = b'HTTP/1.1 407 who\r\nProxy-Authenticate: Basic realm=""\r\nContent-Length: 0\r\n\r\n'
+    words = [b"\5\2"] if kind is ProxyKind.SOCKS5 else [wants]
+
+    async def say_no_more(listener: RawListener) -> None:
+        with await listener.accept() as peer:
+            for word in words:
+                await peer.receive(1)
+                await peer.send(word)
+            with contextlib.suppress(OSError):
+                await peer.receive_to_end()
+            await trio.sleep_forever()
+
+    know_names()
+    with await network.raw_listener() as listener:
+        nursery.start_soon(say_no_more, listener)
+        async with TcpSocket() as sock:
+            sock.set_proxy(NetworkProxy(kind, "127.0.0.1", listener.port, "user", "hunter2"))
+            with pytest.raises(trio.TooSlowError) as caught:
+                with trio.fail_after(ANSWER_TIME / 2):
+                    await sock.connect_to_host("far.test", 80)
+
+            assert shown_in(caught.value) == []
+            assert (sock.state(), sock.socket_descriptor()) == (UNCONNECTED, -1)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("answer", [("user", b"hunter2"), ("user", "hunter2\udc80"), ["user", "hunter2"], "hunter2"])
+async def test_a_wrong_answer_of_an_authenticator_is_not_shown(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, answer: Any
+) -> None:
+    """It is the program's mistake, and its password all the same."""
+
+    async def authenticator(proxy: NetworkProxy, realm: str) -> Any:
+        return answer
+
+    async with TcpSocket() as sock:
+        proxy = await start(nursery, ProxyKind.SOCKS5, user="user", password="right")
+        sock.set_proxy(proxy.network_proxy("", ""))
+        sock.set_proxy_authenticator(authenticator)
+        with pytest.raises((TypeError, ValueError)) as caught:
+            await sock.connect_to_host("far.test", 80)
+
+        assert shown_in(caught.value) == []
+        nursery.cancel_scope.cancel()
+
+
+def shown_in(error: BaseException) -> list[str]:
+    """Where in an exception, in what is behind it, and in the variables of our frames the password is."""
+    texts: list[str] = []
+    behind: BaseException | None = error
+    while behind is not None:
+        told = traceback.TracebackException.from_exception(behind, capture_locals=True)
+        texts += [repr(behind.args), str(behind)]
+        texts += [f"{frame.name}: {frame.locals}" for frame in told.stack if not frame.filename.startswith(HERE)]
+        behind = behind.__cause__ or behind.__context__
+    return [text for text in texts if "hunter2" in text]
+
+
+HERE = __file__.rpartition("/")[0]
+
+
 # ---- all that can go wrong -----------------------------------------------------------------
 
 
@@ -628,7 +693,7 @@ async def test_a_host_of_several_addresses_is_tried_once(
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("host", ["", "a b", "a\r\nX: y", "\0"])
+@pytest.mark.parametrize("host", ["", "a b", "a\r\nX: y", "\0", "a..b", f"{'x' * 64}.test"])
 async def test_a_name_that_is_none_never_gets_to_the_proxy(
     network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, kind: ProxyKind, host: str
 ) -> None:
@@ -697,7 +762,17 @@ async def test_the_applications_proxy_is_for_those_without_one_and_not_for_this_
         proxy = await start(nursery, kind)
         set_application_proxy(proxy.network_proxy())
         seen: dict[tuple[str, ProxyKind], int] = {}
-        for host in ("far.test", "127.0.0.1", "127.1.2.3", "::ffff:127.0.0.1", "LocalHost.", "localhost"):
+        spelled = (
+            "127.0.0.1",
+            "127.1.2.3",
+            "::ffff:127.0.0.1",
+            "127.1",
+            "0x7f.1",
+            "2130706433",
+            "LocalHost.",
+            "localhost",
+        )
+        for host in ("far.test", *spelled):
             for own in (ProxyKind.DEFAULT, ProxyKind.NONE):
                 before = len(proxy.seen)
                 async with TcpSocket() as sock:

@@ -164,6 +164,20 @@ def test_a_block_that_was_not_asked_for_buys_nothing() -> None:
     assert peer.given == 0
 
 
+def test_blocks_that_were_not_asked_for_have_a_bound() -> None:
+    """They would come in place of what others send, where there is a limit; some may have been on their way."""
+    peer, _ = a_peer(our_pieces(0))
+    peer.hear(Bitfield(b"\x40"))
+    peer.hear(Unchoke())
+    peer.hear(Choke())
+    for _ in range(5):
+        assert peer.hear(Block(1, 0, bytes(BLOCK))) is None
+
+    with pytest.raises(ProtocolError, match="again and again what it was not asked for"):
+        for _ in range(201):
+            peer.hear(Block(1, 0, bytes(BLOCK)))
+
+
 WHAT_MAY_BE_SAID: strategies.SearchStrategy[Message] = strategies.one_of(
     strategies.sampled_from([Choke(), Unchoke(), Interested(), NotInterested(), Bitfield(b"\x40"), Bitfield(b"\x00")]),
     strategies.builds(Have, strategies.integers(0, 1)),

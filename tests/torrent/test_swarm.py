@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import random
 import tracemalloc
@@ -18,6 +19,7 @@ from examples.torrent.swarm import SILENCE, Swarm, _Known
 from examples.torrent.tracker import Tracker
 from examples.torrent.wire import (
     BLOCK,
+    HANDSHAKE_SIZE,
     Bitfield,
     Block,
     Cancel,
@@ -31,7 +33,7 @@ from examples.torrent.wire import (
     encode,
 )
 from tests.torrent.kit import KIB, Memory, content_of, serve, torrent_of
-from trioqt import TcpSocket
+from trioqt import TcpServer, TcpSocket
 from trioqt.testing import Probe, VirtualNetwork, cancel_everywhere
 from trioqt.testing.network.fabric import Conditions
 
@@ -215,7 +217,7 @@ async def test_a_torrent_whose_hash_is_wrong_never_gets_that_piece(autojump_cloc
     assert any("its piece 3 is not what the torrent says" in line for line in taker.told)
 
 
-async def test_addresses_at_which_nobody_answers_are_forgotten(autojump_clock: trio.testing.MockClock) -> None:
+async def test_addresses_at_which_nobody_answers_make_room(autojump_clock: trio.testing.MockClock) -> None:
     """A tracker that names two hundred of them keeps nobody from an honest one that it names later."""
     async with meeting(content_of(3 * 32 * KIB), Conditions(latency=LATENCY)) as place:
         with place.net.host("nobody") as address:
@@ -226,11 +228,69 @@ async def test_addresses_at_which_nobody_answers_are_forgotten(autojump_clock: t
         await place.join(taker)
         await place.join(giver)
         await taker.swarm.complete.wait()
-        known = len(taker.swarm._known)
+        known = taker.swarm._known
 
     assert taker.storage.content() == place.content
-    assert known < 200
+    assert len(known) == 200
+    assert str(place.net.hosts["giver"].addresses[0]) in {host for host, _ in known}
     assert sum("Connection refused" in line for line in taker.told) >= 3
+
+
+async def test_addresses_at_which_somebody_once_answered_are_forgotten_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As those at which nobody ever has: after three calls."""
+    async with meeting(content_of(32 * KIB), Conditions(latency=LATENCY)) as place:
+        taker = place.member("taker")
+        await place.join(taker)
+        with place.net.host("gone") as host:
+            async with trio.open_nursery() as nursery:
+                address = str(host), await nursery.start(shake_hands, place.metainfo, str(host), math.inf)
+                taker.swarm._learn(address)
+                await trio.sleep(5)
+                peers = taker.swarm.progress().peers
+                nursery.cancel_scope.cancel()
+        await trio.sleep(25)
+        known = address in taker.swarm._known
+        await trio.sleep(25)
+
+    assert (peers, known) == (1, True)
+    assert address not in taker.swarm._known
+    assert sum("Connection refused" in line for line in taker.told) == 3
+
+
+async def shake_hands(
+    metainfo: Metainfo, host: str, stay: float, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """A peer that has nothing, and leaves after a while; the port is told."""
+
+    async def answer(sock: TcpSocket) -> None:
+        await sock.receive_exactly(HANDSHAKE_SIZE)
+        await sock.send_all(Handshake(metainfo.info_hash, b"%020d" % server.server_port()).encode())
+        await trio.sleep(stay)
+
+    async with TcpServer() as server:
+        await server.listen(host)
+        task_status.started(server.server_port())
+        await server.serve(answer)
+
+
+async def test_there_is_room_for_an_address_that_is_named_later(autojump_clock: trio.testing.MockClock) -> None:
+    """Though there are 200 of peers that shake hands, have nothing and leave, again and again."""
+    async with meeting(content_of(3 * 32 * KIB), Conditions(latency=LATENCY)) as place:
+        taker, giver = place.member("taker"), place.member("giver", has_all=True)
+
+        with place.net.host("useless") as host:
+            for _ in range(200):
+                taker.swarm._learn((str(host), await place.nursery.start(shake_hands, place.metainfo, str(host), 0)))
+        await place.join(taker)
+        await trio.sleep(20)
+        assert len(taker.swarm._known) == 200
+        await place.join(giver)
+        await taker.swarm.complete.wait()
+
+    assert taker.storage.content() == place.content
+    assert len(taker.swarm._known) == 200
 
 
 async def test_liars_of_one_address_are_not_heard_after_three(autojump_clock: trio.testing.MockClock) -> None:
@@ -252,6 +312,44 @@ async def test_liars_of_one_address_are_not_heard_after_three(autojump_clock: tr
 
     told = [line.partition(": ")[2] for line in taker.told if "10.0.0" in line and "port" in line]
     assert told == ["its piece 0 is not what the torrent says"] * 3 + ["there are too many liars there"] * 2
+
+
+@pytest.mark.parametrize("deed", ["is silent", "lies"])
+async def test_who_says_anothers_id_takes_neither_its_place_nor_its_good_name(
+    autojump_clock: trio.testing.MockClock, deed: str
+) -> None:
+    """An id is no secret.  The stranger is there first, and comes again when the other one is connected."""
+    async with meeting(content_of(20 * 32 * KIB), Conditions(latency=LATENCY, bandwidth=10 * KIB)) as place:
+        giver, taker = place.member("giver", has_all=True), place.member("taker")
+        port = await place.join(taker)
+        hello = Handshake(place.metainfo.info_hash, giver.swarm._peer_id).encode()
+
+        async def be_a_stranger() -> None:
+            with place.net.host("stranger"):
+                async with TcpSocket() as sock:
+                    await sock.connect_to_host("taker", port)
+                    await sock.send_all(hello + encode(Bitfield(b"\xff\xff\xf0")) + encode(Unchoke()))
+                    await trio.sleep(1)
+                    with contextlib.suppress(trio.BrokenResourceError):
+                        for index, begin in itertools.product(range(20 if deed == "lies" else 0), (0, BLOCK)):
+                            await sock.send_all(encode(Block(index, begin, bytes(BLOCK))))
+                        while await sock.receive_some():
+                            pass
+
+        place.nursery.start_soon(be_a_stranger)
+        await trio.sleep(20)
+        await place.join(giver)
+        await trio.sleep(45)
+        begun = taker.swarm.pieces.ours.size
+        place.nursery.start_soon(be_a_stranger)
+        await taker.swarm.complete.wait()
+        hosts = {host for _, host in taker.swarm._lines}
+
+    stranger, honest = (str(place.net.hosts[name].addresses[0]) for name in ("stranger", "giver"))
+    assert taker.storage.content() == place.content
+    assert 0 < begun < 20
+    assert hosts == ({honest} if deed == "lies" else {honest, stranger})
+    assert any(line.startswith(stranger) and "the torrent says" in line for line in taker.told) == (deed == "lies")
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import urllib.parse
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -11,6 +10,7 @@ import attrs
 
 from trioqt.core.date_stream import DateStream
 from trioqt.core.raw_stream import DataStreamError, DataStreamVersion, whole
+from trioqt.core.urls import encoded_url
 
 __all__ = ["DataStream", "Variant"]
 
@@ -79,18 +79,14 @@ class DataStream(DateStream):
         return data.decode("ascii")
 
     def write_q_url(self, url: str) -> None:
-        """Spaces and what is not ASCII are percent-encoded, all else is written as it is.
+        """As QUrl writes it: what no URL has is percent-encoded, scheme and host are in small letters.
 
-        Raises: ValueError: The host is not ASCII: IDNA is up to you.
-        Qt: operator<<(const QUrl &).  There, QUrl also tidies what it was given.
+        Raises: ValueError: The host is not ASCII, for IDNA is up to you; or it is no URL, of which Qt writes nothing.
+        Qt: operator<<(const QUrl &).  There, QUrl also makes an IP address shorter, or longer: ``1`` is ``0.0.0.1``.
         """
         if not isinstance(url, str):
             raise TypeError(f"a URL is str, not {type(url).__name__}")
-        host = urllib.parse.urlsplit(url).netloc
-        if not host.isascii():
-            raise ValueError(f"the host of a URL must be ASCII, and {host!r} is not")
-        data = urllib.parse.quote(url, safe=PRINTABLE).encode()
-        self.write_q_byte_array(data or None)
+        self.write_q_byte_array(encoded_url(url) or None)
 
     # -- QVariant ---------------------------------------------------------------------------
 
@@ -111,6 +107,9 @@ class DataStream(DateStream):
                 self.read_q_string()  # which Qt wrote there
             return None
         name = NAMES.get(self._renumbered(number, -1))
+        if number == self._number_of_user_types():
+            own = (self.read_q_byte_array() or b"").removesuffix(b"\0")[:100]
+            raise DataStreamError(f"a QVariant of the type {own!r}, of which only the program that wrote it knows")
         if name is None:
             raise DataStreamError(f"a QVariant of type {number}, which is not supported")
         self._go_deeper(DataStreamError)
@@ -155,6 +154,12 @@ class DataStream(DateStream):
             return number
         return number + 97 * direction
 
+    def _number_of_user_types(self) -> int:
+        """Their name follows, with its 0; PySide6 has one, a pickle, for what is no type of Qt's."""
+        if self._version < DataStreamVersion.QT_5_0:
+            return 127
+        return 1024 if self._version < DataStreamVersion.QT_6_0 else 65536
+
     def _go_deeper(self, error: type[ValueError]) -> None:
         if self._depth >= DEPTH:
             raise error(f"more than {DEPTH} QVariants lie in one another")
@@ -188,7 +193,7 @@ class DataStream(DateStream):
         self.write_uint16(ord(char))
 
 
-# ASCII that is written as it is in a URL.
+# What a URL is written with.
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 

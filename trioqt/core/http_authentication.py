@@ -136,6 +136,8 @@ class Digest:
             fields |= {"qop": "auth", "nc": count, "cnonce": _quoted(cnonce)}
         else:  # as in RFC 2069, which knew no more
             response = digest(secret, nonce, request)
+            if algorithm.upper().endswith("-SESS"):  # whose secret nobody could make without it
+                fields["cnonce"] = _quoted(cnonce)
         fields["response"] = _quoted(response)
         if "algorithm" in given:
             fields["algorithm"] = algorithm

@@ -99,11 +99,21 @@ def connect(target: Target, credentials: Credentials | None) -> Prologue:
             credentials = yield from ask(challenge.realm, credentials)
         if not used:
             yield Again()
-        answered = Digest(challenge) if challenge.scheme == "digest" else challenge
+        answered = _way_to_answer(challenge, answered)
     if not 200 <= answer.status <= 299:
         kind = OTHER_KINDS.get(answer.status, ErrorKind.PROXY_PROTOCOL)
         fail(kind, f"the proxy answers {answer.status} {answer.reason}".rstrip())
     return None
+
+
+def _way_to_answer(challenge: Challenge, before: Digest | Challenge | None) -> Digest | Challenge:
+    """Of a nonce that was used before, the count goes on (RFC 7616, section 3.4)."""
+    if challenge.scheme != "digest":
+        return challenge
+    nonce = challenge.parameters["nonce"]
+    if isinstance(before, Digest) and before.challenge.parameters["nonce"] == nonce:
+        return Digest(challenge, before.count)
+    return Digest(challenge)
 
 
 def _request(target: Target, answered: Digest | Challenge | None, credentials: Credentials | None) -> bytes:

@@ -5,12 +5,13 @@ How one is spoken to is in ``proxies.py``; which of several is taken is the sock
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import attrs
 
@@ -68,15 +69,24 @@ def _check_port(proxy: object, attribute: attrs.Attribute[int], port: object) ->
         raise ValueError(f"a port is 0 to 65535, not {port}")
 
 
-# attrs' own message has the value in it, which may be a password.
+# attrs' own messages have the value in them, which may be a password, or a URL that holds one.  So may an exception
+# that is the context of another.
 def check_text(owner: object, attribute: attrs.Attribute[str], value: object) -> None:
     """Raises: TypeError, ValueError, that do not show the value."""
     if not isinstance(value, str):
         raise TypeError(f"{attribute.name} is a str, not {type(value).__name__}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{attribute.name} has a surrogate in it, which cannot be encoded") from None
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError(f"{attribute.name} has a surrogate in it, which cannot be encoded")
+
+
+def _check_kind(proxy: object, attribute: attrs.Attribute[ProxyKind], kind: object) -> None:
+    if not isinstance(kind, ProxyKind):
+        raise TypeError(f"kind is a ProxyKind, not {type(kind).__name__}; a URL is for NetworkProxy.from_url")
+
+
+def _check_context(proxy: object, attribute: attrs.Attribute[Any], context: object) -> None:
+    if context is not None and not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"context is an ssl.SSLContext, not {type(context).__name__}")
 
 
 @attrs.frozen
@@ -110,14 +120,12 @@ class NetworkProxy:
     proxy.
     """
 
-    kind: ProxyKind = attrs.field(validator=attrs.validators.instance_of(ProxyKind))
+    kind: ProxyKind = attrs.field(validator=_check_kind)
     host: str = attrs.field(default="", validator=check_text)
     port: int = attrs.field(default=0, validator=_check_port)
     user: str = attrs.field(default="", validator=check_text)
     password: str = attrs.field(default="", repr=False, validator=check_text)
-    context: ssl.SSLContext | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.instance_of(ssl.SSLContext))
-    )
+    context: ssl.SSLContext | None = attrs.field(default=None, validator=_check_context)
     looks_up_names: bool = attrs.field(default=True, kw_only=True)
     via: NetworkProxy | None = attrs.field(default=None, kw_only=True, validator=_check_via)
 
@@ -172,13 +180,10 @@ def _default_context() -> ssl.SSLContext:
 
 
 def _parts_of(url: str) -> tuple[str, str, int | None, str, str]:
-    """Scheme, host, port, name, password.  Raises: ValueError that does not tell the URL."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        user, password = (unquote(text or "", errors="strict") for text in (parts.username, parts.password))
-    except ValueError:
-        raise ValueError("not the URL of a proxy: its host, its port or its encoding is wrong") from None
+    """Scheme, host, port, name, password.  Raises: ValueError that does not tell the URL, nor has it behind it."""
+    parts, host, port, user, password = _split(url)
+    if parts is None or _has_blanks(url) or _has_blanks(host):  # of the URL, urlsplit would leave some of them out
+        raise ValueError("not the URL of a proxy: its host, its port or its encoding is wrong")
     if parts.scheme not in SCHEMES:
         known = ", ".join(SCHEMES)
         raise ValueError(f"not the URL of a proxy: it begins with none of {known}, and ://")
@@ -186,7 +191,23 @@ def _parts_of(url: str) -> tuple[str, str, int | None, str, str]:
         raise ValueError("not the URL of a proxy: it has no host")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("not the URL of a proxy: something is behind the host and the port")
-    return parts.scheme, unquote(host), port, user, password
+    return parts.scheme, host, port, user, password
+
+
+def _split(url: str) -> tuple[SplitResult | None, str, int | None, str, str]:
+    """The parts of a URL, of which host, name and password are decoded; None if it has none."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        host, user, password = (
+            unquote(text or "", errors="strict") for text in (parts.hostname, parts.username, parts.password)
+        )
+        return parts, host, parts.port, user, password
+    return None, "", None, "", ""
+
+
+def _has_blanks(text: str) -> bool:
+    """Or control characters."""
+    return any(char <= " " or char == "\x7f" for char in text)
 
 
 @attrs.frozen

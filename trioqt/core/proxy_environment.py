@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from trioqt.core.addresses import HostAddress, parse_address
@@ -22,8 +24,8 @@ def environment_proxies(query: ProxyQuery) -> Sequence[NetworkProxy]:
     ``http_proxy``, ``https_proxy`` and others of the kind, for connections with that ``protocol_tag``; without a tag,
     for ports 80 and 443.  Then ``all_proxy``.  A value is a URL as for ``NetworkProxy.from_url``, or ``host:port`` of
     an HTTP proxy.  Lower case comes first, and ``HTTP_PROXY`` does not count under CGI, where a client can set it.
-    ``no_proxy`` has hosts that are reached directly, with commas between them: ``*``, a domain, which stands for all
-    below it too, an address, or a network such as ``10.0.0.0/8``.
+    ``no_proxy`` has hosts that are reached directly, with commas between them: a domain, which stands for all below it
+    too, an address, or a network such as ``10.0.0.0/8``; or it is ``*``, which stands for all.
     Datagrams and servers go by SOCKS5 or directly.
 
     Raises: ValueError if the variable holds no such value; its name is in the message, and not its value.
@@ -63,18 +65,29 @@ def _proxy(name: str, value: str) -> NetworkProxy:
 
 def _is_excepted(host: str, exceptions: str) -> bool:
     """Is ``host`` in the list?"""
-    name = host.strip().lower().removesuffix(".")
+    if exceptions == "*":  # among others it is a name that nobody has
+        return True
+    name = _spelled(host.strip())
     address = parse_address(name)
     if address is None:
-        return any(entry == "*" or name == entry or name.endswith(f".{entry}") for entry in _entries(exceptions))
-    return any(entry == "*" or _holds(entry, address) for entry in _entries(exceptions))
+        return any(name == entry or name.endswith(f".{entry}") for entry in _entries(exceptions))
+    return any(_holds(entry, address) for entry in _entries(exceptions))
 
 
 def _entries(exceptions: str) -> Iterator[str]:
     for entry in exceptions.replace(",", " ").split():
-        bare = entry.lower().removeprefix(".").removesuffix(".").strip("[]")
+        bare = re.sub(r"[\[\]]", "", _spelled(entry.removeprefix(".")))
         if bare:
             yield bare
+
+
+def _spelled(name: str) -> str:
+    """In lower case, without the dot at the end, and as a resolver is asked for it (IDNA)."""
+    name = name.lower().removesuffix(".")
+    if not name.isascii():
+        with contextlib.suppress(UnicodeError):
+            return name.encode("idna").decode("ascii")
+    return name
 
 
 def _holds(entry: str, address: HostAddress) -> bool:

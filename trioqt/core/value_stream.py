@@ -126,6 +126,8 @@ class ValueStream(RawStream):
             return None
         if size == EXTENDED and self._version >= DataStreamVersion.QT_6_7:
             size = self.read_int64()
+            if size == -1:
+                return None
             if size < 0:
                 raise DataStreamError(f"the size of {what} is negative: {size}")
         return size

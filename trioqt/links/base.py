@@ -28,6 +28,7 @@ __all__ = [
     "NativeSocket",
     "Resettable",
     "Sockaddr",
+    "Where",
 ]
 
 Sockaddr = tuple[Any, ...]
@@ -39,6 +40,11 @@ ENDS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 """What a wait on a link can end with."""
 Ancillary = tuple[int, int, bytes]
 """What comes and goes beside a datagram: | level | type | data |."""
+Where = tuple[str, int, str, int, int]
+"""Where a datagram goes: | address | port | source | interface | hop limit |, as ``NetworkDatagram`` has them.
+
+An empty address is the peer's; whatever else is left out there is the system's choice.
+"""
 
 
 class Link(Protocol):
@@ -185,16 +191,8 @@ class DatagramLink(Protocol):
         Cancelled: nothing was taken.
         """
 
-    def try_send(
-        self, data: Bytes, address: str, port: int, source: str = "", interface: int = 0, hop_limit: int = -1
-    ) -> None:
-        """Send a datagram to ``address``, or to the peer if that is empty.
-
-        Args:
-          source, interface, hop_limit: As ``NetworkDatagram`` has them; what is left out is the system's choice.
-
-        Raises: BlockingIOError if there is no room, OSError; it was not sent.
-        """
+    def try_send(self, data: Bytes, where: Where) -> None:
+        """Send a datagram.  Raises: BlockingIOError if there is no room, OSError; it was not sent."""
 
     async def wait_sendable(self) -> None:
         """Wait until there may be room.  Raises: trio.ClosedResourceError if closed meanwhile."""

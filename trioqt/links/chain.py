@@ -1,4 +1,4 @@
-"""All that is wrong with a server's certificates, where OpenSSL's own handshake stops at the first.
+"""All that is wrong with a peer's certificates, where OpenSSL's own handshake stops at the first.
 
 It needs pyOpenSSL, and with that cryptography (``pip install trioqt[tls]``): the standard library verifies within the
 handshake or not at all.  The verdict is OpenSSL's, asked again with what it has found allowed, so that it goes on to
@@ -63,18 +63,26 @@ def can_judge() -> bool:
     return find_spec("OpenSSL") is not None
 
 
-def find_errors(chain: Sequence[bytes], context: ssl.SSLContext, hostname: str | None) -> tuple[SslError, ...]:
-    """What is wrong with a server's ``chain``, its own certificate first, by all that ``context`` asks for."""
+def find_errors(
+    chain: Sequence[bytes], context: ssl.SSLContext, hostname: str | None, *, of_client: bool = False
+) -> tuple[SslError, ...]:
+    """What is wrong with a peer's ``chain``, its own certificate first, by all that ``context`` asks for.
+
+    Args:
+      of_client: It is a client's, and else a server's.
+    """
     if context.verify_mode is ssl.CERT_NONE:
         return ()
     if not chain:
         return (SslError(SslErrorKind.NO_PEER_CERTIFICATE, "the peer has shown no certificate"),)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cryptography finds fault with the numbers of some authorities of a system
-        return _find_errors(chain, context, hostname)
+        return _find_errors(chain, context, hostname, of_client)
 
 
-def _find_errors(chain: Sequence[bytes], context: ssl.SSLContext, hostname: str | None) -> tuple[SslError, ...]:
+def _find_errors(
+    chain: Sequence[bytes], context: ssl.SSLContext, hostname: str | None, of_client: bool
+) -> tuple[SslError, ...]:
     from cryptography import x509
 
     try:
@@ -88,7 +96,7 @@ def _find_errors(chain: Sequence[bytes], context: ssl.SSLContext, hostname: str 
             # As OpenSSL does, the key of the trusted one is looked at, and its signature is not.
             is_anchor = place == len(verified) - 1
             found.extend(_weaknesses(certificate, context.security_level, is_anchor=is_anchor))
-            found.extend(_wrong_purpose(certificate, is_ca=place > 0))
+            found.extend(_wrong_purpose(certificate, is_ca=place > 0, of_client=of_client))
     except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension) as exc:
         return (SslError(SslErrorKind.UNSPECIFIED_ERROR, f"the certificate cannot be read: {exc}", chain[0]),)
     return tuple(found)
@@ -179,23 +187,23 @@ def _weaknesses(certificate: x509.Certificate, level: int, *, is_anchor: bool) -
         yield SslError(SslErrorKind.UNSPECIFIED_ERROR, "signature hash too weak", der)
 
 
-def _wrong_purpose(certificate: x509.Certificate, *, is_ca: bool) -> Iterator[SslError]:
-    """Is it for servers?  As OpenSSL's check_purpose_ssl_server."""
+def _wrong_purpose(certificate: x509.Certificate, *, is_ca: bool, of_client: bool) -> Iterator[SslError]:
+    """Is it for such peers?  As OpenSSL's check_purpose_ssl_server and check_purpose_ssl_client."""
     from cryptography import x509
 
-    is_for_servers = True
+    wanted = x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH if of_client else x509.oid.ExtendedKeyUsageOID.SERVER_AUTH
+    is_for_them = True
     try:
-        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        is_for_servers = x509.oid.ExtendedKeyUsageOID.SERVER_AUTH in uses
+        is_for_them = wanted in certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         pass
     try:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-        can_serve = usage.digital_signature or usage.key_encipherment or usage.key_agreement
-        is_for_servers = is_for_servers and (is_ca or can_serve)
+        can_speak = usage.digital_signature or usage.key_agreement or (usage.key_encipherment and not of_client)
+        is_for_them = is_for_them and (is_ca or can_speak)
     except x509.ExtensionNotFound:
         pass
-    if not is_for_servers:
+    if not is_for_them:
         der = certificate.public_bytes(_der())
         yield SslError(SslErrorKind.INVALID_PURPOSE, "unsuitable certificate purpose", der)
 

@@ -15,23 +15,36 @@ from collections import deque
 from collections.abc import Awaitable
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import trio
 
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockaddr, to_sockaddr
 from trioqt.core.datagram import NetworkDatagram, with_header
-from trioqt.links.base import Ancillary, Bytes, DatagramLink, DatagramSocket, Sockaddr
+from trioqt.links.base import Ancillary, Bytes, DatagramLink, DatagramSocket, Sockaddr, Where
 from trioqt.links.interrupts import protected
-from trioqt.links.native import native_socket, set_where_possible
+from trioqt.links.many_datagrams import many_of_this_run, opened
+from trioqt.links.native import KernelSocket, native_socket, set_where_possible
 
 __all__ = ["NativeDatagramLink", "native_datagram_socket"]
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+Route = tuple[Sockaddr | None, tuple[Ancillary, ...]]
+"""How the system is told where a datagram goes, None if to the peer; and what it is told beside."""
+
+# So many senders, and so many destinations, are remembered.
+MOST_KNOWN: Final = 1024
 
 # No datagram is longer: a length has 16 bits (RFC 768), and nobody uses the jumbograms of RFC 2675.
 MAX_DATAGRAM: Final = 65535
 
 # Room for what is asked for below: 40 + 24 bytes for IPv6 on Linux, and an IPv4 time to live of 24 beside it.
 MAX_ANCILLARY: Final = 256
+
+# So many at once are a crowd, and so is what comes next: a call for many costs as much as one and a half for one.
+CROWD: Final = 4
 
 # What Linux has and Python's socket module does not name before 3.14, or at all (linux/in.h, linux/in6.h,
 # asm-generic/socket.h).  Elsewhere an unnamed option is one that there is not.
@@ -95,7 +108,10 @@ NOT_OURS: Final = (errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH)
 class NativeDatagramLink(DatagramLink):
     """A native datagram socket, which this sets up."""
 
-    __slots__ = ("_closed", "_drained", "_family", "_only_ipv6", "_own", "_peer", "_port", "_sock")
+    __slots__ = (
+        *("_closed", "_crowded", "_drained", "_family", "_heads", "_only_ipv6"),
+        *("_own", "_peer", "_port", "_routes", "_sock"),
+    )
 
     def __init__(self, sock: DatagramSocket, peer: Sockaddr | None = None) -> None:
         self._sock = sock
@@ -104,6 +120,10 @@ class NativeDatagramLink(DatagramLink):
         self._own, self._port = "", 0
         self._closed = False
         self._drained = True
+        self._crowded = False  # the last batch was a crowd
+        # As long as nothing changes here; the peers of a socket are few, or they come again.
+        self._heads: dict[bytes, tuple[Sockaddr, dict[str, Any]]] = {}
+        self._routes: dict[Where, Route] = {}
         set_where_possible(sock, _OPTIONS[self._family])
         self._only_ipv6 = self._family == socket.AF_INET6 and bool(sock.getsockopt(IP6, socket.IPV6_V6ONLY))
 
@@ -111,18 +131,39 @@ class NativeDatagramLink(DatagramLink):
         return self._drained
 
     def try_receive(self, arrived: deque[NetworkDatagram], most: int) -> OSError | None:
-        receive, append, peer = self._sock.try_receive_message, arrived.append, self._peer
         self._drained = False
+        many = many_of_this_run() if self._crowded else None
+        left, peer = most, self._peer
         try:
             port = self._port or self._look_at_own_address()
-            for _ in range(most):
-                data, ancillary, _, source = receive(MAX_DATAGRAM, MAX_ANCILLARY)
-                if peer is None or source[:2] == peer[:2]:  # others may have sent before there was one
-                    append(with_header(data, _header(source, tuple(ancillary), port)))
+            if many is None:
+                receive, append = self._sock.try_receive_message, arrived.append
+                while left > 0:
+                    data, ancillary, _, source = receive(MAX_DATAGRAM, MAX_ANCILLARY)
+                    left -= 1
+                    if peer is None or source[:2] == peer[:2]:  # others may have sent before there was one
+                        append(with_header(data, _header(source, tuple(ancillary), port)))
+            else:
+                descriptor = self._sock.fileno()
+                while left > 0:
+                    came = many.receive(descriptor, left)
+                    left -= len(came)
+                    for data, head in came:
+                        known = self._heads.get(head)
+                        if known is None:
+                            source, beside = opened(head)
+                            known = source, _header(source, beside, port)
+                            _remember(self._heads, head, known)
+                        source, header = known
+                        if peer is None or source[:2] == peer[:2]:
+                            arrived.append(with_header(data, header))
         except BlockingIOError:
             self._drained = True
         except OSError as exc:
             return exc
+        finally:
+            if left < most:
+                self._crowded = most - left >= CROWD and isinstance(self._sock, KernelSocket)
         return None
 
     def wait_receivable(self) -> Awaitable[None]:
@@ -130,31 +171,36 @@ class NativeDatagramLink(DatagramLink):
         self._drained = False
         return self._sock.wait_readable()
 
-    def try_send(
-        self, data: Bytes, address: str, port: int, source: str = "", interface: int = 0, hop_limit: int = -1
-    ) -> None:
-        if not address and not source and not interface and hop_limit < 0:
+    def try_send(self, data: Bytes, where: Where) -> None:
+        known = self._routes.get(where)
+        if known is None:
+            known = self._find_route(where)
+        target, ancillary = known
+        if ancillary:
+            self._send_with(data, where, target, ancillary)
+        elif target is None:
             self._sock.try_send(data)
-            return
+        else:
+            self._sock.try_send_to(data, target)
+
+    def _find_route(self, where: Where) -> Route:
         if not self._port:
             self._look_at_own_address()
-        sock = self._sock
+        route = _route(self._family, self._own, where, self._peer)
         # The interface of a name may have another number tomorrow, so addresses with a name are not remembered.
-        route = _route if "%" not in address else _route.__wrapped__
-        target, ancillary = route(self._family, self._own, address, port, source, interface, hop_limit, self._peer)
-        if not ancillary:
-            if target is None:
-                sock.try_send(data)
-            else:
-                sock.try_send_to(data, target)
-            return
+        if "%" not in where[0]:
+            _remember(self._routes, where, route)
+        return route
+
+    def _send_with(self, data: Bytes, where: Where, target: Sockaddr | None, ancillary: tuple[Ancillary, ...]) -> None:
         try:
-            sock.try_send_message([data], ancillary, 0, target)
+            self._sock.try_send_message([data], ancillary, 0, target)
         except OSError as exc:
+            address, port, source, interface, hop_limit = where
             if exc.errno not in NOT_OURS or not source:
                 raise
             # It may be no address of this host: that of a subnet's broadcast for one, which looks like any other.
-            self.try_send(data, address, port, "", interface, hop_limit)
+            self.try_send(data, (address, port, "", interface, hop_limit))
 
     async def wait_sendable(self) -> None:
         self._check_open()
@@ -167,8 +213,15 @@ class NativeDatagramLink(DatagramLink):
 
     def connect(self, address: Sockaddr) -> None:
         self._sock.try_connect(address)
-        self._peer = self._sock.getpeername()
+        try:
+            self._peer = self._sock.getpeername()
+        except OSError as exc:
+            if exc.errno != errno.ENOTCONN:
+                raise
+            self._peer = address  # Linux connects to port 0 too, but knows of no peer then
         self._port = 0
+        self._heads.clear()
+        self._routes.clear()
 
     def dropped(self) -> int | None:
         # SO_RXQ_OVFL tells the same number, but with the next datagram that comes after.
@@ -257,8 +310,14 @@ def native_datagram_socket(sock: trio.socket.SocketType) -> DatagramSocket:
     return cast("DatagramSocket", native_socket(sock))
 
 
-# The peers of a socket are few, or they come again; the addresses of those that a flood invents are forgotten.
-@lru_cache(1024)
+def _remember(known: dict[Key, Value], key: Key, value: Value) -> None:
+    """What a flood invents is forgotten, with the rest."""
+    if len(known) >= MOST_KNOWN:
+        known.clear()
+    known[key] = value
+
+
+@lru_cache(MOST_KNOWN)
 def _header(source: Sockaddr, ancillary: tuple[Ancillary, ...], port: int) -> dict[str, Any]:
     """What a datagram has beside its data; not to be changed."""
     destination, hop_limit, interface = HostAddress.NULL, -1, 0
@@ -286,17 +345,7 @@ def _header(source: Sockaddr, ancillary: tuple[Ancillary, ...], port: int) -> di
     }
 
 
-@lru_cache(1024)
-def _route(
-    family: int,
-    own: str,
-    address: str,
-    port: int,
-    source: str,
-    interface: int,
-    hop_limit: int,
-    peer: Sockaddr | None,
-) -> tuple[Sockaddr | None, tuple[Ancillary, ...]]:
+def _route(family: int, own: str, where: Where, peer: Sockaddr | None) -> Route:
     """How a socket of ``family``, bound to ``own``, is told where to send, and what goes beside it.
 
     Args:
@@ -304,6 +353,7 @@ def _route(
 
     Raises: OSError if it cannot get there.
     """
+    address, port, source, interface, hop_limit = where
     target = _target(address, port, family) if address else None
     there = str((target or peer or ("",))[0])
     if source and source == own:

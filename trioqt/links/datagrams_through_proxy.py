@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from trioqt.core import socks5
-from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, to_sockaddr
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, location, to_sockaddr
 from trioqt.core.datagram import NetworkDatagram
 from trioqt.core.errors import ErrorKind, SocketError, raise_bare
 from trioqt.core.network_proxy import NetworkProxy, credentials_of
 from trioqt.core.proxies import Target, target_of
-from trioqt.links.base import Bytes, DatagramLink, DatagramSocket, Link, Sockaddr
+from trioqt.links.base import Bytes, DatagramLink, DatagramSocket, Link, Sockaddr, Where
 from trioqt.links.interrupts import protected
 from trioqt.links.through_proxy import ENDS, Answer, Reach, speak
 
@@ -27,6 +27,8 @@ __all__ = ["ProxiedDatagramLink", "associate_through"]
 
 # What the proxy says on a connection that has nothing to say any more is dropped, in pieces of so many bytes.
 BLOCK_SIZE = 4096
+
+TO_PEER: Where = ("", 0, "", 0, -1)
 
 
 async def associate_through(
@@ -52,6 +54,9 @@ async def associate_through(
             there = control.peer_address()
             assert there is not None
             relay = HostAddress(there[0])
+        if not reported.port or relay.is_multicast() or relay == HostAddress.BROADCAST:
+            where = location(relay, reported.port)
+            raise SocketError(ErrorKind.PROXY_PROTOCOL, f"the proxy takes no datagrams in at {where} ({proxy})")
         below = open_socket(to_sockaddr(relay, reported.port))
     except BaseException:
         control.close()
@@ -129,14 +134,13 @@ class ProxiedDatagramLink(DatagramLink):
         message = f"the proxy closed the connection ({self.proxy})"
         raise SocketError(ErrorKind.PROXY_CONNECTION_CLOSED, message) from cause
 
-    def try_send(
-        self, data: Bytes, address: str, port: int, source: str = "", interface: int = 0, hop_limit: int = -1
-    ) -> None:
+    def try_send(self, data: Bytes, where: Where) -> None:
         self._check_control()
+        address, port, *_ = where
         target = target_of(address, port) if address else self._peer
         if target is None:
             raise OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
-        self._below.try_send(socks5.wrap_datagram(target, bytes(data)), "", 0)
+        self._below.try_send(socks5.wrap_datagram(target, bytes(data)), TO_PEER)
 
     async def wait_sendable(self) -> None:
         await self._below.wait_sendable()

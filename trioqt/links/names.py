@@ -17,6 +17,9 @@ __all__ = ["LONGEST_NAME", "check_name", "look_up_address", "look_up_name"]
 LONGEST_NAME = 253
 LONGEST_LABEL = 63
 
+# As Qt asks: addresses of a family in which this machine has none itself, but for its loopback, are no use to it.
+FLAGS = socket.AI_CANONNAME | getattr(socket, "AI_ADDRCONFIG", 0)
+
 
 def check_name(name: str) -> None:
     """What no resolver need be asked.  Raises: socket.gaierror."""
@@ -36,13 +39,13 @@ def check_name(name: str) -> None:
 
 
 async def look_up_name(name: str) -> HostInfo:
-    """The addresses of a name.
+    """The addresses of a name, of the families that this machine has addresses of.
 
     Raises: socket.gaierror, UnicodeError.
     Cancelled: nothing is left behind but a worker thread that may still wait for the system's resolver.
     """
     check_name(name)
-    found = await trio.socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
+    found = await trio.socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=FLAGS)
     addresses = tuple(dict.fromkeys(from_sockaddr(entry[4]) for entry in found))
     if not addresses:
         raise socket.gaierror(socket.EAI_NONAME, "no address")

@@ -35,7 +35,7 @@ POLLER_TASK: Final = "trioqt's poller"
 # What one step takes at most; more than so many sockets come with the next, after who was woken has had its turn.
 AT_ONCE: Final = 1024
 
-# So many looks are counted before it is judged whether they bring enough.
+# So many looks are counted before it is judged whether they bring enough; fewer if nobody is left before.
 TRIAL: Final = 16
 
 # How many tasks it must wake on average.  Who finds bytes without waiting, as after a ``send_all``, gains nothing here.
@@ -210,26 +210,34 @@ class Poller:
                 trio.lowlevel.reschedule(task, WOKEN)
                 woken += 1
         if events:
-            self._judge(woken)
+            self._count(woken)
         return woken
 
-    def _judge(self, woken: int) -> None:
-        """Does it pay?"""
+    def _count(self, woken: int) -> None:
+        """One more look; enough of them are judged."""
         self._looks += 1
         self._woken += woken
         if self._looks >= TRIAL:
-            if self._woken >= TRIAL * ENOUGH:
-                self._wait = FEWEST_CHANGES
-            elif self.shares:
-                self.shares = False
-                self._wait = min(2 * self._wait, MOST_CHANGES)
-            self._looks = self._woken = 0
+            self._judge()
+
+    def _judge(self) -> None:
+        """Did it pay?"""
+        if self._woken >= max(self._looks, 1) * ENOUGH:
+            self._wait = FEWEST_CHANGES
+        elif self.shares:
+            self.shares = False
+            self._wait = min(2 * self._wait, MOST_CHANGES)
+        self._looks = self._woken = 0
 
     def _end(self) -> None:
         """Nobody is left, or the run ends, or the epoll has failed: who waits here goes on in trio's own way."""
         epoll, self._epoll = self._epoll, None
         assert epoll is not None
-        self.shares = False
+        if self.shares:
+            # A trial that is cut short counts: where each connection has ended before the next comes, no other kind
+            # would come, and the epoll and its task would be made anew for each 17th of them.
+            self._judge()
+            self.shares = False
         for known in self._watched.values():
             watched = known()
             if watched is not None:

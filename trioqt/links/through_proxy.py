@@ -154,8 +154,8 @@ class _Wire:
     lost: Exception | None = None  # how the connection was found to have ended, if not in order
     steps: int = 0
 
-    async def send(self, data: bytes) -> None:
-        view = memoryview(data)
+    async def send(self, step: Send) -> None:
+        view = memoryview(step.data)  # neither shows what it holds, in a traceback with its variables
         try:
             while view:
                 sent = self.link.try_send(view)
@@ -215,9 +215,9 @@ async def _follow(
             case Again():
                 wire.link.close()
                 wire.link, wire.lost = await _link_to(proxy, reach, answer), None
-            case Send(data):
+            case Send():
                 wire.deadline = trio.current_time() + ANSWER_TIME
-                await _in_time(proxy, wire, wire.send(data))
+                await _in_time(proxy, wire, wire.send(step))
             case Receive(count):
                 reply = await _in_time(proxy, wire, wire.receive(count))
 

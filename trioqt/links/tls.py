@@ -591,8 +591,9 @@ class TlsLink(Link):
 
     async def finish_sending(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        tls = self._tls
-        if not self._open or tls is None or tls.version() != "TLSv1.3":
+        while not self._open:
+            await self._wait_opened()
+        if cast("ssl.SSLObject", self._tls).version() != "TLSv1.3":
             raise NotImplementedError("before TLS 1.3 a connection has no half-close")
         if self._can_be_asked:
             await self._below.wait_sendable()  # so that it goes at once, and nothing is half done
@@ -664,7 +665,7 @@ class TlsLink(Link):
 
     def chain(self) -> tuple[bytes, ...]:
         """The certificates that the peer has sent by now, its own first, each as DER."""
-        return () if self._tls is None else _chain_of(self._tls)
+        return () if self._tls is None else _chain_of(self._tls) or _refused_chain_of(self._tls)
 
     def session(self) -> ssl.SSLSession | None:
         """What the next connection to the same server may go on with."""
@@ -701,5 +702,13 @@ def _chain_of(tls: ssl.SSLObject) -> tuple[bytes, ...]:
     """The certificates that the peer has sent, its own first."""
     # Public from Python 3.13 on.  But a server whose client has shown none, though asked, finds None among them, for
     # which the public one raises AttributeError.
-    certificates: Any = cast("Any", tls)._sslobj.get_unverified_chain() or ()
-    return tuple(one.public_bytes(2) for one in certificates if one is not None)  # 2 is _ssl.ENCODING_DER
+    return _as_der(cast("Any", tls)._sslobj.get_unverified_chain())
+
+
+def _refused_chain_of(tls: ssl.SSLObject) -> tuple[bytes, ...]:
+    """What OpenSSL has come to with a client's certificates: of those that it refuses a server keeps nothing else."""
+    return _as_der(cast("Any", tls)._sslobj.get_verified_chain())
+
+
+def _as_der(certificates: Any) -> tuple[bytes, ...]:
+    return tuple(one.public_bytes(2) for one in certificates or () if one is not None)  # 2 is _ssl.ENCODING_DER

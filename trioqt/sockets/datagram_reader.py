@@ -6,6 +6,7 @@ from _thread import get_ident
 from typing import Self
 
 import trio
+from trio.lowlevel import checkpoint_if_cancelled
 
 from trioqt.core.datagram import NetworkDatagram
 from trioqt.core.errors import ErrorKind, SocketError
@@ -45,6 +46,18 @@ class DatagramReader(Datagrams):
         Raises: trio.ClosedResourceError if the socket is closed.
         Qt: readDatagram(), receiveDatagram().  There, an invalid one in place of None.
         """
+        if (
+            max_bytes is None
+            and self._arrived
+            and not self._closed
+            and get_ident() == self._thread
+            and self._parent is None
+            and not self._subscriptions
+        ):  # a shortcut, as in __anext__
+            self._news, self._ready_told = True, False
+            if self._lot is not None:
+                self._lot.unpark_all()
+            return self._arrived.popleft()
         limit = None if max_bytes is None else check_size(max_bytes, "max_bytes")
         return None if self._peek() is None else self._take(limit)
 
@@ -122,7 +135,7 @@ class DatagramReader(Datagrams):
             # A shortcut for one that is there, with all that is due to it: saves 0.9 us of 12.  Nobody else has a turn
             # in here, so nobody need know that we receive.
             self._answers -= 1
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await checkpoint_if_cancelled()
             self._news, self._ready_told = True, False
             if self._lot is not None:
                 self._lot.unpark_all()

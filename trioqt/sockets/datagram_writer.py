@@ -6,7 +6,7 @@ import errno
 import socket
 from _thread import get_ident
 from functools import lru_cache
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import trio
 
@@ -15,7 +15,7 @@ from trioqt.core.datagram import NetworkDatagram, as_bytes
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import BytesWritten
 from trioqt.core.states import Input
-from trioqt.links.base import DatagramLink
+from trioqt.links.base import DatagramLink, Where
 from trioqt.links.bind import any_target
 from trioqt.links.connect import look_up
 from trioqt.links.datagrams_through_proxy import ProxiedDatagramLink
@@ -24,6 +24,13 @@ from trioqt.sockets.arguments import Host, check_host, check_port, spelled
 from trioqt.sockets.datagrams import CONNECTED, ENDS, UNCONNECTED, Datagrams
 
 __all__ = ["DatagramWriter"]
+
+# How systems say that there is no way to there: not from that address, by that interface or with so few hops, and one
+# that is forbidden is none.  To Qt all that is one.
+NO_WAY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENODEV, errno.EADDRNOTAVAIL})
+
+# Source, interface and hop limit of what is given without them.
+AS_IT_IS: Final = ("", 0, -1)
 
 
 @protected
@@ -48,7 +55,7 @@ class DatagramWriter(Datagrams):
 
         Raises:
           trio.WouldBlock: The system has no room for it; it was not sent.
-          SocketError: DATAGRAM_TOO_LARGE, NETWORK if there is no way to there, or it has no port, or what else the
+          SocketError: DATAGRAM_TOO_LARGE, NETWORK if there is no such way to there, or it has no port, or what else the
             system answers; told as ``ErrorOccurred`` too.  It was not sent.  OPERATION in a wrong state.
           trio.ClosedResourceError: The socket is closed.
           TypeError, ValueError: The host is no address; ``send_datagram`` takes names.
@@ -61,15 +68,15 @@ class DatagramWriter(Datagrams):
         if isinstance(data, NetworkDatagram):
             if host is not HostAddress.NULL or port:
                 _check_alone(host, port)
-            return self._send(
-                data.data,
+            where = (
                 data.destination_address.text,
                 data.destination_port,
                 data.sender_address.text,
                 data.interface_index,
                 data.hop_limit,
             )
-        return self._send(as_bytes(data), _address(host), check_port(port))
+            return self._send(data.data, where)
+        return self._send(as_bytes(data), (_address(host), check_port(port), *AS_IT_IS))
 
     async def send_datagram(
         self,
@@ -109,9 +116,9 @@ class DatagramWriter(Datagrams):
         while True:
             try:
                 if isinstance(data, NetworkDatagram):
-                    self._write(data)
+                    self.write_datagram(data)
                 else:
-                    self._send(data, address, port)
+                    self._send(data, (address, port, *AS_IT_IS))
                 return
             except trio.WouldBlock:
                 await self._wait_for_room()
@@ -126,7 +133,7 @@ class DatagramWriter(Datagrams):
         data = as_bytes(data)
         if self._machine.state is not CONNECTED:
             self._refuse("write")
-        return self._send(data, "", 0)
+        return self._send(data, ("", 0, *AS_IT_IS))
 
     def bytes_to_write(self) -> int:
         """Always 0: what was written is with the system.  Qt: bytesToWrite()."""
@@ -149,41 +156,29 @@ class DatagramWriter(Datagrams):
         await trio.lowlevel.checkpoint()
         self._check_open("wait")
 
-    def _write(self, datagram: NetworkDatagram) -> int:
-        return self._send(
-            datagram.data,
-            datagram.destination_address.text,
-            datagram.destination_port,
-            datagram.sender_address.text,
-            datagram.interface_index,
-            datagram.hop_limit,
-        )
-
-    def _send(
-        self, data: bytes, address: str, port: int, source: str = "", interface: int = 0, hop_limit: int = -1
-    ) -> int:
+    def _send(self, data: bytes, where: Where) -> int:
         link = self._link
         if link is None or self._closed:
             link = self._link_to_send()
+        address, port, _, _, _ = where
         if not (address and port) and (address or link.peer_address() is None):
-            if not port:
+            if not port or isinstance(link, ProxiedDatagramLink):  # of a proxy "this machine" would be another
                 exc = OSError(errno.EDESTADDRREQ, "it has no destination")
                 self._datagram_failed("cannot send a datagram", exc, ErrorKind.NETWORK)  # as Qt
-            address = HostAddress.ANY_IPV4.text  # this machine, as with Qt
+            where = HostAddress.ANY_IPV4.text, *where[1:]  # this machine, as with Qt
         try:
             try:
-                link.try_send(data, address, port, source, interface, hop_limit)
+                link.try_send(data, where)
             except OSError as exc:
                 if link.peer_address() is None or isinstance(exc, BlockingIOError):
                     raise
                 # It may be what the network says of an earlier one: the system tells that once, to whoever comes first.
-                link.try_send(data, address, port, source, interface, hop_limit)
+                link.try_send(data, where)
                 self._note(exc)
         except BlockingIOError:
             raise trio.WouldBlock("the system has no room for a datagram") from None
         except OSError as exc:
-            # A route that is forbidden is none, and so Qt has it too.
-            kind = ErrorKind.NETWORK if exc.errno == errno.EACCES else None
+            kind = ErrorKind.NETWORK if exc.errno in NO_WAY and not isinstance(exc, SocketError) else None
             self._datagram_failed(f"cannot send a datagram of {len(data)} bytes", exc, kind)
         if self._subscriptions:
             self._post(BytesWritten(len(data)))

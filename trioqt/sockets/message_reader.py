@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import TypeVar
 
 import trio
@@ -27,9 +27,10 @@ T = TypeVar("T")
 # 16 MiB: what a message or a transaction may hold, unless it is told.
 MESSAGE_SIZE = 1 << 24
 
-# A message that is read item by item is read from its beginning each time that a few more have come, so a peer that
-# sends them one by one could keep this run busy for ever.  After a try that was long the next one waits for as long as
-# that took: half of the time is then the other tasks'.  A read takes about 1 us, and a thousand are not long.
+# A message that is read item by item, or of which all that has come is looked at, is read from its beginning each time
+# that a little more has come, so a peer that sends it bit by bit could keep this run busy for ever.  After a try that
+# was long the next one waits for as long as that took: half of the time is then the other tasks'.  A read takes about
+# 1 us, and a thousand are not long.
 READ_TIME, FEW_READS = 1e-6, 1000
 
 
@@ -61,6 +62,7 @@ class MessageReader(StreamReader):
           SocketError: LIMIT_EXCEEDED when ``max_bytes`` do not suffice, as soon as that is known; CORRUPT_DATA when
             ``read`` raises ``DataStreamError``; REMOTE_HOST_CLOSED if the peer finishes first, or the failure.
           trio.ClosedResourceError, trio.BusyResourceError: as ``receive_some``.
+          TypeError: ``read`` is an async function.
           Exception: What else ``read`` raises.
         After any of them all bytes stay readable.
         Cancelled: nothing was taken.
@@ -97,6 +99,9 @@ class MessageReader(StreamReader):
                         raise SocketError(ErrorKind.CORRUPT_DATA, f"a message cannot be read: {exc}") from exc
                     needed, reads = stream._needed, stream._reads
                 else:
+                    if isinstance(value, CoroutineType):
+                        value.close()
+                        raise TypeError("what reads a message is an ordinary function, for it may be called again")
                     self._check_same(generation, "receive")
                     self._take(stream._position - begin)
                     return value
@@ -118,8 +123,8 @@ class MessageReader(StreamReader):
 
         At the block's end it is gone for good; if the block is left by an exception or a cancellation, all of it is
         there again.  ``read_buffer_size`` does not bound it: ``await sock.receive_exactly(100_000)`` works in one.
-        Only the task that is in the block may receive meanwhile.  ``commit_transaction`` and ``rollback_transaction``
-        may end it before.
+        Only the task that is in the block may receive or read meanwhile.  ``commit_transaction`` and
+        ``rollback_transaction`` may end it before.
 
         Args:
           max_bytes: How many bytes may be received in it; a ``receive_...`` that needs more raises

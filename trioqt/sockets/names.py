@@ -19,7 +19,8 @@ __all__ = ["local_host_name", "look_up_host", "network_interfaces"]
 async def look_up_host(host: Host) -> HostInfo:
     """The addresses of a name, or the name of an address.
 
-    By trio's resolver, in its order; on a simulated network that one answers.  What the system's ``getaddrinfo`` takes
+    By trio's resolver, in its order; on a simulated network that one answers.  Of a name, those of a family in which
+    this machine has an address itself, beyond its loopback (AI_ADDRCONFIG).  What the system's ``getaddrinfo`` takes
     for an address, ``127.1`` for one, is one here too.  An address that has no name is its own.
 
     Raises:

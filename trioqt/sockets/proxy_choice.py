@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
 import trio
 
-from trioqt.core.addresses import parse_address
+from trioqt.core.addresses import HostAddress, parse_address
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import ProxyAuthenticationRequired
 from trioqt.core.network_proxy import (
@@ -179,12 +182,23 @@ class HasProxy(EventSource):
         authenticator = None if self._proxies is None else self._proxies.authenticator
         if authenticator is None:
             return None
-        answer: Any = await await_interruptible(authenticator, proxy, realm)
-        if answer is None:
-            return None
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            raise TypeError(f"an authenticator returns a name and a password, or None, not {type(answer).__name__}")
-        return Credentials(*answer)
+        credentials, mistake = _credentials_in(await await_interruptible(authenticator, proxy, realm))
+        if mistake is not None:
+            raise mistake
+        return credentials
+
+
+def _credentials_in(answer: Any) -> tuple[Credentials | None, Exception | None]:
+    """What an authenticator returned, or what is wrong with it; not raised here, where a frame knows a password."""
+    if answer is None:
+        return None, None
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        what = f"an authenticator returns a name and a password, or None, not {type(answer).__name__}"
+        return None, TypeError(what)
+    try:
+        return Credentials(*answer), None
+    except (TypeError, ValueError) as exc:
+        return None, exc.with_traceback(None)
 
 
 USES: dict[ProxyUse, str] = {"tcp": "a connection", "udp": "datagrams", "server": "a server"}
@@ -201,4 +215,8 @@ def is_loopback(host: str) -> bool:
     """Does it stay on this machine?"""
     name = host.strip().lower().removesuffix(".")
     address = parse_address(name)
+    if address is None and re.fullmatch("[0-9][0-9a-fx.]*", name):
+        # What a resolver takes for an address, 127.1 for one, Qt does too; a proxy's would take it for its own machine.
+        with contextlib.suppress(OSError):
+            address = HostAddress(socket.inet_ntoa(socket.inet_aton(name)))
     return name == "localhost" if address is None else address.is_loopback()

@@ -16,7 +16,7 @@ import trio
 from trioqt.core.addresses import HostAddress, from_sockaddr, location
 from trioqt.core.errors import SocketError, class_name, in_one_line, is_network_trouble
 from trioqt.core.events import ConnectionFinished, Event
-from trioqt.links.base import Sockaddr
+from trioqt.links.base import Link, Sockaddr
 from trioqt.links.interrupts import await_interruptible, protected
 from trioqt.sockets.arguments import name_of
 from trioqt.sockets.connection import Connection
@@ -82,23 +82,29 @@ class Service(Generic[SocketT]):
 
     async def _handle(self, sock: SocketT) -> None:
         # Every open connection holds this frame, so what is seldom needed is elsewhere.
-        peer = sock._peer()
+        link = sock._link
         sock._handler = handler = trio.lowlevel.current_task()
         try:
             async with sock:
                 await await_interruptible(self._handler, sock)
                 sock._task_ends = True
         except BaseException as exc:
-            if not self._ended(peer, exc):
+            if not self._ended(link, exc):
                 raise
         else:
-            self._ended(peer, None)
+            if self._server._subscriptions:
+                self._ended(link, None)
         finally:
             self.running -= 1
             self._server._handler_done(handler)
 
-    def _ended(self, peer: Sockaddr | None, error: BaseException | None) -> bool:
-        """A handler has ended: tell; was that an end, and not a bug or a cancellation that must go out?"""
+    def _ended(self, link: Link | None, error: BaseException | None) -> bool:
+        """A handler has ended: tell; was that an end, and not a bug or a cancellation that must go out?
+
+        Args:
+          link: Of the connection that it was given; None if that had ended before.
+        """
+        peer = None if link is None else link.peer_address()  # which a link knows after its end too
         if self._server._subscriptions:
             address, port = (HostAddress.NULL, 0) if peer is None else (from_sockaddr(peer), peer[1])
             self._server._post(ConnectionFinished(address, port, error))

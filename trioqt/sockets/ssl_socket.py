@@ -196,8 +196,8 @@ class SslSocket(TcpSocket):
           server_hostname: As for ``connect_to_host_encrypted``; None: the name that it was connected to.
 
         Raises:
-          SocketError: OPERATION if it is not CONNECTED, speaks TLS already, or plain bytes are unread; what the
-            connection was lost by; SSL_HANDSHAKE_FAILED as ``connect_to_host_encrypted``.
+          SocketError: OPERATION if it is not CONNECTED, speaks TLS already, is in a transaction, or plain bytes are
+            unread; what the connection was lost by; SSL_HANDSHAKE_FAILED as ``connect_to_host_encrypted``.
           trio.BusyResourceError: Another task is in a ``receive_...``, or sends.
           trio.ClosedResourceError: Another task ended the connection, or sending is finished.
           TypeError, ValueError: There is no name, and the context checks it; or it is none.
@@ -351,6 +351,8 @@ class SslSocket(TcpSocket):
             raise trio.BusyResourceError("another task is receiving or sending on this socket")
         if self._send_finished:
             raise trio.ClosedResourceError(f"cannot {attempted}: sending is finished")
+        if self._read_buffer.in_transaction:  # which might bring plain bytes back, to look as what came under TLS
+            raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} in a transaction")
         # Nobody has asked for what was read ahead, so it is as if the system still held it.  To a server that may be
         # the client's first message: it was told to go ahead, and has, before this call.  If not, TLS finds that out.
         buffer = self._read_buffer
@@ -394,6 +396,7 @@ class SslSocket(TcpSocket):
             self._refuse("encrypt", began=generation)
         self._negotiated = negotiated
         self._post(ENCRYPTED)
+        self._missed = ()  # as an accepted connection that is CONNECTED has not missed that either
         self._changed()
 
     def _handshake_failed(self, channel: TlsLink, exc: Exception) -> None:
@@ -426,8 +429,8 @@ class SslSocket(TcpSocket):
         first = ssl_error_of(exc, next(iter(chain), None))
         if first is None:
             return ()
-        if not terms.server_side and chain and can_judge():
-            errors = find_errors(chain, terms.context, terms.server_hostname)
+        if chain and can_judge():
+            errors = find_errors(chain, terms.context, terms.server_hostname, of_client=terms.server_side)
             if any(error.kind is first.kind for error in errors):  # else it is of what only the handshake knows
                 return errors
         return (first,)
@@ -476,6 +479,8 @@ class SslSocket(TcpSocket):
           TypeError, ValueError: Neither kinds nor errors; or some that cannot be ignored.
         Qt: ignoreSslErrors(errors).  There, every kind can be ignored, and without a list all are.
         """
+        if isinstance(errors, SslErrorKind | SslError):
+            raise TypeError(f"what is ignored is a list of errors, not {type(errors).__name__}: each is named in it")
         chosen = tuple(errors)
         for error in chosen:
             kind = error.kind if isinstance(error, SslError) else error
@@ -493,7 +498,7 @@ class SslSocket(TcpSocket):
     def ssl_handshake_errors(self) -> tuple[SslError, ...]:
         """What the last handshake found wrong with the peer's certificate, ignored or not.
 
-        All of it, the host's name first; of a client, or without pyOpenSSL (``trioqt[tls]``), what came first.
+        All of it, the host's name first; without pyOpenSSL (``trioqt[tls]``) what came first.
 
         Qt: sslHandshakeErrors().
         """
@@ -507,11 +512,10 @@ class SslSocket(TcpSocket):
         super().set_pause_mode(mode)
 
     def resume(self) -> None:
-        self._check_call()
-        if not self._is_paused:
-            super().resume()
-        self._is_paused = False
-        self._changed()
+        super().resume()
+        if self._is_paused:
+            self._is_paused = False
+            self._changed()
 
     # -- what was negotiated ----------------------------------------------------------------
 

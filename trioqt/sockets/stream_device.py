@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
+from typing import Final
 
 import trio
 
@@ -23,7 +24,11 @@ from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CLOSING, CONNE
 from trioqt.sockets.message_reader import MessageReader
 from trioqt.sockets.stream_writer import StreamWriter
 
-__all__ = ["StreamDevice"]
+__all__ = ["BUFFER_SIZE", "FLUSH_TIMEOUT", "StreamDevice"]
+
+# What a socket has that is told nothing else: bytes, and seconds.
+BUFFER_SIZE: Final = 65536
+FLUSH_TIMEOUT: Final = 10.0
 
 
 @protected
@@ -39,18 +44,19 @@ class StreamDevice(MessageReader, StreamWriter, trio.abc.HalfCloseableStream):
         self,
         parent: trio.Nursery | None = None,
         *,
-        read_buffer_size: int = 65536,
-        write_buffer_size: int = 65536,
+        read_buffer_size: int = BUFFER_SIZE,
+        write_buffer_size: int = BUFFER_SIZE,
         half_open: bool = True,
-        flush_timeout: float = 10.0,
+        flush_timeout: float = FLUSH_TIMEOUT,
     ) -> None:
-        super().__init__(
-            parent,
-            check_size(read_buffer_size, "read_buffer_size"),
-            check_size(write_buffer_size, "write_buffer_size", least=1),
-            bool(half_open),
-            check_seconds(flush_timeout, "flush_timeout"),
-        )
+        # What is left out need not be checked: five calls of the 200 in a short life.
+        if read_buffer_size is not BUFFER_SIZE:
+            read_buffer_size = check_size(read_buffer_size, "read_buffer_size")
+        if write_buffer_size is not BUFFER_SIZE:
+            write_buffer_size = check_size(write_buffer_size, "write_buffer_size", least=1)
+        if flush_timeout is not FLUSH_TIMEOUT:
+            flush_timeout = check_seconds(flush_timeout, "flush_timeout")
+        super().__init__(parent, read_buffer_size, write_buffer_size, bool(half_open), flush_timeout)
 
     # -- its end in order -------------------------------------------------------------------
 

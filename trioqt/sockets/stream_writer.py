@@ -59,21 +59,24 @@ class StreamWriter(Connection):
         Qt: write().  There, nothing is sent before control returns to the event loop, and the queue has no limit.
         """
         queue = self._queue
-        if (  # a shortcut for an answer between others: the conditions below, with a line that is to be read
+        if (  # a shortcut for an answer behind others, which are collected: what is below comes to the same
             self._corked
+            and queue.pieces is not None
             and type(data) is bytes
             and data
-            and self._read_buffer.lines is not None
             and not self._unseen
             and not self._read_buffer.ahead
             and get_ident() == self._thread
             and self._parent is None
             and self._machine.state is CONNECTED
         ):
-            queue.append(data)
-            if queue.size >= CORK_SIZE or queue.size >= self._write_buffer_size:
+            size = len(data)
+            queue.pieces.append(data)  # append() without the call, a sixth of what an answer costs here
+            queue.size += size
+            was_last = self._read_buffer.lines is None and not self._read_buffer
+            if was_last or queue.size >= CORK_SIZE or queue.size >= self._write_buffer_size:
                 self._send_collected()
-            return len(data)
+            return size
         if get_ident() != self._thread:
             self._check_run()
         if type(data) is bytes:
@@ -91,7 +94,8 @@ class StreamWriter(Connection):
             return self._write_early(data)
         sent = 0
         # To be read, so more is likely to be written.
-        more = not self._unseen and len(self._read_buffer) > self._read_buffer.ahead
+        buffer = self._read_buffer
+        more = bool(buffer.data) and not self._unseen and len(buffer) > buffer.ahead
         if queue.size:
             if not self._corked and queue.size >= self._write_buffer_size:
                 raise trio.WouldBlock
@@ -253,7 +257,7 @@ class StreamWriter(Connection):
         """Send what is queued, then finish sending; you can still receive.  Again: no effect.
 
         Raises:
-          SocketError: As ``write``; UNSUPPORTED_SOCKET_OPERATION if it is a stream that cannot.
+          SocketError: As ``write``; UNSUPPORTED_SOCKET_OPERATION if it is a stream that cannot, or TLS before 1.3.
           trio.ClosedResourceError: The socket is closed, or the connection was aborted here, or ended by another task.
           trio.BusyResourceError: As ``send_all``.
         Cancelled: sending is not finished.
@@ -286,7 +290,7 @@ class StreamWriter(Connection):
             await link.finish_sending()
         except NotImplementedError as exc:
             self._reopen(generation)
-            message = "cannot finish sending: the stream has no send_eof"
+            message = f"cannot finish sending: {exc}"
             raise SocketError(ErrorKind.UNSUPPORTED_SOCKET_OPERATION, message) from exc
         except ENDS as exc:
             self._link_failed(link, exc, Input.WRITE_FAILED)

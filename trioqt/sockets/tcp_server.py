@@ -579,7 +579,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                     await trio.lowlevel.checkpoint()
 
     def _has_room(self) -> bool:
-        if self._is_at_most():
+        if self._max_connections is not None and self._is_at_most():
             return False
         if self._handshakes is not None:
             return True
@@ -723,7 +723,11 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if exc.errno in ENDED_BEFORE_ACCEPT:
             await trio.lowlevel.checkpoint()
             return
-        self._note_accept_failure(exc, f"trying again every {ACCEPT_PAUSE:g} s")
+        # A proxy listens for one connection.
+        is_over = isinstance(exc, SocketError)
+        self._note_accept_failure(
+            exc, "it takes another listen()" if is_over else f"trying again every {ACCEPT_PAUSE:g} s"
+        )
         await trio.sleep(ACCEPT_PAUSE)
 
     def _note_accept_failure(self, exc: OSError, what_now: str) -> None:
@@ -857,8 +861,10 @@ def _is_encrypted(proxy: NetworkProxy | None) -> bool:
 
 
 async def _until_acceptable(listener: ListenerLink) -> None:
-    with contextlib.suppress(trio.ClosedResourceError):  # it stopped listening, which the loop sees
+    try:
         await listener.wait_acceptable()
+    except trio.ClosedResourceError:  # it stopped listening, which the loop sees
+        pass
 
 
 def _tell_nobody(thing: Told) -> None:

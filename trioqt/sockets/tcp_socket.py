@@ -68,7 +68,7 @@ from trioqt.sockets.arguments import (
 from trioqt.sockets.connection import CONNECTED, Attempt, Owner
 from trioqt.sockets.descriptors import open_connection
 from trioqt.sockets.native_options import fit_user_timeout
-from trioqt.sockets.stream_device import StreamDevice
+from trioqt.sockets.stream_device import BUFFER_SIZE, FLUSH_TIMEOUT, StreamDevice
 
 __all__ = ["TcpSocket"]
 
@@ -123,10 +123,10 @@ class TcpSocket(StreamDevice):
         self,
         parent: trio.Nursery | None = None,
         *,
-        read_buffer_size: int = 65536,
-        write_buffer_size: int = 65536,
+        read_buffer_size: int = BUFFER_SIZE,
+        write_buffer_size: int = BUFFER_SIZE,
         half_open: bool = True,
-        flush_timeout: float = 10.0,
+        flush_timeout: float = FLUSH_TIMEOUT,
         unsent_limit: int | None = UNSENT_LIMIT,
         socket_type: SocketType = SocketType.TCP,
     ) -> None:
@@ -137,8 +137,10 @@ class TcpSocket(StreamDevice):
             half_open=half_open,
             flush_timeout=flush_timeout,
         )
-        self._unsent_limit = None if unsent_limit is None else check_size(unsent_limit, "unsent_limit", least=1)
-        self._socket_type = check_stream_type(socket_type)
+        if unsent_limit is not None and unsent_limit is not UNSENT_LIMIT:
+            unsent_limit = check_size(unsent_limit, "unsent_limit", least=1)
+        self._unsent_limit = unsent_limit
+        self._socket_type = socket_type if socket_type is SocketType.TCP else check_stream_type(socket_type)
         self._quick = 0  # how often one after the other the peer has taken a full queue in no time
 
     @classmethod
@@ -230,7 +232,7 @@ class TcpSocket(StreamDevice):
 
     def _accepted(self, link: Link, home: trio.Nursery, owner: Owner, is_new: bool) -> None:
         native = link.native()
-        if native is not None:
+        if native is not None and (not is_new or type(native) is not KernelSocket):  # else it is TCP, as it was made
             self._socket_type = kind_of_socket(native)
         if self._unsent_limit != UNSENT_LIMIT and native is not None:  # else it has inherited it
             set_where_possible(native, unsent_options(self._unsent_limit))

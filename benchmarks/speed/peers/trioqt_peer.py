@@ -151,13 +151,23 @@ def serve_ssl_stream(handler: Callable[[trio.abc.Stream], Awaitable[None]], task
     serve(talk, task)
 
 
-def datagrams(task: Task) -> None:
+async def answer_datagrams(sock: trioqt.UdpSocket) -> None:
+    async for datagram in sock:
+        sock.write_datagram(datagram.make_reply(datagram.data))
+
+
+async def answer_datagrams_qt(sock: trioqt.UdpSocket) -> None:
+    while await sock.wait_for_ready_read():
+        while (datagram := sock.read_datagram()) is not None:
+            sock.write_datagram(datagram.make_reply(datagram.data))
+
+
+def datagrams(answer: Callable[[trioqt.UdpSocket], Awaitable[None]], task: Task) -> None:
     async def main() -> None:
         async with trioqt.UdpSocket() as sock:
             await sock.bind("127.0.0.1")
             ready(sock.local_port())
-            async for datagram in sock:
-                sock.write_datagram(datagram.make_reply(datagram.data))
+            await answer(sock)
 
     trio.run(main)
 
@@ -184,7 +194,7 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "accept": partial(serve, echo_write),
         "client": ask,
         "idle": partial(serve, idle),
-        "datagrams": datagrams,
+        "datagrams": partial(datagrams, answer_datagrams),
         "tls-accept": partial(serve_tls, echo_write),
         "tls-idle": partial(serve_tls, idle),
     },
@@ -210,6 +220,7 @@ MODES: dict[str, dict[str, Callable[[Task], None]]] = {
         "echo": partial(serve, echo_qt),
         "lines": partial(serve, lines_qt),
         "receive": partial(serve, receive_qt),
+        "datagrams": partial(datagrams, answer_datagrams_qt),
     },
     "trioqt-ssl_stream": {
         "tls-echo": partial(serve_ssl_stream, trio_peer.echo),

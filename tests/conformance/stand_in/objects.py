@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from tests.conformance.stage import Actor
 from tests.conformance.stand_in.on_stage import NOT_THERE, stage
 from tests.conformance.stand_in.values import OpenModeFlag
 from trioqt.core.events import Event
@@ -21,6 +22,7 @@ class Signal:
         self.recorders: list[Callable[..., object]] = []
         self.slots: list[Callable[..., object]] = []
         self._sender = sender
+        self._begun: list[Actor] = []
 
     def connect(self, slot: Callable[..., object], type: object = None) -> None:
         self.slots.append(slot)
@@ -34,10 +36,12 @@ class Signal:
     def emit(self, *args: object) -> None:
         if self._sender.signalsBlocked():
             return
+        self._sender.tells_inside = any(actor.acts for actor in self._begun)
         for recorder in self.recorders:
             recorder(*args)
+        self._begun = [actor for actor in self._begun if not actor.has_ended]
         for slot in tuple(self.slots):
-            stage().start_slot(functools.partial(slot, *args))
+            self._begun.append(stage().start_slot(functools.partial(slot, *args)))
 
 
 class Hook(Subscription[Event]):
@@ -63,6 +67,7 @@ class QObject:
         self._name = ""
         self._properties: dict[str, object] = {}
         self._blocked = False
+        self.tells_inside = False  # a slot of the signal that is told just now is acting on an earlier one
 
     def parent(self) -> object:
         return self._parent

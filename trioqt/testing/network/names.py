@@ -62,6 +62,9 @@ class Names(trio.abc.HostnameResolver):
             raise socket.gaierror(socket.EAI_NONAME, f"{name}: not an address")
         number = port_number(port, type)
         addresses = await self._find(name)
+        if flags & socket.AI_ADDRCONFIG and not is_address(name):
+            families = {family_of(address) for address in self._net.current_host().addresses}
+            addresses = tuple(address for address in addresses if family_of(address) in families)
         found = [address for address in addresses if family in (0, family_of(address))]
         if not found and family == socket.AF_INET6 and flags & socket.AI_V4MAPPED:
             found = [f"::ffff:{address}" for address in addresses]

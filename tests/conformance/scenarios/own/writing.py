@@ -72,3 +72,31 @@ def tcp_disconnect_in_bytes_written_slot(t: Trace) -> None:
     t.call(c, "write", b"that is all")
     t.until(lambda: t.seen("client", "disconnected"))
     t.peer("recv", data=t.recv_all(peer))
+
+
+@scenario("write and put_char after the peer has reset: refused", "tcp")
+def tcp_write_after_a_reset(t: Trace) -> None:
+    c, peer = t.connected_pair()
+    t.rst(peer)
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.query(c, "state", "error")
+    t.call(c, "write", b"too late")
+    t.query(c, "error", "bytesToWrite")
+    t.call(c, "putChar", "x")
+    t.query(c, "error", "bytesToWrite")
+    t.spin()
+
+
+@scenario("write after nobody was found: refused, and connecting again clears it", "tcp")
+def tcp_write_after_a_refusal(t: Trace) -> None:
+    listener, port = t.raw_listener()
+    c = t.tcp()
+    t.call(c, "connectToHost", LOOPBACK, t.closed_port())
+    t.until(lambda: t.seen("client", "error_occurred"))
+    t.call(c, "write", b"nobody is there")
+    t.query(c, "state", "error")
+    t.call(c, "connectToHost", LOOPBACK, port)
+    t.until_state(c, "ConnectedState")
+    t.call(c, "write", b"somebody is")
+    t.query(c, "error")
+    t.peer("recv", data=t.recv_all(t.accept(listener), want=11))
