@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import ssl
 import tempfile
 import threading
 import uuid
@@ -30,6 +31,7 @@ DRAWS: dict[str, Callable[[], Any]] = {
     "Random(None)": lambda: random.Random(None).random(),
     "SystemRandom": lambda: random.SystemRandom().random(),
     "urandom": lambda: os.urandom(8),
+    "RAND_bytes": lambda: ssl.RAND_bytes(8),
     "getrandom": lambda: os.getrandom(8),
     "token_hex": lambda: secrets.token_hex(),
     "token_urlsafe": lambda: secrets.token_urlsafe(),

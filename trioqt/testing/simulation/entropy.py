@@ -10,6 +10,7 @@ import functools
 import operator
 import os
 import random
+import ssl
 import sys
 import tempfile
 import uuid
@@ -59,6 +60,7 @@ def _getnode(world: World) -> int:
 
 ENTROPY: dict[Any, Any] = {
     os.urandom: _drawing(os.urandom, "os.urandom", _urandom),
+    ssl.RAND_bytes: _drawing(ssl.RAND_bytes, "ssl.RAND_bytes", _urandom),
     uuid.getnode: _drawing(uuid.getnode, "uuid.getnode", _getnode),
 }
 """| a function | what stands in for it |"""
