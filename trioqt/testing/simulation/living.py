@@ -29,6 +29,8 @@ def life(world: World) -> Replacing:
     if world.entropy or notes:
         table |= entropy.ENTROPY
         settings += entropy.settings()
+    if world.entropy:
+        settings += entropy.numpy_settings(world.seed)
     if notes:
         table |= always_real.ALWAYS_REAL
         settings += always_real.PROCESSES
