@@ -337,3 +337,33 @@ def test_an_async_test_has_a_clock_and_chance_of_its_own(project: Project) -> No
 
     assert (outcome.passed, outcome.failed) == (5, 1), outcome.text
     assert "TypeError: the mark trioqt wants epoch, entropy or threads, by name" in outcome.text
+
+
+def test_a_fixture_of_anyios_that_runs_around_the_test_is_told(project: Project) -> None:
+    """With anyio's plug-in and pytest-trio in one process; and the next test has its network."""
+    outcome = project.run(
+        """
+        import pytest, trio
+
+        @pytest.fixture(params=["trio"])
+        def anyio_backend(request):
+            return request.param
+
+        @pytest.fixture
+        async def opened(anyio_backend):
+            yield 3
+
+        @pytest.mark.anyio
+        async def test_around(opened, virtual_network):
+            pass
+
+        @pytest.mark.anyio
+        async def test_with_none(anyio_backend, virtual_network):
+            await trio.sleep(3600)
+        """,
+        "-p",
+        "anyio",
+    )
+
+    assert (outcome.passed, outcome.failed) == (1, 1), outcome.text
+    assert "an async fixture of anyio's plug-in has one around this test" in outcome.text

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from trioqt.sockets.survived_bugs import take_bugs
 from trioqt.testing import cancel_everywhere as walk
@@ -145,6 +146,11 @@ def _run_on_network(item: Any, test: Callable[[], Any], *, clock: Any = None, in
     backend = item.funcargs.get("anyio_backend", "trio")
     if (backend if isinstance(backend, str) else backend[0]) != "trio":
         raise RuntimeError(f"a simulated network needs trio.run, and this test asks for anyio's backend {backend!r}")
+    if trio.lowlevel.in_trio_run():
+        raise RuntimeError(
+            "a simulated network needs a trio.run of its own, and an async fixture of anyio's plug-in has one around"
+            " this test: make it a fixture of pytest-trio, or open what it makes in the test"
+        )
 
     async def main(net: VirtualNetwork) -> Any:
         return await test()

@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import errno
 import pickle
+import select
+import selectors
 import socket
 import ssl
 import sys
@@ -243,6 +245,7 @@ def test_each_host_has_its_name() -> None:
             for name in ("n1", "n2"):
                 with net.host(name):
                     seen.extend((socket.gethostname(), vars(module)["gethostname"]()))
+                    assert (socket.getfqdn(), socket.getfqdn(name)) == (name, name)
             with real_network_allowed():
                 seen.append(socket.gethostname())
 
@@ -251,6 +254,7 @@ def test_each_host_has_its_name() -> None:
     finally:
         del sys.modules[module.__name__]
     assert socket.gethostname is real
+    assert select.select is stdlib._NAMES["select"][0]
 
 
 async def main_on_network(main: Callable[[VirtualNetwork], Awaitable[None]]) -> None:
@@ -260,6 +264,24 @@ async def main_on_network(main: Callable[[VirtualNetwork], Awaitable[None]]) -> 
 
 
 # ---- told by name ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["select", "selector"])
+async def test_a_system_call_that_waits_for_descriptors_is_refused_by_name(who: str, net: VirtualNetwork) -> None:
+    """Of the kernel's sockets it does what it did."""
+    real = select.select
+    with socket.create_server(("127.0.0.1", PORT)) as made, selectors.DefaultSelector() as selector:
+        with pytest.raises(NotImplementedError, match=r"select.* of a simulated socket: no system call knows its"):
+            if who == "select":
+                select.select([made], [], [], 0)
+            else:
+                selector.register(made, selectors.EVENT_READ)
+        pair = socket.socketpair()
+        with pair[0], pair[1]:
+            pair[0].send(b"x")
+            selector.register(pair[1], selectors.EVENT_READ)
+            assert [key.fileobj for key, _ in selector.select(0)] == select.select([pair[1]], [], [], 0)[0] == [pair[1]]
+    assert real is not stdlib._NAMES["select"][0]
 
 
 async def test_tls_of_the_kernels_is_refused_by_name(net: VirtualNetwork) -> None:

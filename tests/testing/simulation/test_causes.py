@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from tests.testing.simulation import replayed, ten_programs
 from trioqt.testing import VirtualNetwork, assert_replays, simulate
@@ -53,18 +56,46 @@ def test_what_is_simulated_has_one_digest_in_ten_processes() -> None:
     [
         (ten_programs.order_of_a_set, "the hash seed: on it depend the order of a set of strings or bytes, and what"),
         (ten_programs.the_garbage_collector, "when the garbage collector runs"),
-        (ten_programs.addresses, "something that is not simulated, or an address, such as id() gives"),
+        (ten_programs.addresses, "addresses: id()|something that is not simulated, or an address, such as id() gives"),
         (replayed.in_the_order_of_addresses, "addresses: id(), the order of a set of objects"),
     ],
 )
 def test_what_nobody_can_hold_is_named(program: Any, found: str) -> None:
-    """By more runs, in which one thing after the other is held."""
+    """By more runs, in which one thing after the other is held; not every system can hold addresses."""
     first, *rest = causes(program)
 
-    assert first.startswith(f"cause: {found}")
+    assert first.startswith(tuple(f"cause: {each}" for each in found.split("|")))
     if program is ten_programs.addresses:
         assert rest[0] == "called before that, and not simulated:"
         assert re.fullmatch(r"  id by tests/testing/simulation/ten_programs\.py:\d+ in addresses", rest[1])
+
+
+async def asks_the_system(net: VirtualNetwork) -> str:
+    with open("/dev/urandom", "rb") as file:  # noqa: ASYNC230  # it is what is to be named
+        drawn = file.read(8)
+    process = await trio.run_process([sys.executable, "-c", "print(3)"], capture_stdout=True)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        thread = pool.submit(threading.get_ident).result()
+    age = Path(__file__).stat().st_atime  # noqa: ASYNC240  # the same
+    return await ten_programs.say(net, drawn, process.stdout, thread, age, os.getppid(), threading.get_native_id())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/urandom"), reason="this system has no /dev/urandom")
+def test_what_was_asked_of_the_system_is_named() -> None:
+    """Devices, processes, threads of one's own, files, numbers that the system gives; by whichever way."""
+    first, *rest = causes(asks_the_system)
+
+    assert first.startswith("cause: something that is not simulated")
+    named = [" ".join(line.split(" by ")[0].split()) for line in rest]
+    assert named[0] == "called before that, and not simulated:"
+    assert set(named[1:]) >= {
+        "open('/dev/urandom')",
+        "subprocess.Popen",
+        "threading.Thread",
+        "os.stat",
+        "os.getppid",
+        "threading.get_native_id",
+    }
 
 
 # ---- what is switched off ------------------------------------------------------------------------------------------
@@ -122,6 +153,7 @@ A, B, C = record("a"), record("b"), record("c")
             "the real clock, real entropy or real threads: without all",
         ),
         (Scripted(A, (lambda how, s, n: n % 2, B)), Settings(), A, "something that is not simulated"),
+        (Scripted(A, (lambda how, s, n: n % 2 and not how.same_addresses, B)), Settings(), A, "addresses: "),
         (Scripted(A, (lambda how, s, n: how.hash_seed, B)), Settings(), A, "the hash seed"),
         (Scripted(A, (lambda how, s, n: how.shifted and how.collecting, B)), Settings(), A, "when the garbage"),
         (Scripted(A, (lambda how, s, n: how.shifted, B)), Settings(), A, "addresses: "),

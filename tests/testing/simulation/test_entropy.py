@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import ssl
+import sys
 import tempfile
 import threading
+import types
 import uuid
 from collections.abc import Callable
 from random import choice, random as drawn, seed
@@ -30,6 +33,7 @@ DRAWS: dict[str, Callable[[], Any]] = {
     "Random(None)": lambda: random.Random(None).random(),
     "SystemRandom": lambda: random.SystemRandom().random(),
     "urandom": lambda: os.urandom(8),
+    "RAND_bytes": lambda: ssl.RAND_bytes(8),
     "getrandom": lambda: os.getrandom(8),
     "token_hex": lambda: secrets.token_hex(),
     "token_urlsafe": lambda: secrets.token_urlsafe(),
@@ -186,3 +190,30 @@ def test_generators_with_a_seed_are_left_alone() -> None:
         return random.Random("mine").random()
 
     assert simulate(main) == random.Random("mine").random()
+
+
+def test_the_generator_that_numpy_keeps_is_seeded_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its public functions, here of a module that has them and no more; one that the program has put there stays."""
+
+    class Kept:
+        def __init__(self, seed: int) -> None:
+            self.state: tuple[str, int] = ("MT19937", seed)
+
+        def get_state(self) -> tuple[str, int]:
+            return self.state
+
+        def set_state(self, state: tuple[str, int]) -> None:
+            self.state = state
+
+    kept = Kept(99)
+    module: Any = types.ModuleType("numpy.random")
+    module.RandomState, module.get_state, module.set_state = Kept, kept.get_state, kept.set_state
+    monkeypatch.setitem(sys.modules, "numpy.random", module)
+
+    async def main(net: VirtualNetwork) -> tuple[str, int]:
+        return kept.state
+
+    assert (simulate(main, seed=5), kept.state) == (("MT19937", 5), ("MT19937", 99))
+    assert simulate(main, seed=5, entropy=False) == ("MT19937", 99)
+    kept.state = ("PCG64", 1)
+    assert simulate(main, seed=5) == ("PCG64", 1)

@@ -256,6 +256,17 @@ def test_a_loop_that_waits_for_the_clock_is_told() -> None:
         simulate(main)
 
 
+def test_a_loop_that_sleeps_until_something_happens_is_told() -> None:
+    """It would never end: nothing else happens in that step, however late it is."""
+
+    async def main(net: VirtualNetwork) -> None:
+        while True:
+            time.sleep(0.01)  # noqa: ASYNC251  # that is what it does wrong
+
+    with pytest.raises(BudgetExceeded, match=r"time\.sleep was called 1,000,000 times in one step"):
+        simulate(main)
+
+
 # ---- each host has its own -------------------------------------------------------------------------------------------
 
 

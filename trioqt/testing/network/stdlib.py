@@ -1,15 +1,18 @@
 """The standard library's sockets, on the simulated network: what ``socket.socket()`` gives to code that runs on it.
 
 Servers are often built from such sockets: made, bound and set to listen by plain calls, and only then handed to trio
-(``trio.socket.from_stdlib_socket``).  Trio has no hook for them, so four things of Python's and trio's are replaced
+(``trio.socket.from_stdlib_socket``).  Trio has no hook for them, so five things of Python's and trio's are replaced
 while there is a network: ``socket.socket`` gives a `SyncSocket` to code that runs on one, ``from_stdlib_socket`` knows
-it, ``trio.lowlevel.wait_readable`` and its like wait for it, and ``socket.gethostname`` is the host's name.  To all
-other code they do what they did.
+it, ``trio.lowlevel.wait_readable`` and its like wait for it, ``socket.gethostname`` and ``getfqdn`` give the host's
+name, and ``select.select`` and `selectors` say that they cannot wait for it.  To all other code they do what they did.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import select
+import selectors
 import socket
 import sys
 import threading
@@ -61,6 +64,7 @@ def _end() -> None:
 
 
 _plain_host_name = socket.gethostname
+_plain_full_name = socket.getfqdn
 _trio_namespace: dict[str, Any] = trio.socket.from_stdlib_socket.__globals__
 _plain_trio_socket: Callable[..., Any] = _trio_namespace["_SocketType"]
 # trio.lowlevel.wait_readable and its like are calls of what the run waits for the system with.
@@ -78,17 +82,22 @@ def _replace() -> None:
 
 
 def _rename() -> None:
-    for namespace in _namespaces_with_host_name():
-        if namespace.get("gethostname") is _plain_host_name:
-            namespace["gethostname"] = _host_name
+    for namespace in _namespaces_with_names():
+        is_changed = False
+        for name, (plain, replaced) in _NAMES.items():
+            if namespace.get(name) is plain:
+                namespace[name] = replaced
+                is_changed = True
+        if is_changed:
             _renamed.append(namespace)
 
 
 def _restore() -> None:
     while _renamed:
         namespace = _renamed.pop()
-        if namespace.get("gethostname") is _host_name:
-            namespace["gethostname"] = _plain_host_name
+        for name, (plain, replaced) in _NAMES.items():
+            if namespace.get(name) is replaced:
+                namespace[name] = plain
     while _waits:
         cls, methods = _waits.popitem()
         for name, plain in methods.items():
@@ -134,14 +143,14 @@ def _simulated(sock: Any) -> VirtualSocket | None:
     return None if network is None else network.find_socket(sock if isinstance(sock, int) else sock.fileno())
 
 
-def _namespaces_with_host_name() -> list[dict[str, Any]]:
-    """The module that has it, and those that have got it by name."""
+def _namespaces_with_names() -> list[dict[str, Any]]:
+    """The modules that have them, and those that have got them by name."""
     global _known
     if _known[0] != len(sys.modules):
         found = []
         for module in list(sys.modules.values()):
             namespace = getattr(module, "__dict__", None)
-            if isinstance(namespace, dict) and namespace.get("gethostname") is _plain_host_name:
+            if type(namespace) is dict and any(namespace.get(name) is plain for name, (plain, _) in _NAMES.items()):
                 found.append(namespace)
         _known = len(sys.modules), found
     return _known[1]
@@ -175,3 +184,41 @@ def _trio_socket(sock: socket.socket) -> trio.socket.SocketType:
 def _host_name() -> str:
     network = network_here()
     return _plain_host_name() if network is None else network.host_name()
+
+
+def _full_name(name: str = "") -> str:
+    network = network_here()
+    if network is not None and name in ("", "0.0.0.0", "::", network.host_name()):
+        return network.host_name()
+    return _plain_full_name(name)
+
+
+def _telling(plain: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """A call that hands descriptors to the kernel, which knows none of a simulated socket."""
+
+    @functools.wraps(plain)
+    def call(*args: Any) -> Any:
+        if trio.lowlevel.in_trio_run():
+            for arg in args:
+                for each in arg if isinstance(arg, list | tuple | set) else (arg,):
+                    if isinstance(each, SyncSocket | VirtualSocket):
+                        raise NotImplementedError(
+                            f"{what} of a simulated socket: no system call knows its descriptor."
+                            "  trio.lowlevel.wait_readable and wait_writable wait for it"
+                        )
+        return plain(*args)
+
+    return call
+
+
+# What a selector asks of all that is registered with it.
+_plain_lookup = getattr(selectors, "_fileobj_to_fd", None)
+
+_NAMES: dict[str, tuple[Any, Any]] = {
+    "gethostname": (_plain_host_name, _host_name),
+    "getfqdn": (_plain_full_name, _full_name),
+    "select": (select.select, _telling(select.select, "select.select()")),
+}
+"""| a name in a module | what it is, and what it is while there is a network |"""
+if _plain_lookup is not None:
+    _NAMES["_fileobj_to_fd"] = (_plain_lookup, _telling(_plain_lookup, "a selector"))

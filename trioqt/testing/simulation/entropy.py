@@ -10,6 +10,7 @@ import functools
 import operator
 import os
 import random
+import ssl
 import sys
 import tempfile
 import uuid
@@ -20,7 +21,7 @@ from typing import Any
 from trioqt.testing.simulation.replacing import Setting, class_entry
 from trioqt.testing.simulation.worlds import World, here, is_bystander
 
-__all__ = ["ENTROPY", "settings"]
+__all__ = ["ENTROPY", "numpy_settings", "settings"]
 
 
 def _drawing(real: Callable[..., Any], name: str, simulated: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,6 +60,7 @@ def _getnode(world: World) -> int:
 
 ENTROPY: dict[Any, Any] = {
     os.urandom: _drawing(os.urandom, "os.urandom", _urandom),
+    ssl.RAND_bytes: _drawing(ssl.RAND_bytes, "ssl.RAND_bytes", _urandom),
     uuid.getnode: _drawing(uuid.getnode, "uuid.getnode", _getnode),
 }
 """| a function | what stands in for it |"""
@@ -119,3 +121,14 @@ def settings() -> list[Setting]:
     known = vars(uuid).get("_node")
     node = (functools.partial(setattr, uuid, "_node"), known, known)
     return [(class_entry(random.Random, "seed"), _seed, _real_seed), names, node]
+
+
+def numpy_settings(seed: int) -> list[Setting]:
+    """The same of the one generator that ``numpy.random`` keeps, if numpy is here; its others ask `secrets`."""
+    module: Any = sys.modules.get("numpy.random")
+    if module is None:
+        return []
+    before = module.get_state()
+    if before[0] != "MT19937":
+        return []  # the program has put one of its own there
+    return [(module.set_state, module.RandomState(seed % 2**32).get_state(), before)]

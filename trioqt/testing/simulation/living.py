@@ -29,8 +29,11 @@ def life(world: World) -> Replacing:
     if world.entropy or notes:
         table |= entropy.ENTROPY
         settings += entropy.settings()
+    if world.entropy:
+        settings += entropy.numpy_settings(world.seed)
     if notes:
         table |= always_real.ALWAYS_REAL
+        settings += always_real.PROCESSES
     if table:
         settings += wall_clock.uuid_settings()
     if world.threads == "inline" or notes:

@@ -39,6 +39,12 @@ Again = Callable[..., "Record"]
 
 # What the child runs.  Not `-m`: the package imports this module, and Python would warn that it runs twice.
 _CHILD = "import sys; from trioqt.testing.simulation.replay import record; record(*sys.argv[1:])"
+# Linux puts the heap elsewhere each time (address space layout randomisation), unless the process before has asked it
+# not to; 0x40000 is ADDR_NO_RANDOMIZE of <sys/personality.h>.
+_SAME_ADDRESSES = (
+    "import ctypes, os, sys; ctypes.CDLL(None).personality(0x40000);"
+    " os.execv(sys.executable, [sys.executable, '-c', *sys.argv[1:]])"
+)
 
 
 def assert_replays(
@@ -134,6 +140,8 @@ class Elsewhere:
     """Its heap is."""
     collecting: bool = True
     """It has a garbage collector."""
+    same_addresses: bool = False
+    """Its heap is where that of the last one was, if the system can do that."""
 
 
 class Misplaced(Exception):
@@ -190,7 +198,8 @@ def run_elsewhere(target: Target, job: bytes, seed: int, how: Elsewhere) -> Reco
         with open(paths[0], "wb") as file:
             file.write(job)
         words = [json.dumps(attrs.asdict(target)), str(seed), json.dumps(attrs.asdict(how)), *paths]
-        command = [sys.executable, "-c", _CHILD, *words]
+        before = (_SAME_ADDRESSES,) if how.same_addresses and sys.platform == "linux" else ()
+        command = [sys.executable, "-c", *before, _CHILD, *words]
         done = subprocess.run(
             command, env=_environment(how.hash_seed), capture_output=True, text=True, errors="replace"
         )
@@ -294,6 +303,9 @@ def cause(again: Again, settings: Settings, here: Record, there: Record, events:
 _COLLECTOR = "when the garbage collector runs: weak references, __del__, or a cycle that holds a socket"
 
 
+_ADDRESSES = "addresses: id(), the order of a set of objects, or when what had one address has another"
+
+
 def _found_cause(again: Again, settings: Settings, here: Record, there: Record) -> str:
     def once(how: Elsewhere, changed: Settings = settings) -> Record | str:
         try:
@@ -310,6 +322,9 @@ def _found_cause(again: Again, settings: Settings, here: Record, there: Record) 
         still = Elsewhere(0, shifted=False, collecting=False)
         if once(still) == once(still):
             return _COLLECTOR
+        there_again = attrs.evolve(plain, same_addresses=True)
+        if once(there_again) == once(there_again):
+            return _ADDRESSES
         return "something that is not simulated, or an address, such as id() gives: two runs in like processes differ"
     if once(Elsewhere(1, shifted=False)) != first:
         return "the hash seed: on it depend the order of a set of strings or bytes, and what hash() gives"
@@ -317,7 +332,7 @@ def _found_cause(again: Again, settings: Settings, here: Record, there: Record) 
     if any(once(Elsewhere(0)) != first for _ in range(3)):
         if once(Elsewhere(0, collecting=False)) == once(Elsewhere(0, shifted=False, collecting=False)):
             return _COLLECTOR
-        return "addresses: id(), the order of a set of objects, or when what had one address has another"
+        return _ADDRESSES
     if here != first and there == first:
         return "this process: what ran here before has left something that the program sees, in a module or a cache"
     return "unknown: more runs all went one way, so it is a matter of chance or of speed"

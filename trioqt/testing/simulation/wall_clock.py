@@ -89,6 +89,7 @@ def _sleep(world: World, seconds: float, /) -> None:
     # Trio's own thread, or one for which that waits; beside it, in real time, nothing can be jumped over.
     in_turn = world.threads == "inline" or world.is_own_thread()
     if seconds > 0 and in_turn and isinstance(world.clock, trio.testing.MockClock):
+        world.sleep_counts()
         world.clock.jump(seconds)
     else:
         _real_sleep(seconds)

@@ -39,6 +39,7 @@ __all__ = [
     "checked_epoch",
     "here",
     "is_bystander",
+    "is_importing",
     "is_program",
     "life_in",
     "set_waits_virtually",
@@ -140,6 +141,7 @@ class World:
     _streams: dict[tuple[str, str], random.Random] = attrs.field(factory=dict, init=False)
     _last_look: tuple[float, int] = attrs.field(default=(-1.0, -1), init=False)
     _looks: int = attrs.field(default=0, init=False)
+    _sleeps: tuple[int, int] = attrs.field(default=(-1, 0), init=False)
 
     def is_own_thread(self) -> bool:
         """Whether the calling thread is trio's."""
@@ -169,6 +171,17 @@ class World:
             )
         return now
 
+    def sleep_counts(self) -> None:
+        """Somebody sleeps in a step.  Raises: BudgetExceeded if that happens for ever."""
+        step = self.passes()
+        self._sleeps = (step, self._sleeps[1] + 1 if self._sleeps[0] == step else 1)
+        if self._sleeps[1] > _LOOKS:
+            self._sleeps = (step, 0)
+            raise BudgetExceeded(
+                f"time.sleep was called {_LOOKS:,} times in one step, in which nothing else can happen; so who"
+                " waits for that in a loop has to do so by trio.sleep"
+            )
+
     # ---- chance ------------------------------------------------------------------------------------------------
 
     def chance(self) -> random.Random:
@@ -178,7 +191,7 @@ class World:
     def system_chance(self) -> random.Random:
         """What stands for the system's entropy on this host; no `random.seed` reaches it."""
         # A module is imported once a process, and what it draws then must not move what comes later.
-        return self._stream("imports" if _is_importing() else "system")
+        return self._stream("imports" if is_importing() else "system")
 
     def node(self) -> int:
         """The address of the host's network card, for `uuid.uuid1`: one of those that nobody has bought."""
@@ -253,7 +266,8 @@ def _is_of_stdlib(frame: FrameType) -> bool:
     return path.startswith("<") or (path.startswith(_STDLIB) and not path.startswith(_OTHERS))
 
 
-def _is_importing() -> bool:
+def is_importing() -> bool:
+    """Whether the caller is, in the end, an import."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
