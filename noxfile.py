@@ -157,7 +157,7 @@ def pythons(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def stranger(session: nox.Session) -> None:
-    """README, tutorial and how-to followed to the letter, from a clean clone and from a wheel, with each Python here.
+    """README, tutorial, lessons and how-to to the letter, from a clean clone and from a wheel, with each Python here.
 
     It follows what is committed, makes fresh environments, and so needs the net.  The tutorial is in ``tests``, too.
     """

@@ -75,6 +75,9 @@ async def receive_request(client: TcpSocket) -> tuple[str, int] | None:
     if command != CONNECT:
         await client.send_all(reply(COMMAND_NOT_SUPPORTED))
         return None
+    if not host.isprintable():  # nobody is called that, and a terminal might obey it
+        await client.send_all(reply(REPLIES[ErrorKind.HOST_NOT_FOUND]))
+        return None
     return host, port
 
 

@@ -490,6 +490,8 @@ def main() -> int:
             print(exc, file=sys.stderr)
             return 1
     print("\nshortened:", *(f"  {why}\n    $ {short}" for short, why in SHORTER.values()), sep="\n")
+    if options.source == "wheel":
+        print(f"left out from a wheel: what is about the repository, {NEEDS_CLONE}")
     print("left out:", *(f"  {page}: {first}\n    {why}" for (page, first), why in LEFT_OUT.items()), sep="\n")
     return 0
 

@@ -46,7 +46,7 @@ from trioqt import (
     UdpSocket,
 )
 from trioqt.core import buffers, data_stream, http_connect, options
-from trioqt.links import connect, datagram as links_datagram, native, through_proxy
+from trioqt.links import connect, datagram as links_datagram, many_datagrams, native, through_proxy
 from trioqt.links.native import NativeLink
 from trioqt.sockets import (
     abstract_socket,
@@ -489,6 +489,8 @@ DEFAULTS: dict[str, object] = {
     "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
     "bytes that are split into lines at once": buffers.SPLIT_SIZE,
     "datagrams that a socket takes from the system in one go": datagrams.BATCH,
+    "datagrams that one call of Linux takes, where they come in crowds": many_datagrams.AT_ONCE,
+    "senders, and destinations, that a `UdpSocket` remembers": links_datagram.MOST_KNOWN,
     "answers from the buffer before other tasks get their turn": answers.ANSWERS,
     "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
     "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,

@@ -875,12 +875,14 @@ async def test_the_socks5_server_says_why_it_could_not_connect(
         (b"\x05\x01\x02", b"\x05\xff"),
         (b"\x05\x01\x00\x05\x02\x00\x01" + bytes(6), b"\x05\x00\x05\x07\x00\x01" + bytes(6)),
         (b"\x05\x01\x00\x05\x01\x00\x09", b"\x05\x00\x05\x08\x00\x01" + bytes(6)),
+        (b"\x05\x01\x00\x05\x01\x00\x03\x04\x1b[2J\x00\x50", b"\x05\x00\x05\x04\x00\x01" + bytes(6)),
     ],
 )
 async def test_the_socks5_server_refuses_what_it_does_not_do(
-    stage: Stage, network: Network, said: bytes, answer: bytes
+    stage: Stage, network: Network, said: bytes, answer: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """HTTP, passwords, BIND, an unknown kind of address: the client hears what there is to say, and the end."""
+    """HTTP, passwords, BIND, an unknown kind of address, a name that says something to a terminal: the client hears
+    what there is to say, and the end; nothing is printed."""
     port = await stage.serve(stage.load("socks5_server"))
     with await network.raw_connect(port) as peer:
         await peer.send(said)
@@ -888,6 +890,7 @@ async def test_the_socks5_server_refuses_what_it_does_not_do(
 
         assert heard == answer
         assert await peer.how_it_ends() in ("end", "reset")
+    assert capsys.readouterr().out == ""
 
 
 async def test_the_socks5_server_drops_who_does_not_ask(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
@@ -28,10 +29,11 @@ MAX_FILES: Final = 10_000
 # A piece is in memory until it is whole.
 MAX_PIECE_LENGTH: Final = 16 << 20
 
-# What a file system takes for one name, and what is a path to some system.
+# What a file system takes for one name, what is a path to some system, and what would move a terminal's cursor.
+# Windows leaves out the dots and spaces at the end of a name, so those that have nothing else may be any folder above.
 MAX_NAME: Final = 255
 MAX_PARTS: Final = 32
-NOT_IN_NAMES: Final = frozenset("/\\:\0")
+NOT_IN_NAMES: Final = frozenset("/\\:").union(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
 
 
 class TorrentError(ValueError):
@@ -116,8 +118,8 @@ def _files(info: dict[bytes, Value]) -> tuple[File, ...]:
         if not 0 < len(path) < MAX_PARTS:
             raise TorrentError(f"a path of {len(path):,} names; it has 1 to {MAX_PARTS - 1}")
         file = File((name, *map(_name, path)), _length(entry))
-        # As a system sees them that does not tell capitals from small letters.
-        folded = tuple(part.casefold() for part in file.parts)
+        # As a system sees them that does not tell capitals from small letters, nor the two ways to write an accent.
+        folded = tuple(unicodedata.normalize("NFC", part).casefold() for part in file.parts)
         above = {folded[:count] for count in range(1, len(folded))}
         if folded in files or folded in folders or not above.isdisjoint(files):
             raise TorrentError(f"{'/'.join(file.parts)!r} is there twice, or is a file and a folder")
@@ -129,7 +131,7 @@ def _files(info: dict[bytes, Value]) -> tuple[File, ...]:
 def _name(value: Value) -> str:
     """One name of a path, that cannot lead out of its folder."""
     name = _text(value)
-    if name in ("", ".", "..") or not NOT_IN_NAMES.isdisjoint(name) or len(name.encode()) > MAX_NAME:
+    if not name.strip(". ") or not NOT_IN_NAMES.isdisjoint(name) or len(name.encode()) > MAX_NAME:
         raise TorrentError(f"{name[:100]!r} is no name of a file")
     return name
 

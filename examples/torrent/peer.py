@@ -42,8 +42,13 @@ SLOTS: Final = 4
 # Requests of a peer that wait.  aria2 keeps a few dozen under way, others up to 250.
 MAX_WANTED: Final = 500
 
-# How often a peer may change its mind, or send what nobody wants, between two blocks; once in ten seconds is usual.
+# How often a peer may change its mind between two blocks; once in ten seconds is usual.
 MAX_COSTLY: Final = 200
+
+# Blocks that nobody has asked for: where the rate is limited they come in place of others.  And blocks that were called
+# off, of which some may be on their way, are remembered.
+MAX_STRAYS: Final = 16
+MAX_OFF: Final = 1000
 
 
 @attrs.define(eq=False)
@@ -67,7 +72,9 @@ class Peer:
     taken: int = 0
     """Bytes that we have sent it since then."""
     asked: set[tuple[int, int]] = attrs.field(factory=set)
+    _off: dict[tuple[int, int], None] = attrs.field(factory=dict)
     _costly: int = 0
+    _strays: int = 0
 
     def begin(self) -> None:
         """Say what we have."""
@@ -97,6 +104,8 @@ class Peer:
                 self._count("that it chokes us")
                 self.chokes_us = True
                 self.pieces.let_off(self)
+                for key in self.asked:
+                    self._note_off(key)
                 self.asked.clear()
             case Unchoke():
                 if self.chokes_us:
@@ -113,10 +122,10 @@ class Peer:
         return None
 
     def _count(self, what: str) -> None:
-        """These few cost us far more than they cost the peer, or what others may send.  Raises: ProtocolError."""
+        """These few cost us far more than they cost the peer.  Raises: ProtocolError."""
         self._costly += 1
         if self._costly > MAX_COSTLY:
-            raise ProtocolError(f"it says again and again {what}, and sends nothing that it was asked for")
+            raise ProtocolError(f"it says again and again {what}, and sends nothing")
 
     def _is_asked(self, request: Request) -> None:
         if request.index not in range(self.pieces.count) or request.index not in self.pieces.ours:
@@ -132,7 +141,12 @@ class Peer:
 
     def _take(self, block: Block) -> tuple[int, bytes] | None:
         if (block.index, block.begin) not in self.asked:
-            self._count("what it was not asked for")  # a few had been called off, and were on their way
+            if (block.index, block.begin) in self._off:
+                del self._off[block.index, block.begin]
+            else:
+                self._strays += 1
+                if self._strays > MAX_STRAYS:
+                    raise ProtocolError("it sends again and again what it was not asked for")
             return None
         self.asked.remove((block.index, block.begin))
         self._costly = 0
@@ -148,7 +162,13 @@ class Peer:
         """Somebody else has sent it."""
         if (block.index, block.begin) in self.asked:
             self.asked.remove((block.index, block.begin))
+            self._note_off((block.index, block.begin))
             self.say(Cancel(block.index, block.begin, len(block.data)))
+
+    def _note_off(self, key: tuple[int, int]) -> None:
+        if len(self._off) == MAX_OFF:
+            del self._off[next(iter(self._off))]
+        self._off[key] = None
 
     # -- what we say ------------------------------------------------------------------------
 

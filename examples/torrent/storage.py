@@ -65,7 +65,13 @@ class Folder:
         root = self._path.resolve()
         for file in self._metainfo.files:
             path = self._path.joinpath(*file.parts)
-            if not path.resolve().is_relative_to(root):
+            if os.path.lexists(path) and not path.is_file():  # a pipe would never end
+                raise TorrentError(f"{path} is no file")
+            try:
+                inside = path.resolve().is_relative_to(root)
+            except RuntimeError:  # a folder is a link to itself
+                inside = False
+            if not inside:
                 raise TorrentError(f"{path} leads out of {self._path}")
             if path.exists() and path.stat().st_size > file.length:
                 raise TorrentError(f"{path} is another file: it has {path.stat().st_size:,} bytes, not {file.length:,}")

@@ -31,7 +31,9 @@ from examples.torrent.wire import (
     Block,
     Decoder,
     Handshake,
+    Interested,
     Message,
+    NotInterested,
     ProtocolError,
     encode,
 )
@@ -328,6 +330,7 @@ class Swarm:
             del self._lines[line.who]
             self.pieces.remove_peer(line.peer)
             self._go_on()
+            self._fill_slots()
 
     def _go_on(self) -> None:
         """There may be something to ask for that somebody else was to send."""
@@ -358,7 +361,8 @@ class Swarm:
                 whole = line.peer.hear(message)
                 if whole is not None:
                     await self._store(*whole)
-                self._fill_slots()
+                if isinstance(message, (Interested, NotInterested)):
+                    self._fill_slots()
                 if line.peer.wanted:
                     line.asks.set()
 

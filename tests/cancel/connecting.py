@@ -28,6 +28,7 @@ from tests.cancel.kit import (
     give_spare,
     listen_now,
     read_to_end,
+    secrets,
     turn,
 )
 from trioqt import (
@@ -209,12 +210,13 @@ def connect(
     return play
 
 
-def connect_by_proxy(kind: ProxyKind, *, asked: bool = False, chain: bool = False) -> Play:
+def connect_by_proxy(kind: ProxyKind, *, asked: bool = False, chain: bool = False, encrypted: bool = False) -> Play:
     """Connect by way of a proxy; if that was cancelled, again.  No connection to any proxy is left either way.
 
     Args:
       asked: It wants a password that somebody else knows, and HTTP or SOCKS5 each in its own way asks again.
       chain: There is another proxy in front of it.
+      encrypted: It is spoken to inside of TLS.
     """
 
     async def know(proxy: NetworkProxy, realm: str) -> tuple[str, str]:
@@ -224,9 +226,13 @@ def connect_by_proxy(kind: ProxyKind, *, asked: bool = False, chain: bool = Fals
     async def play(trial: Trial) -> None:
         trio.socket.set_custom_hostname_resolver(Resolver((GOOD,)))
         shown: dict[str, Any] = {"user": "user", "password": "secret"} if asked else {}
+        if encrypted:
+            shown["context"] = secrets().server
         async with hosts(trial) as world, trio.open_nursery() as nursery:
             proxy = await nursery.start(ScriptedProxy(kind, **shown).serve)
             there = proxy.network_proxy("", "")
+            if encrypted:
+                there = attrs.evolve(there, host="peer.example", context=secrets().client)
             if chain:
                 first = await nursery.start(ScriptedProxy(ProxyKind.SOCKS5).serve)
                 there = attrs.evolve(there, via=first.network_proxy())
@@ -615,6 +621,7 @@ CONNECTS: tuple[tuple[Situation, str, Play], ...] = (
     ("has to wait",      "SOCKS5, asked",      connect_by_proxy(ProxyKind.SOCKS5, asked=True)),
     ("has to wait",      "HTTP, asked",        connect_by_proxy(ProxyKind.HTTP, asked=True)),
     ("has to wait",      "HTTP by SOCKS5",     connect_by_proxy(ProxyKind.HTTP, chain=True)),
+    ("has to wait",      "HTTP inside of TLS", connect_by_proxy(ProxyKind.HTTP, asked=True, encrypted=True)),
     ("second task",      "a writer",           connect_with_early_bytes("some.host", (REFUSING, GOOD))),
 )
 EARLY: tuple[tuple[Situation, str, Callable[[str], Play]], ...] = (

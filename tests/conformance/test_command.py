@@ -10,6 +10,7 @@ import pytest
 
 from tests.conformance.__main__ import main
 from tests.conformance.catalogue import TRACES
+from tests.peers import peer_module
 
 # As the oracle has them.
 PROGRAM = """
@@ -131,3 +132,15 @@ def test_a_name_that_no_scenario_has_is_refused(
 
     assert refused.value.code == 2
     assert "no such scenario" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["tcp_connect_refused", "udp_close"])
+def test_a_qt_that_runs_now_says_what_the_recorded_one_has_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """The recorder beside Qt notes what was noted for the traces, of a datagram socket without an address too."""
+    peer_module("PySide6.QtNetwork")
+
+    status = run_command(monkeypatch, "--live", name)
+
+    assert (status, capsys.readouterr().out.splitlines()[:-1]) == (0, [])

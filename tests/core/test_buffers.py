@@ -149,6 +149,12 @@ class ReadBufferComparison(RuleBasedStateMachine):
         self.unread, self.taken = b"", None
 
     @invariant()
+    def who_looks_at_what_holds_the_bytes_sees_whether_there_are_any(self) -> None:
+        """But in a transaction, which keeps what was taken."""
+        if not self.buffer.in_transaction:
+            assert bool(self.buffer.data) is bool(self.unread)
+
+    @invariant()
     def what_it_says_of_itself_is_true(self) -> None:
         assert len(self.buffer) == len(self.unread)
         assert bool(self.buffer) == bool(self.unread)
@@ -310,7 +316,7 @@ def work_of_a_line(monkeypatch: pytest.MonkeyPatch, size: int, delimiter: bytes,
         assert piece is None
         buffer.append(line[index : index + 1])
         # From the third byte on nothing but this type holds the bytes, so nothing escapes the count.
-        assert index < 2 or type(buffer._data) is kind
+        assert index < 2 or type(buffer.data) is kind
         if not ask or buffer.line_size():
             piece = buffer.take_through(delimiter, NO_LIMIT)
     assert piece == line
@@ -362,7 +368,7 @@ def test_taking_many_short_lines_out_of_a_long_rest_moves_each_byte_a_few_times(
     kind = counting_bytearray(work)
     monkeypatch.setattr(buffers, "bytearray", kind, raising=False)
     buffer = filled(b"." * 100_000 + b"\n", b"\n")
-    assert type(buffer._data) is kind
+    assert type(buffer.data) is kind
 
     for _ in range(2_000):
         buffer.append(b"12345678\n")
@@ -407,7 +413,7 @@ def test_what_was_taken_is_not_carried_on() -> None:
 
     buffer.commit()
 
-    assert (len(buffer), buffer.held, len(buffer._data)) == (0, 0, 0)
+    assert (len(buffer), buffer.held, len(buffer.data)) == (0, 0, 0)
 
 
 def test_what_arrives_pushes_out_what_was_taken() -> None:
@@ -417,7 +423,7 @@ def test_what_arrives_pushes_out_what_was_taken() -> None:
     for _ in range(1_000):
         buffer.append(b"y" * 100)
         buffer.take(100)
-        assert len(buffer._data) <= 101
+        assert len(buffer.data) <= 101
 
     assert buffer.take(NO_LIMIT) == b"y"
 

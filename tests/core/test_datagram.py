@@ -77,6 +77,7 @@ def test_an_address_may_be_spelled() -> None:
         ({"hop_limit": 256}, ValueError),
         ({"interface_index": -1}, ValueError),
         ({"interface_index": "lo"}, TypeError),
+        ({"truncated": 5}, TypeError),
     ],
 )
 def test_what_no_datagram_can_have_is_refused(values: dict[str, Any], error: type[Exception]) -> None:

@@ -78,7 +78,7 @@ def test_what_is_sent_is_in_no_repr(begin: Begin) -> None:
     "host",
     [
         *("a b", "a\r\nHost: evil", "a\n", "\0", "a/b", "a@b", "a#b", "a?b", "a:b", "[a]", "", "x" * 256),
-        *("\udc80", "ä" * 300, "a..ä"),
+        *("\udc80", "ä" * 300, "a..ä", ".", "..", "a..b", ".a", "x" * 64, f"{'x' * 64}.test", "a.b.."),
     ],
 )
 def test_a_name_that_could_say_something_else_is_refused_before_anything_is_sent(host: str) -> None:
@@ -89,7 +89,9 @@ def test_a_name_that_could_say_something_else_is_refused_before_anything_is_sent
     assert caught.value.kind is ErrorKind.HOST_NOT_FOUND
 
 
-@pytest.mark.parametrize("host", ["example.org", "under_score.test", "10.0.0.1.nip.io", "bücher.example"])
+@pytest.mark.parametrize(
+    "host", ["example.org", "example.org.", "under_score.test", "10.0.0.1.nip.io", "bücher.example", f"{'x' * 63}.test"]
+)
 def test_names_that_resolvers_know_are_taken(host: str) -> None:
     assert target_of(host, 80).host == host.encode("idna").decode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import socket
 from collections.abc import Awaitable
@@ -27,6 +28,7 @@ from trioqt import (
     SocketState,
     SocketType,
     StateChanged,
+    TcpSocket,
     UdpSocket,
 )
 from trioqt.links.datagram import NativeDatagramLink
@@ -139,6 +141,26 @@ async def test_who_sends_without_an_address_is_bound_first(network: Network) -> 
         assert sender.state() is SocketState.BOUND
         assert sender.local_address() == HostAddress.ANY
         assert (await receiver.receive_datagram()).sender_port == sender.local_port() != 0
+
+
+async def test_one_verb_is_not_made_of_another_that_a_program_overrides(network: Network) -> None:
+    """A class that counts what it writes counts what it was asked to write."""
+    written = []
+
+    class Counting(UdpSocket):
+        def write_datagram(self, *args: Any) -> int:
+            written.append(args)
+            return super().write_datagram(*args)
+
+    async with bound() as receiver, Counting() as sock:
+        datagram = NetworkDatagram(b"x", destination_address=HOST, destination_port=receiver.local_port())
+        await sock.send_datagram(datagram)
+        await sock.send_datagram(b"y", HOST, receiver.local_port())
+        assert written == []
+        sock.write_datagram(datagram)
+
+        assert written == [(datagram,)]
+        assert [(await receiver.receive_datagram()).data for _ in range(3)] == [b"x", b"y", b"x"]
 
 
 async def test_a_name_is_looked_up_for_each_datagram(network: Network) -> None:
@@ -503,6 +525,51 @@ async def test_one_family_does_not_reach_the_other(network: Network, own: str, o
             sock.write_datagram(b"x", other, 9)
 
         assert caught.value.kind is ErrorKind.NETWORK
+
+
+@pytest.mark.parametrize(
+    ("host", "more"),
+    [
+        ("203.0.113.7", {}),  # RFC 5737: nobody's; and from 127.0.0.1 nothing leaves a machine
+        ("203.0.113.7", {"sender_address": "127.0.0.9"}),
+        (HOST, {"hop_limit": 0}),
+        (HOST, {"interface_index": 2**20}),
+    ],
+)
+async def test_there_may_be_no_such_way(network: Network, host: str, more: dict[str, Any]) -> None:
+    """From that address, so far, or by that interface; as Qt has it this is the network's error."""
+    async with bound() as sock:
+        with pytest.raises(SocketError) as caught:
+            sock.write_datagram(NetworkDatagram(b"x", destination_address=host, destination_port=9, **more))
+        with pytest.raises(SocketError) as again:
+            await sock.send_datagram(NetworkDatagram(b"x", destination_address=host, destination_port=9, **more))
+
+        assert caught.value.kind is again.value.kind is ErrorKind.NETWORK
+        assert caught.value.errno in (errno.EINVAL, errno.ENODEV)
+        assert again.value.errno == caught.value.errno
+        assert sock.state() is SocketState.BOUND
+
+
+@pytest.mark.parametrize("own", [HOST, HostAddress.ANY_IPV4])
+async def test_another_address_of_this_machine_may_be_the_senders(network: Network, own: HostAddress | str) -> None:
+    """Also of a socket that is bound to one; the port stays the socket's."""
+    async with bound() as receiver, bound(own) as sender:
+        sender.write_datagram(NetworkDatagram(b"x", "127.0.0.9", 0, HOST, receiver.local_port()))
+        datagram = await receiver.receive_datagram()
+
+        assert (datagram.sender_address.text, datagram.sender_port) == ("127.0.0.9", sender.local_port())
+
+
+async def test_from_the_loopback_address_nobody_else_is_reached(network: Network) -> None:
+    """By a connection no more than by a datagram: Linux refuses both, and says EINVAL."""
+    async with UdpSocket() as datagrams, TcpSocket() as stream:
+        for sock in (datagrams, stream):
+            await sock.bind(HOST)
+            with pytest.raises(SocketError) as caught:
+                await sock.connect_to_host("203.0.113.7", 9)
+
+            assert caught.value.errno == errno.EINVAL
+            assert sock.state() is SocketState.UNCONNECTED
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,66 @@ async def test_a_proxy_that_does_not_do_it(
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        b"\x01\x7f\x00\x00\x01\x00\x00",  # no port
+        b"\x01\xe0\x00\x00\x01\x00\x35",  # a group
+        b"\x01\xff\xff\xff\xff\x00\x35",  # everybody
+        b"\x04\xff\x02" + bytes(13) + b"\x01\x00\x35",
+        b"\x03\x04here\x00\x00",
+    ],
+)
+async def test_a_proxy_that_takes_datagrams_in_at_no_place_makes_no_sense(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, place: bytes
+) -> None:
+    """What it says is no address of one host, or has no port."""
+    proxy = await start(nursery, says=[b"\x05\x00\x05\x00\x00" + place])
+    async with UdpSocket() as sock:
+        sock.set_proxy(proxy.network_proxy())
+        with pytest.raises(SocketError, match="takes no datagrams in at") as caught:
+            await sock.bind()
+
+        assert (caught.value.kind, sock.state()) == (ErrorKind.PROXY_PROTOCOL, UNCONNECTED)
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_is_no_datagram_for_us_is_dropped_and_a_sender_without_an_address_gets_no_answer(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Parts of datagrams, and garbage, between good ones; and to the null address would be to the proxy's machine."""
+    with await network.raw_listener() as listener, trio.socket.socket(type=socket.SOCK_DGRAM) as relay:
+        await relay.bind(("127.0.0.1", 0))
+        port: int = relay.getsockname()[1]
+
+        async def associate() -> None:
+            with await listener.accept() as peer:
+                await peer.receive(3)
+                await peer.send(b"\x05\x00")
+                await peer.receive(10)
+                await peer.send(b"\x05\x00\x00\x01" + bytes(4) + port.to_bytes(2, "big"))
+                await trio.sleep_forever()
+
+        nursery.start_soon(associate)
+        async with UdpSocket() as sock:
+            sock.set_proxy(NetworkProxy(ProxyKind.SOCKS5, "127.0.0.1", listener.port))
+            await sock.bind()
+            await sock.send_datagram(b"where we are", HostAddress("192.0.2.1"), 53)
+            _, here = await relay.recvfrom(100)
+            for said in (b"", b"\x00", b"\x00\x00\x01\x01\xc0\x00\x02\x01\x00\x35part", b"\x00\x00\x00\x09abcdefgh"):
+                await relay.sendto(said, here)
+            await relay.sendto(b"\x00\x00\x00\x01\xc0\x00\x02\x01\x00\x35whole", here)
+            await relay.sendto(b"\x00\x00\x00\x03\x03far\x00\x35named", here)
+            whole, named = await sock.receive_datagram(), await sock.receive_datagram()
+            with pytest.raises(SocketError, match="no destination") as nowhere:
+                sock.write_datagram(named.make_reply(b"answer"))
+
+            assert (whole.data, whole.sender_address, whole.sender_port) == (b"whole", HostAddress("192.0.2.1"), 53)
+            assert (named.data, named.sender_address, named.sender_port) == (b"named", HostAddress.NULL, 53)
+            assert (nowhere.value.kind, sock.state()) == (ErrorKind.NETWORK, BOUND)
+        nursery.cancel_scope.cancel()
+
+
 async def test_whoever_sends_before_that_must_bind_first(
     network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:

@@ -317,8 +317,8 @@ def test_a_long_line_in_single_bytes_is_searched_once() -> None:
     size = 1 << 16
     for _ in range(size - 1):
         buffer.append(b"x")
-        if type(buffer._data) is bytearray:
-            buffer._data = Counted(buffer._data)
+        if type(buffer.data) is bytearray:
+            buffer.data = Counted(buffer.data)
         assert buffer.take_through(b"\n", size) is None
     buffer.append(b"\n")
 

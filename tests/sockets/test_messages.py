@@ -281,6 +281,39 @@ async def test_another_task_cannot_receive_in_a_transaction(network: Network) ->
     assert busy == ["busy"] * len(calls)
 
 
+@watched_or_not
+async def test_another_task_cannot_read_in_a_transaction(network: Network, watched: bool) -> None:
+    """By a verb that does not wait: what it took would be there again, and come twice.  It may look."""
+    async with connection(network) as pair:
+        sock = pair.sock
+        await pair.arrive(b"line\nline\nrest")
+        calls: list[Callable[[], object]] = [
+            *(sock.read_line, sock.read_all, sock.get_char),
+            *(lambda: sock.read(1), lambda: sock.read_line(2), lambda: sock.skip(1)),
+        ]
+        looks: list[object] = []
+
+        async def intrude() -> None:
+            for call in calls:
+                with pytest.raises(trio.BusyResourceError, match="another task is in a transaction on this socket"):
+                    call()
+            looks.extend((sock.peek(4), sock.bytes_available(), sock.can_read_line(), sock.at_end()))
+
+        async with sock.events(ReadyRead) if watched else nullcontext():
+            with pytest.raises(LookupError):
+                async with sock.transaction():
+                    taken = [await sock.receive_line()]
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(intrude)
+                    taken += [call() for call in (sock.read_line, sock.get_char)]
+                    raise LookupError
+            rest = sock.read_all()
+
+    assert taken == [b"line\n", b"line\n", b"r"]
+    assert looks == [b"line", 9, True, False]
+    assert rest == b"line\nline\nrest"
+
+
 async def test_a_transaction_begins_when_nobody_receives(network: Network) -> None:
     """Else that task's bytes would be in it."""
     async with connection(network) as pair, trio.open_nursery() as nursery:

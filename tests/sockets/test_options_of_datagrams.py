@@ -63,6 +63,19 @@ async def test_what_only_connections_have_is_unsupported(network: Network, optio
     assert [written.value.kind, read.value.kind] == [UNSUPPORTED, UNSUPPORTED]
 
 
+async def test_ipv4_keeps_the_byte_that_a_type_of_service_is(network: Network) -> None:
+    """Linux drops the rest without a word, and Qt says what is so; IPv6 refuses it."""
+    async with UdpSocket() as four, UdpSocket() as six:
+        await four.bind("127.0.0.1")
+        four.set_socket_option(SocketOption.TYPE_OF_SERVICE, 300)
+        await six.bind("::1")
+        with pytest.raises(SocketError) as caught:
+            six.set_socket_option(SocketOption.TYPE_OF_SERVICE, 300)
+
+        assert four.socket_option(SocketOption.TYPE_OF_SERVICE) == 300 & 0xFF
+        assert caught.value.kind is UNSUPPORTED
+
+
 async def test_the_path_mtu_wants_a_peer_and_is_nobodys_to_set(network: Network) -> None:
     """OPERATION to read it while bound; UNSUPPORTED to set it at any time."""
     kinds: list[ErrorKind] = []

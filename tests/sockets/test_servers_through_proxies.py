@@ -216,7 +216,12 @@ LISTENS = b"\x05\x00" + b"\x05\x00\x00\x01\x7f\x00\x00\x01\x12\x34"
     ],
 )
 async def test_a_connection_that_does_not_come_is_told_once(
-    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, second: bytes, kind: ErrorKind
+    network: Network,
+    autojump_clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    second: bytes,
+    kind: ErrorKind,
 ) -> None:
     """However long that takes: a server waits for strangers."""
     proxy = await start(nursery, says=[LISTENS + second])
@@ -227,6 +232,8 @@ async def test_a_connection_that_does_not_come_is_told_once(
         await trio.sleep(1000)
 
         assert [event.kind for event in spy] == [kind]
+        assert "it takes another listen()" in caplog.text
+        assert "again" not in caplog.text  # a proxy listens for one connection
         assert server.is_listening()
     nursery.cancel_scope.cancel()
 

@@ -733,6 +733,25 @@ async def test_plain_bytes_that_are_unread_are_refused(network: Network, tls: Co
         assert await raw.receive(6) == b"QUIT\r\n"
 
 
+@pytest.mark.parametrize("side", ["client", "server"])
+async def test_a_transaction_that_may_bring_back_plain_bytes_is_to_be_ended_first(
+    network: Network, tls: Contexts, side: str
+) -> None:
+    """They would lie in front of what came under TLS, and look as that; so would a client's first message."""
+    async with plain(network, tls, watched=side == "server") as (sock, raw):
+        start = partial(sock.start_client_encryption, server_hostname=NAME)
+        await raw.send(b"220 go ahead\r\n")
+        with pytest.raises(LookupError):
+            async with sock.transaction():
+                line = await sock.receive_line()
+                refused = await refusal(start if side == "client" else sock.start_server_encryption)
+                raise LookupError
+        again = await sock.receive_line()
+
+    assert line == again == b"220 go ahead\r\n"
+    assert refused == (ErrorKind.OPERATION, "cannot begin TLS in a transaction")
+
+
 @watched_or_not
 async def test_what_the_system_still_holds_is_unread_too(network: Network, tls: Contexts, watched: bool) -> None:
     """To a client nothing comes before its own hello, whether a call has asked for it or not."""

@@ -693,7 +693,7 @@ async def test_a_host_of_several_addresses_is_tried_once(
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("host", ["", "a b", "a\r\nX: y", "\0"])
+@pytest.mark.parametrize("host", ["", "a b", "a\r\nX: y", "\0", "a..b", f"{'x' * 64}.test"])
 async def test_a_name_that_is_none_never_gets_to_the_proxy(
     network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, kind: ProxyKind, host: str
 ) -> None:
@@ -762,7 +762,17 @@ async def test_the_applications_proxy_is_for_those_without_one_and_not_for_this_
         proxy = await start(nursery, kind)
         set_application_proxy(proxy.network_proxy())
         seen: dict[tuple[str, ProxyKind], int] = {}
-        for host in ("far.test", "127.0.0.1", "127.1.2.3", "::ffff:127.0.0.1", "LocalHost.", "localhost"):
+        spelled = (
+            "127.0.0.1",
+            "127.1.2.3",
+            "::ffff:127.0.0.1",
+            "127.1",
+            "0x7f.1",
+            "2130706433",
+            "LocalHost.",
+            "localhost",
+        )
+        for host in ("far.test", *spelled):
             for own in (ProxyKind.DEFAULT, ProxyKind.NONE):
                 before = len(proxy.seen)
                 async with TcpSocket() as sock:

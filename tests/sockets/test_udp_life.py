@@ -200,6 +200,23 @@ async def test_a_peer_that_cannot_be_reached(network: Network, host: str) -> Non
         assert (sock.state(), sock.local_port(), sock.error()) == (UNCONNECTED, 0, kind)
 
 
+@pytest.mark.parametrize("is_bound", [False, True])
+async def test_a_peer_at_port_0_is_one_at_which_nobody_is(network: Network, is_bound: bool) -> None:
+    """As with Qt: no packet is sent, so there is no error; what is written then is refused as at any other port."""
+    async with UdpSocket() as sock:
+        if is_bound:
+            await sock.bind(HOST)
+        async with told(sock) as events:
+            await sock.connect_to_host(HOST, 0)
+        assert events == [*CONNECTS, *IS_CONNECTED]
+        assert (sock.state(), sock.peer_address(), sock.peer_port()) == (CONNECTED, HostAddress(HOST), 0)
+
+        sock.write(b"x")
+        with pytest.raises(SocketError) as caught:
+            await sock.receive_datagram()
+        assert caught.value.kind is ErrorKind.CONNECTION_REFUSED
+
+
 async def test_the_second_address_is_used_if_the_first_cannot_be(network: Network) -> None:
     """One after the other; there is nobody to wait for."""
     names({"peer.example": ["::1", HOST]})

@@ -73,3 +73,12 @@ def test_what_is_no_bencode_is_refused_with_the_place(data: bytes, message: str)
 
     assert str(caught.value) == message
     assert taken < 64 * 1024
+
+
+def test_very_many_small_values_are_refused() -> None:
+    """Two bytes each, and 64 or more in memory: what a tracker answers would take 30 times its size."""
+    message = "more than 200,000 values, at byte 399,999"
+    for value in (b"le", b"de", b"0:"):
+        with pytest.raises(BencodeError, match=message):
+            decode(b"l" + value * 500_000 + b"e")
+    assert decode(b"l" + b"le" * 199_999 + b"e") == [[]] * 199_999

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,23 @@ async def test_another_file_is_not_written_over(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "name").iterdir()] == ["b"]
 
 
+@pytest.mark.parametrize("there", ["folder", "pipe", "link to itself", "link to nothing"])
+async def test_what_is_no_file_is_not_taken_for_one(tmp_path: Path, there: str) -> None:
+    """Whoever read a pipe would wait for ever."""
+    (tmp_path / "name").mkdir()
+    place = tmp_path / "name" / "a"
+    if there == "folder":
+        place.mkdir()
+    elif there == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(place if there == "link to itself" else tmp_path / "nothing")
+    folder = Folder(parse(torrent(files_at([b"a"]))), tmp_path)
+
+    with pytest.raises(TorrentError, match="is no file"):
+        await folder.make_files()
+
+
 async def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     """It was there before, and its name is in the torrent."""
     (tmp_path / "here" / "name").mkdir(parents=True)
@@ -111,7 +129,8 @@ def test_the_hash_of_the_info_is_that_of_its_bytes() -> None:
     "path",
     [
         *([b".."], [b"."], [b""], [], [b"a", b"..", b"..", b"etc"], [b"/etc/passwd"], [b"a/b"], [b"..\\x"], [b"c:"]),
-        *([b"nul\0"], [b"x" * 256], [b"a"] * 40, [b"\xff"]),
+        *([b"nul\0"], [b"x" * 256], [b"a"] * 40, [b"\xff"], [b"..."], [b".. "], [b"a", b" "]),
+        *([b"a\nb"], [b"\x1b[2J"], [b"\x7f"], ["\x9b2J".encode()]),
     ],
 )
 def test_a_path_that_could_lead_elsewhere_is_refused(path: list[bytes]) -> None:
@@ -125,7 +144,14 @@ def test_a_path_that_could_lead_elsewhere_is_refused(path: list[bytes]) -> None:
 
 @pytest.mark.parametrize(
     "paths",
-    [([b"a"], [b"a"]), ([b"a"], [b"A"]), ([b"a"], [b"a", b"b"]), ([b"a", b"b"], [b"a"]), ([b"a", b"b"], [b"A"])],
+    [
+        ([b"a"], [b"a"]),
+        ([b"a"], [b"A"]),
+        ([b"a"], [b"a", b"b"]),
+        ([b"a", b"b"], [b"a"]),
+        ([b"a", b"b"], [b"A"]),
+        (["\xe9".encode()], ["E\u0301".encode()]),
+    ],
 )
 def test_two_files_in_one_place_are_refused(paths: tuple[list[bytes], ...]) -> None:
     """Nor can a file be a folder."""

@@ -53,8 +53,8 @@ class ReadBuffer:
     bytes costs linear time.
     """
 
-    # _data[:position] is read already and kept only for a transaction, or until tidying is worth its copy.
-    __slots__ = ("_data", "_searched", "_sought", "_transaction", "ahead", "lines", "owned", "position")
+    # data[:position] is read already and kept only for a transaction, or until tidying is worth its copy.
+    __slots__ = ("_searched", "_sought", "_transaction", "ahead", "data", "lines", "owned", "position")
 
     def __init__(self) -> None:
         self.ahead: int = 0
@@ -68,18 +68,19 @@ class ReadBuffer:
         """
         self.position: int = 0
         """Where what is unread begins."""
-        self._data: bytes | bytearray = b""
+        self.data: bytes | bytearray = b""
+        """What holds it.  Empty if nothing is unread, unless a transaction is open: a look that costs no call."""
         self._transaction = -1  # where rollback() goes back to; -1: none is open
         self._searched = 0  # up to here _sought is known not to begin
         self._sought: bytes | Delimiters = b""
 
     def __len__(self) -> int:
-        return len(self._data) - self.position
+        return len(self.data) - self.position
 
     @property
     def held(self) -> int:
         """All bytes kept: the unread ones, and those a rollback would bring back."""
-        return len(self._data) - (self.position if self._transaction < 0 else self._transaction)
+        return len(self.data) - (self.position if self._transaction < 0 else self._transaction)
 
     @property
     def taken(self) -> int:
@@ -96,15 +97,15 @@ class ReadBuffer:
     def append(self, block: bytes) -> None:
         """Add what arrived."""
         kept = self.position if self._transaction < 0 else self._transaction
-        data = self._data
+        data = self.data
         rest = len(data) - kept
         if rest == 0:
-            self._data = block
+            self.data = block
             if not kept:
                 return
         elif rest <= len(block):
             # One copy of at most twice the block, and slices of bytes stay cheap.
-            self._data = b"".join((memoryview(data)[kept:], block))
+            self.data = b"".join((memoryview(data)[kept:], block))
         else:
             # A long rest and little news: a bytearray grows in place, and cutting its front off moves no bytes.
             if type(data) is bytearray:
@@ -112,23 +113,23 @@ class ReadBuffer:
             else:
                 data = bytearray(memoryview(data)[kept:])
             data += block
-            self._data = data
+            self.data = data
         self._shift(kept)
 
     def unget(self, char: bytes) -> None:
         """Put ``char`` in front of what is unread; not in a transaction, which could not bring it back."""
         position = self.position - len(char)
-        if position >= 0 and self._data[position : self.position] == char:
+        if position >= 0 and self.data[position : self.position] == char:
             self.position = position  # given back as it was taken
         else:
-            self._data = char + self._data[self.position :]
+            self.data = char + self.data[self.position :]
             self.position = 0
         self.lines = None
         self._searched = 0
 
     def clear(self) -> None:
         """Forget everything, an open transaction too."""
-        self._data = b""
+        self.data = b""
         self.lines = None
         self.position = self._searched = self.ahead = 0
         self._transaction = -1
@@ -140,21 +141,21 @@ class ReadBuffer:
         """Take ``count`` bytes, or all if there are fewer."""
         start = self.position
         self.lines = None
-        if start == 0 and count >= len(self._data) and self._transaction < 0:
-            piece = self._data
-            self._data = b""
+        if start == 0 and count >= len(self.data) and self._transaction < 0:
+            piece = self.data
+            self.data = b""
             self._searched = 0
             return piece if type(piece) is bytes else bytes(piece)
-        piece = self._data[start : start + count]
+        piece = self.data[start : start + count]
         self.position = start + len(piece)
-        if self.position == len(self._data) and self._transaction < 0:
-            self._data = b""
+        if self.position == len(self.data) and self._transaction < 0:
+            self.data = b""
             self.position = self._searched = 0
         return piece if type(piece) is bytes else bytes(piece)
 
     def take_through(self, delimiter: bytes, max_bytes: int) -> bytes | None:
         """Take up to and with the first ``delimiter``; None if it does not end within ``max_bytes``."""
-        data, start = self._data, self.position
+        data, start = self.data, self.position
         if delimiter != self._sought:
             self.lines = None
             self._sought = delimiter
@@ -178,7 +179,7 @@ class ReadBuffer:
             self._searched = found
             return None
         if end == len(data) and self._transaction < 0:
-            self._data = b""
+            self.data = b""
             self.position = self._searched = 0
         else:
             self.position = self._searched = end
@@ -194,7 +195,7 @@ class ReadBuffer:
         Args:
           final: No more bytes will come.
         """
-        data, start = self._data, self.position
+        data, start = self.data, self.position
         limit = min(len(data), start + max_bytes)
         if self._sought is not delimiters:
             self._sought = delimiters
@@ -226,11 +227,11 @@ class ReadBuffer:
         if self._searched != start or start == 0 or self._sought != b"\n" or self.lines is not None:
             return self.lines
         # At newlines alone, as bytes.splitlines does not.
-        lines = BytesIO(self._data[start : start + SPLIT_SIZE]).readlines()
+        lines = BytesIO(self.data[start : start + SPLIT_SIZE]).readlines()
         if lines and lines[-1][-1:] != b"\n":
             lines.pop()
         if not lines:
-            self._searched = min(start + SPLIT_SIZE, len(self._data))
+            self._searched = min(start + SPLIT_SIZE, len(self.data))
             return None
         lines.reverse()
         self.lines = lines
@@ -240,17 +241,17 @@ class ReadBuffer:
         """The last of ``lines`` was taken."""
         self.lines = None
         self._searched = self.position
-        if self.position == len(self._data) and self._transaction < 0:
-            self._data = b""
+        if self.position == len(self.data) and self._transaction < 0:
+            self.data = b""
             self.position = self._searched = 0
 
     def peek(self, count: int) -> bytes:
         """Up to ``count`` bytes, which stay."""
-        return bytes(self._data[self.position : self.position + count])
+        return bytes(self.data[self.position : self.position + count])
 
     def stretch(self) -> tuple[bytes | bytearray, int]:
         """What holds the unread bytes, up to its end, and where they begin; until the buffer is used again."""
-        return self._data, self.position
+        return self.data, self.position
 
     def line_size(self) -> int:
         """How many bytes the first line has, with its newline; 0: there is no newline."""
@@ -262,8 +263,8 @@ class ReadBuffer:
         lines = self.lines or self.next_lines()
         if lines is not None:
             return len(lines[-1])
-        found = self._data.find(b"\n", max(self._searched, start))
-        self._searched = len(self._data) if found < 0 else found
+        found = self.data.find(b"\n", max(self._searched, start))
+        self._searched = len(self.data) if found < 0 else found
         return found + 1 - start if found >= 0 else 0
 
     # -- transactions
@@ -277,8 +278,8 @@ class ReadBuffer:
         """Forget what was taken."""
         self._transaction = -1
         self.owned = None
-        if self.position == len(self._data):  # or an idle connection would carry it on
-            self._data = b""
+        if self.position == len(self.data):  # or an idle connection would carry it on
+            self.data = b""
             self.position = self._searched = 0
 
     def rollback(self) -> None:

@@ -28,6 +28,11 @@ def _number(instance: object, attribute: attrs.Attribute[Any], value: int) -> No
         raise ValueError(f"{attribute.name} is {least} to {most}, not {value}")
 
 
+def _truth(instance: object, attribute: attrs.Attribute[Any], value: bool) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{attribute.name} is True or False, not {value!r}")
+
+
 def _int_field(default: int, least: int, most: int) -> Any:
     return attrs.field(default=default, validator=_number, metadata={"least": least, "most": most})
 
@@ -61,7 +66,7 @@ class NetworkDatagram:
     destination_port: int = _int_field(0, 0, 65535)
     hop_limit: int = _int_field(-1, -1, 255)
     interface_index: int = _int_field(0, 0, 2**31 - 1)
-    truncated: bool = False
+    truncated: bool = attrs.field(default=False, validator=_truth)
 
     def make_reply(self, data: bytes | bytearray | memoryview) -> NetworkDatagram:
         """The answer to it: sender and destination change places.

@@ -111,9 +111,10 @@ def expect(holds: bool, message: str) -> None:
 
 # ---- where to ------------------------------------------------------------------------------
 
-# RFC 3986, reg-name.  Whatever else is in a name, a newline for one, could say something to the proxy that nobody
-# meant to say.
-NAME = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%-]{1,255}")
+# RFC 3986, reg-name, of labels that a resolver would ask for (RFC 1035, 2.3.4).  Whatever else is in a name, a newline
+# for one, could say something to the proxy that nobody meant to say.
+LABEL = r"[A-Za-z0-9_~!$&'()*+,;=%-]{1,63}"
+NAME = re.compile(rf"(?=.{{1,255}}\Z){LABEL}(?:\.{LABEL})*\.?")
 
 
 @attrs.frozen

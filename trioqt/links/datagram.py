@@ -213,7 +213,12 @@ class NativeDatagramLink(DatagramLink):
 
     def connect(self, address: Sockaddr) -> None:
         self._sock.try_connect(address)
-        self._peer = self._sock.getpeername()
+        try:
+            self._peer = self._sock.getpeername()
+        except OSError as exc:
+            if exc.errno != errno.ENOTCONN:
+                raise
+            self._peer = address  # Linux connects to port 0 too, but knows of no peer then
         self._port = 0
         self._heads.clear()
         self._routes.clear()

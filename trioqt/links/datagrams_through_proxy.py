@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from trioqt.core import socks5
-from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, to_sockaddr
+from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, location, to_sockaddr
 from trioqt.core.datagram import NetworkDatagram
 from trioqt.core.errors import ErrorKind, SocketError, raise_bare
 from trioqt.core.network_proxy import NetworkProxy, credentials_of
@@ -54,6 +54,9 @@ async def associate_through(
             there = control.peer_address()
             assert there is not None
             relay = HostAddress(there[0])
+        if not reported.port or relay.is_multicast() or relay == HostAddress.BROADCAST:
+            where = location(relay, reported.port)
+            raise SocketError(ErrorKind.PROXY_PROTOCOL, f"the proxy takes no datagrams in at {where} ({proxy})")
         below = open_socket(to_sockaddr(relay, reported.port))
     except BaseException:
         control.close()

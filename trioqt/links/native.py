@@ -354,8 +354,11 @@ class NativeLink(Watched, Link):
     def wait_receivable(self, max_bytes: int) -> Awaitable[None]:
         if self._closed:
             raise trio.ClosedResourceError("the link is closed")
-        if self._poller is not None and self.drained:
-            return self._poller.wait(self)
+        poller = self._poller
+        if poller is not None and self.drained:
+            if poller.shares and self.descriptor != -1:  # as Poller.wait, with a call less for each message
+                return self.wait_for_edge()
+            return poller.wait(self)
         return self._sock.wait_readable()
 
     def wake(self) -> None:

@@ -35,9 +35,10 @@ RECORD_ROOM = RECORD_SIZE + 256 + 5
 RECEIVE_SIZE = 127 * 1024
 # As so many records: what is taken is decrypted in the same step, so that no piece of one is left for another.
 RECORDS_AT_ONCE = RECEIVE_SIZE // RECORD_ROOM
+MOST_AT_ONCE = RECORDS_AT_ONCE * RECORD_ROOM
 
 # What is encrypted before it is handed over in one piece: what a socket hands over at once without TLS.  OpenSSL cuts
-# it into records; to do that here cost 3 us of 45.
+# it into records; to do that here cost 4 us of 48.
 SEND_SIZE = 65536
 # What is sent in one step, if what is below takes it: a large message must not hold up other tasks.
 SEND_AT_ONCE = 16 * SEND_SIZE
@@ -296,12 +297,27 @@ class TlsLink(Link):
     def try_receive(self, max_bytes: int) -> bytes | None:
         if not self._open:
             return None
-        if self._holds:
+        if not self._holds:
+            # A shortcut for most messages, which are short and come alone: it saves 0.4 us of the 22 of an echo.
+            wanted = MOST_AT_ONCE if max_bytes >= RECEIVE_SIZE else self._most_wanted(max_bytes)
+            cipher = self._below.try_receive(wanted)
+            if cipher is None:
+                return None
+            if not cipher:
+                return self._end(max_bytes)
+            self._incoming.write(cipher)
+            data = self._decrypt(max_bytes)
+        else:
             data = self._take_held(max_bytes)
-            if data is not None:
-                return data
+        return data if data is not None else self._receive_on(max_bytes)
+
+    def _receive_on(self, max_bytes: int) -> bytes | None:
+        """Take more ciphertext, as what is here is not even one record, or was nothing for us.  Raises: OSError."""
         incoming, below = self._incoming, self._below
-        for _ in range(MOST_FRUITLESS):
+        for _ in range(1, MOST_FRUITLESS):
+            if below.is_drained() and not incoming.pending:
+                self._holds = False
+                return None
             try:
                 cipher = below.try_receive(self._most_wanted(max_bytes))
             except OSError:
@@ -311,8 +327,7 @@ class TlsLink(Link):
             if cipher:
                 incoming.write(cipher)
             elif cipher is not None:
-                self._truncated = self._holds = True
-                return self._take_held(max_bytes)
+                return self._end(max_bytes)
             elif not incoming.pending:
                 self._holds = False
                 return None
@@ -323,11 +338,16 @@ class TlsLink(Link):
         self._holds = True  # so whoever waits for more lets other tasks run, and asks again
         return None
 
+    def _end(self, max_bytes: int) -> bytes | None:
+        """What is below has ended.  Raises: OSError."""
+        self._truncated = self._holds = True
+        return self._take_held(max_bytes)
+
     def _most_wanted(self, max_bytes: int) -> int:
         """How much ciphertext is to be taken now: of as many whole records as there is room for."""
         if self._is_fruitless:
             return RECORD_ROOM
-        records = RECORDS_AT_ONCE if max_bytes >= RECEIVE_SIZE else max_bytes // RECORD_SIZE or 1
+        records = min(max_bytes // RECORD_SIZE or 1, RECORDS_AT_ONCE)
         return records * RECORD_ROOM - self._incoming.pending
 
     def _take_held(self, max_bytes: int) -> bytes | None:

@@ -25,6 +25,10 @@ from trioqt.sockets.datagrams import CONNECTED, ENDS, UNCONNECTED, Datagrams
 
 __all__ = ["DatagramWriter"]
 
+# How systems say that there is no way to there: not from that address, by that interface or with so few hops, and one
+# that is forbidden is none.  To Qt all that is one.
+NO_WAY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENODEV, errno.EADDRNOTAVAIL})
+
 # Source, interface and hop limit of what is given without them.
 AS_IT_IS: Final = ("", 0, -1)
 
@@ -51,7 +55,7 @@ class DatagramWriter(Datagrams):
 
         Raises:
           trio.WouldBlock: The system has no room for it; it was not sent.
-          SocketError: DATAGRAM_TOO_LARGE, NETWORK if there is no way to there, or it has no port, or what else the
+          SocketError: DATAGRAM_TOO_LARGE, NETWORK if there is no such way to there, or it has no port, or what else the
             system answers; told as ``ErrorOccurred`` too.  It was not sent.  OPERATION in a wrong state.
           trio.ClosedResourceError: The socket is closed.
           TypeError, ValueError: The host is no address; ``send_datagram`` takes names.
@@ -112,7 +116,7 @@ class DatagramWriter(Datagrams):
         while True:
             try:
                 if isinstance(data, NetworkDatagram):
-                    self.write_datagram(data)
+                    DatagramWriter.write_datagram(self, data)  # not what a derived class has made of it
                 else:
                     self._send(data, (address, port, *AS_IT_IS))
                 return
@@ -158,7 +162,7 @@ class DatagramWriter(Datagrams):
             link = self._link_to_send()
         address, port, _, _, _ = where
         if not (address and port) and (address or link.peer_address() is None):
-            if not port:
+            if not port or isinstance(link, ProxiedDatagramLink):  # of a proxy "this machine" would be another
                 exc = OSError(errno.EDESTADDRREQ, "it has no destination")
                 self._datagram_failed("cannot send a datagram", exc, ErrorKind.NETWORK)  # as Qt
             where = HostAddress.ANY_IPV4.text, *where[1:]  # this machine, as with Qt
@@ -174,8 +178,7 @@ class DatagramWriter(Datagrams):
         except BlockingIOError:
             raise trio.WouldBlock("the system has no room for a datagram") from None
         except OSError as exc:
-            # A route that is forbidden is none, and so Qt has it too.
-            kind = ErrorKind.NETWORK if exc.errno == errno.EACCES else None
+            kind = ErrorKind.NETWORK if exc.errno in NO_WAY and not isinstance(exc, SocketError) else None
             self._datagram_failed(f"cannot send a datagram of {len(data)} bytes", exc, kind)
         if self._subscriptions:
             self._post(BytesWritten(len(data)))

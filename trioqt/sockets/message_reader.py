@@ -123,8 +123,8 @@ class MessageReader(StreamReader):
 
         At the block's end it is gone for good; if the block is left by an exception or a cancellation, all of it is
         there again.  ``read_buffer_size`` does not bound it: ``await sock.receive_exactly(100_000)`` works in one.
-        Only the task that is in the block may receive meanwhile.  ``commit_transaction`` and ``rollback_transaction``
-        may end it before.
+        Only the task that is in the block may receive or read meanwhile.  ``commit_transaction`` and
+        ``rollback_transaction`` may end it before.
 
         Args:
           max_bytes: How many bytes may be received in it; a ``receive_...`` that needs more raises

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
 import trio
 
-from trioqt.core.addresses import parse_address
+from trioqt.core.addresses import HostAddress, parse_address
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import ProxyAuthenticationRequired
 from trioqt.core.network_proxy import (
@@ -212,4 +215,8 @@ def is_loopback(host: str) -> bool:
     """Does it stay on this machine?"""
     name = host.strip().lower().removesuffix(".")
     address = parse_address(name)
+    if address is None and re.fullmatch("[0-9][0-9a-fx.]*", name):
+        # What a resolver takes for an address, 127.1 for one, Qt does too; a proxy's would take it for its own machine.
+        with contextlib.suppress(OSError):
+            address = HostAddress(socket.inet_ntoa(socket.inet_aton(name)))
     return name == "localhost" if address is None else address.is_loopback()

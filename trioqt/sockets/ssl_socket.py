@@ -196,8 +196,8 @@ class SslSocket(TcpSocket):
           server_hostname: As for ``connect_to_host_encrypted``; None: the name that it was connected to.
 
         Raises:
-          SocketError: OPERATION if it is not CONNECTED, speaks TLS already, or plain bytes are unread; what the
-            connection was lost by; SSL_HANDSHAKE_FAILED as ``connect_to_host_encrypted``.
+          SocketError: OPERATION if it is not CONNECTED, speaks TLS already, is in a transaction, or plain bytes are
+            unread; what the connection was lost by; SSL_HANDSHAKE_FAILED as ``connect_to_host_encrypted``.
           trio.BusyResourceError: Another task is in a ``receive_...``, or sends.
           trio.ClosedResourceError: Another task ended the connection, or sending is finished.
           TypeError, ValueError: There is no name, and the context checks it; or it is none.
@@ -351,6 +351,8 @@ class SslSocket(TcpSocket):
             raise trio.BusyResourceError("another task is receiving or sending on this socket")
         if self._send_finished:
             raise trio.ClosedResourceError(f"cannot {attempted}: sending is finished")
+        if self._read_buffer.in_transaction:  # which might bring plain bytes back, to look as what came under TLS
+            raise SocketError(ErrorKind.OPERATION, f"cannot {attempted} in a transaction")
         # Nobody has asked for what was read ahead, so it is as if the system still held it.  To a server that may be
         # the client's first message: it was told to go ahead, and has, before this call.  If not, TLS finds that out.
         buffer = self._read_buffer

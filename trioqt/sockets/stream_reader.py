@@ -106,7 +106,9 @@ class StreamReader(Connection):
     def read(self, max_bytes: int) -> bytes:
         """Take up to ``max_bytes`` that have arrived; ``b""`` if none have.
 
-        Raises: trio.ClosedResourceError after the socket is closed.
+        Raises:
+          trio.ClosedResourceError: The socket is closed.
+          trio.BusyResourceError: Another task is in a ``transaction``.
         Qt: read().
         """
         max_bytes = check_size(max_bytes, "max_bytes")
@@ -142,7 +144,8 @@ class StreamReader(Connection):
         if max_bytes is not None:
             max_bytes = check_size(max_bytes, "max_bytes", least=1)
         buffer = self._read_buffer
-        if max_bytes is None and get_ident() == self._thread and self._parent is None and not buffer.ahead:
+        is_plain = self._parent is None and not buffer.ahead and buffer.owned is None
+        if max_bytes is None and is_plain and get_ident() == self._thread:
             # A shortcut for a line that is there, and of which nothing was read ahead: no need to measure it first.
             if (lines := buffer.lines) is not None:  # and it was split off already
                 line = lines.pop()
@@ -296,6 +299,8 @@ class StreamReader(Connection):
         return len(self._read_buffer)
 
     def _take(self, max_bytes: int) -> bytes:
+        if self._read_buffer.owned is not None:
+            self._allowance()
         data = self._read_buffer.take(max_bytes)
         self._took()
         return data
@@ -351,7 +356,7 @@ class StreamReader(Connection):
         self._receiving = True
         generation, owed = self._generation, False
         try:
-            if link is not None and not self._read_buffer:
+            if link is not None and not self._read_buffer.data:
                 # Nothing is buffered and nobody watches: the bytes need not pass through the buffer.
                 try:
                     if not link.is_drained():

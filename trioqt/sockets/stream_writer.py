@@ -94,7 +94,8 @@ class StreamWriter(Connection):
             return self._write_early(data)
         sent = 0
         # To be read, so more is likely to be written.
-        more = not self._unseen and len(self._read_buffer) > self._read_buffer.ahead
+        buffer = self._read_buffer
+        more = bool(buffer.data) and not self._unseen and len(buffer) > buffer.ahead
         if queue.size:
             if not self._corked and queue.size >= self._write_buffer_size:
                 raise trio.WouldBlock

@@ -723,7 +723,11 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         if exc.errno in ENDED_BEFORE_ACCEPT:
             await trio.lowlevel.checkpoint()
             return
-        self._note_accept_failure(exc, f"trying again every {ACCEPT_PAUSE:g} s")
+        # A proxy listens for one connection.
+        is_over = isinstance(exc, SocketError)
+        self._note_accept_failure(
+            exc, "it takes another listen()" if is_over else f"trying again every {ACCEPT_PAUSE:g} s"
+        )
         await trio.sleep(ACCEPT_PAUSE)
 
     def _note_accept_failure(self, exc: OSError, what_now: str) -> None:

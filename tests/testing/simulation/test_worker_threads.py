@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
+import queue
 import tempfile
 import threading
 import time
-from functools import partial
 from typing import Any
 
+import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
 import trio
 
@@ -25,12 +29,15 @@ def test_this_trio_has_the_names() -> None:
 def test_threads_run_one_at_a_time_in_the_order_in_which_they_were_started() -> None:
     """Though the first takes longest, and none of them is in trio's thread."""
 
+    busy = threading.Lock()
+    busy.acquire()
+
     async def main(net: VirtualNetwork) -> list[Any]:
         seen: list[Any] = []
 
         def work(number: int) -> None:
             seen.append((number, "begins"))
-            threading.Event().wait(0.02 / (number + 1))
+            busy.acquire(timeout=0.02 / (number + 1))
             seen.append((number, "ends"))
             assert threading.current_thread() is not threading.main_thread()
 
@@ -169,20 +176,169 @@ def test_time_sleep_in_a_thread_moves_the_clock() -> None:
     assert simulate(main) == (3600, 3600)
 
 
-def test_a_thread_that_waits_for_a_task_is_told_what_to_do() -> None:
-    """Nothing can run beside it; then it is let go, so that the run can end."""
+def test_a_thread_that_waits_in_a_way_that_nobody_sees_is_told_what_to_do() -> None:
+    """For a lock.  Nothing can run beside it; then it is let go, so that the run can end."""
 
     async def main(net: VirtualNetwork) -> None:
-        event = threading.Event()
+        lock = threading.Lock()
+        lock.acquire()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(trio.to_thread.run_sync, event.wait))
+            nursery.start_soon(trio.to_thread.run_sync, lambda: lock.acquire())
             try:
                 await trio.sleep(1)
             finally:
-                event.set()
+                lock.release()
 
     with pytest.raises(BudgetExceeded, match=r"a worker thread held the run up for 0\.05 real seconds.*threads='real'"):
         simulate(main, patience=0.05)
+
+
+def test_a_thread_waits_for_a_task_by_an_event_a_condition_or_a_future() -> None:
+    """Trio goes on meanwhile, and it takes virtual time; whoever is woken has its turn, in the order of waking."""
+
+    async def main(net: VirtualNetwork) -> list[Any]:
+        event, condition = threading.Event(), threading.Condition()
+        future: concurrent.futures.Future[str] = concurrent.futures.Future()
+        jobs: list[int] = []
+        seen: list[Any] = []
+
+        def wait() -> None:
+            seen.append((event.wait(), time.monotonic()))
+
+        def take() -> None:
+            with condition:
+                seen.append((condition.wait_for(lambda: jobs, 10) and jobs.pop(), time.monotonic()))
+
+        def result() -> None:
+            seen.append((future.result(), time.monotonic()))
+
+        async with trio.open_nursery() as nursery:
+            for work in (wait, take, take, take, result):
+                nursery.start_soon(trio.to_thread.run_sync, work)
+            await trio.sleep(3)
+            event.set()
+            await trio.sleep(1)
+            for job in (1, 2):
+                with condition:
+                    jobs.append(job)
+                    condition.notify()
+                await trio.sleep(1)
+            future.set_result("done")
+        return seen
+
+    assert simulate(main) == [(True, 3), (1, 4), (2, 5), ("done", 6), ([], 10)]
+    assert simulate(main, seed=7) == simulate(main, seed=7)
+
+
+def test_a_time_limit_of_a_waiting_thread_is_of_virtual_time() -> None:
+    """Of an event, a semaphore, a future, and a queue, which asks the time itself."""
+
+    async def main(net: VirtualNetwork) -> tuple[list[Any], float]:
+        seen: list[Any] = []
+
+        def wait() -> None:
+            seen.append((threading.Event().wait(100), time.monotonic()))
+            seen.append((threading.Semaphore(0).acquire(timeout=10), time.monotonic()))
+            with pytest.raises(queue.Empty):
+                queue.Queue[None]().get(timeout=60)
+            with pytest.raises(TimeoutError):
+                concurrent.futures.Future[None]().result(1000)
+            seen.append(time.monotonic())
+
+        await trio.to_thread.run_sync(wait)
+        return seen, trio.current_time()
+
+    assert simulate(main) == ([(False, 100), (False, 110), 1170], 1170)
+
+
+def test_two_threads_give_each_other_work_by_a_queue() -> None:
+    """One at a time, and it is the same each time."""
+
+    async def main(net: VirtualNetwork) -> list[int]:
+        work, done = queue.Queue[int](maxsize=1), queue.Queue[int]()
+
+        def give() -> None:
+            for number in range(5):
+                work.put(number)
+
+        def square() -> None:
+            for _ in range(5):
+                done.put(work.get() ** 2)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, give)
+            nursery.start_soon(trio.to_thread.run_sync, square)
+        return [done.get_nowait() for _ in range(5)]
+
+    assert simulate(main) == [0, 1, 4, 9, 16]
+
+
+def test_a_thread_that_waits_for_nobody_is_told() -> None:
+    """It may be one of the program's other threads that would wake it, so that takes the real patience."""
+
+    async def main(net: VirtualNetwork) -> None:
+        event = threading.Event()
+        try:
+            await trio.to_thread.run_sync(event.wait)
+        finally:
+            event.set()
+
+    with pytest.raises(BudgetExceeded, match=r"nothing happened in 0\.05 real seconds of waiting for a thread"):
+        simulate(main, patience=0.05)
+
+
+def test_a_thread_that_waits_for_a_thread_of_the_programs_own_waits_really() -> None:
+    """Trio stands still for both, and no virtual time passes."""
+
+    async def main(net: VirtualNetwork) -> tuple[int, float]:
+        def work() -> int:
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                return sum(pool.map(abs, (-1, -2, -3)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+            return await trio.to_thread.run_sync(work), trio.current_time()
+
+    assert simulate(main) == (6, 0)
+
+
+def test_a_waiting_thread_may_be_left_alone() -> None:
+    """It is not waited for; what wakes it after the run does no harm."""
+    event = threading.Event()
+    seen: list[bool] = []
+
+    async def main(net: VirtualNetwork) -> float:
+        with trio.move_on_after(4):
+            await trio.to_thread.run_sync(lambda: seen.append(event.wait()), abandon_on_cancel=True)
+        return trio.current_time()
+
+    assert simulate(main) == 4
+    event.set()
+    for _ in range(1000):
+        if seen:
+            break
+        time.sleep(0.01)
+    assert seen == [True]
+
+
+def test_a_portal_of_anyio_has_its_calls_from_a_thread_answered() -> None:
+    """One into the run, and one of a run of its own in another thread."""
+
+    async def main(net: VirtualNetwork) -> tuple[Any, ...]:
+        async with anyio.from_thread.BlockingPortal() as portal:
+
+            def work() -> tuple[float, int]:
+                nap = portal.start_task_soon(anyio.sleep, 20)
+                portal.call(anyio.sleep, 10)
+                now = portal.call(trio.current_time)
+                nap.result()
+                with anyio.from_thread.start_blocking_portal("trio") as other:
+                    return now, other.call(anyio.to_thread.run_sync, abs, -3)
+
+            found = await anyio.to_thread.run_sync(work)
+        return *found, trio.current_time()
+
+    assert simulate(main) == (10, 3, 20)
 
 
 def test_real_threads_run_beside_trio() -> None:

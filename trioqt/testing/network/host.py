@@ -322,6 +322,11 @@ class Host:
                 return own
         fail(errno.ENETUNREACH)
 
+    def check_leaving(self, source: str, address: str) -> None:
+        """What comes from 127.0.0.0/8 never leaves a host; of IPv6 it does, and is lost.  Raises: OSError EINVAL."""
+        if source.startswith("127.") and not self.owns(address):
+            fail(errno.EINVAL)
+
     def path_to(self, address: str) -> Path | None:
         """The way to whoever has this address; None if nobody has."""
         target = self if self.owns(address) else self.world.find(address)

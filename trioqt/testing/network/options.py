@@ -123,7 +123,7 @@ _TABLE: Final[dict[tuple[str, str], Spec]] = {
     ("IPPROTO_TCP", "TCP_FASTOPEN"): Spec(0, where="tcp"),
     ("IPPROTO_TCP", "TCP_CONGESTION"): Spec(b"cubic".ljust(16, b"\0"), where="tcp"),
     ("IPPROTO_SCTP", "SCTP_NODELAY"): _flag(where="sctp"),
-    ("IPPROTO_IP", "IP_TOS"): _byte(0, "tcp udp"),
+    ("IPPROTO_IP", "IP_TOS"): Spec(keep=lambda value: value & 0xFF, where="tcp udp"),
     ("IPPROTO_IP", "IP_TTL"): _byte(64, "tcp udp", 1, substitutes={-1: 64}),
     ("IPPROTO_IP", "IP_MTU_DISCOVER"): Spec(1, 0, 5, where="tcp udp"),
     ("IPPROTO_IP", "IP_FREEBIND"): _flag(where="tcp udp"),

@@ -428,6 +428,7 @@ class VirtualSocket(Messages):
             self._bind_for_connect(source)
         assert self._binding is not None
         local = (self._binding.address or source, self._binding.port)
+        self._host.check_leaving(local[0], remote[0])
         known = self._host.connections.get((local, remote))
         if known is not None:
             if not known.is_gone() and known.state != "TIME_WAIT":

@@ -102,8 +102,10 @@ class UdpEnd:
         self.binding = binding
 
     def connect(self, remote: Address) -> None:
-        """Talk to nobody else.  Raises: OSError ENETUNREACH."""
+        """Talk to nobody else.  Raises: OSError ENETUNREACH, EINVAL."""
         source = self.host.source_for(remote[0])
+        if self.binding is not None:
+            self._check_leaving(self.binding.address, remote[0])
         if self.binding is None:
             self.bind(source, 0)
         elif not self.binding.address:
@@ -116,26 +118,31 @@ class UdpEnd:
     # ---- datagrams -----------------------------------------------------------------------------
 
     def send(self, data: bytes, target: Address | None = None, beside: Beside | None = None) -> int:
-        """Raises: OSError EDESTADDRREQ, EMSGSIZE, EACCES for a broadcast that is not allowed, ENETUNREACH, EPIPE."""
+        """Raises: EDESTADDRREQ, EMSGSIZE, ENETUNREACH, EPIPE, EINVAL, ENODEV; EACCES of a forbidden broadcast."""
         if self.error:
             fail(self.take_error())
         if self.sending_ended:
             fail(errno.EPIPE)
-        target = target or self.remote
+        asked, target = target, target or self.remote
         if target is None:
             fail(errno.EDESTADDRREQ)
-        address, port = target
+        address = target[0]
         if len(data) > MAX_DATAGRAM[6 if ":" in address else 4]:
             fail(errno.EMSGSIZE)
-        if port == 0:
+        if asked is not None and asked[1] == 0:
             fail(errno.EINVAL)
         host, beside = self.host, beside or Beside()
+        if beside.interface not in (0, LOOPBACK, ETHERNET):
+            fail(errno.ENODEV)
         if beside.source and (not host.owns(beside.source) or host.is_broadcast(beside.source)):
-            fail(errno.ENETUNREACH)  # Linux 6; before, EINVAL
+            is_impossible = ":" in beside.source or is_multicast(beside.source) or beside.source == "255.255.255.255"
+            fail(errno.EINVAL if is_impossible else errno.ENETUNREACH)  # Linux 6; before, EINVAL for all
         to_group = is_multicast(address)
         interface = beside.interface or (to_group and self.multicast_interface) or 0
-        source = self._source_for(address, interface if to_group else 0)
-        packet = Packet("UDP", self._from(beside.source or source), target, data)
+        own = self._from(self._source_for(address, interface if to_group else 0))
+        own = beside.source or own[0], own[1]
+        self._check_leaving(own[0], address)
+        packet = Packet("UDP", own, target, data)
         packet.hops = beside.hops if beside.hops >= 0 else self._hops(address, to_group)
         if host.is_broadcast(address):
             if not self.options.flag(socket.SOL_SOCKET, socket.SO_BROADCAST):
@@ -156,6 +163,10 @@ class UdpEnd:
         if interface == LOOPBACK and not self.host.addresses:
             return "::1" if ":" in address else "127.0.0.1"
         return self.host.source_for(address)
+
+    def _check_leaving(self, source: str, address: str) -> None:
+        if not is_multicast(address) and address != "255.255.255.255":
+            self.host.check_leaving(source, address)
 
     def _from(self, source: str) -> Address:
         if self.binding is None:

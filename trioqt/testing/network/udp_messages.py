@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from trioqt.links.base import Ancillary
+from trioqt.testing.network.host import fail
 from trioqt.testing.network.options import Options, number
 from trioqt.testing.network.socket_addresses import canonical
 from trioqt.testing.network.udp import Arrival, Beside
@@ -74,7 +76,7 @@ def _space(size: int) -> int:
 
 
 def said_beside(ancillary: Sequence[Ancillary]) -> Beside | None:
-    """What the program says of one datagram.  Raises: NotImplementedError for what is none of that."""
+    """What the program says of one datagram.  Raises: NotImplementedError for what is none of that; OSError."""
     if not ancillary:
         return None
     source, hops, interface = "", -1, 0
@@ -87,6 +89,8 @@ def said_beside(ancillary: Sequence[Ancillary]) -> Beside | None:
             source = canonical(socket.inet_ntop(socket.AF_INET6, own))
         elif (level, kind) in ((IP, socket.IP_TTL), (IP6, number("IPV6_HOPLIMIT"))):
             hops = int.from_bytes(value, sys.byteorder, signed=True)
+            if not (1 if level == IP else -1) <= hops <= 255:
+                fail(errno.EINVAL)
         else:
             raise NotImplementedError("simulated sockets carry no such ancillary data")
     return Beside("" if source in ("0.0.0.0", "::") else source, hops, interface)

@@ -8,15 +8,13 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from trioqt.testing.simulation.replacing import Setting, class_entry
 from trioqt.testing.simulation.worlds import here, is_program
 
-__all__ = ["ALWAYS_REAL", "THREADS"]
+__all__ = ["ALWAYS_REAL"]
 
 
 def _noted(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,18 +39,3 @@ ALWAYS_REAL: dict[Any, Any] = {
     )
 }
 """| a function | what stands in for it |"""
-
-
-_real_start = threading.Thread.start
-
-
-@functools.wraps(_real_start)
-def _noted_start(thread: threading.Thread) -> None:
-    world = here()
-    if world is not None and is_program(frame := sys._getframe(1)):
-        world.note("threading.Thread", frame)
-    _real_start(thread)
-
-
-THREADS: list[Setting] = [(class_entry(threading.Thread, "start"), _noted_start, _real_start)]
-"""The same of a thread of the program's own: how to set it, to what, and to what afterwards."""

@@ -141,6 +141,8 @@ class Guards(trio.abc.Instrument):
     """Passes of the run loop so far."""
     real_things: int = attrs.field(default=0, init=False)
     """Blocks of `real_time` that are open."""
+    waiting_threads: int = attrs.field(default=0, init=False)
+    """Worker threads of which it is known that a task must end their wait."""
 
     _outer: Guards | None = attrs.field(default=None, init=False)
     _clock: trio.abc.Clock = attrs.field(init=False)
@@ -195,6 +197,10 @@ class Guards(trio.abc.Instrument):
                 raise self.failure from _without_interrupts(left)
             if left is not None and left is not exc:
                 raise left
+
+    def thread_waits(self, more: int) -> None:
+        """So many more worker threads wait for a task, or fewer; called while trio's thread stands still, or is it."""
+        self.waiting_threads += more
 
     def give_up(self, reason: str) -> None:
         """Fail, from trio's thread: the run cannot go on as it should."""
@@ -255,12 +261,17 @@ class Guards(trio.abc.Instrument):
         """What real things are under way, for a message; empty if none is."""
         if self.real_things:
             return "a block of real_time()"
-        if trio.testing.active_thread_count() and _threads_that_run():
+        threads = trio.testing.active_thread_count() and _threads_that_run()
+        # If no task has a deadline, perhaps it is no task that they wait for.
+        if threads > (0 if statistics.seconds_to_next_deadline == math.inf else self._known_to_wait()):
             return "a thread"
         waiters = 0
         for name in self._waiter_counts:
             waiters += getattr(statistics.io_statistics, name)
         return "a descriptor or a process" if waiters > _OWN_WAITERS else ""
+
+    def _known_to_wait(self) -> int:
+        return self.waiting_threads if self._outer is None else self._outer._known_to_wait()
 
     def _hold_the_clock(self) -> None:
         # The clock's threshold is now how long the system may be silent, and the run loop sleeps instead of spinning.

@@ -31,7 +31,6 @@ def life(world: World) -> Replacing:
         settings += entropy.settings()
     if notes:
         table |= always_real.ALWAYS_REAL
-        settings += always_real.THREADS
     if table:
         settings += wall_clock.uuid_settings()
     if world.threads == "inline" or notes:

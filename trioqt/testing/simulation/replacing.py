@@ -23,7 +23,7 @@ from types import (
 )
 from typing import Any, Final, NamedTuple, Protocol
 
-from trioqt.testing.simulation.worlds import BYSTANDERS
+from trioqt.testing.simulation.worlds import BYSTANDERS, WAITERS
 
 __all__ = ["Place", "Replacing", "Setting", "TypeEntry", "class_entry"]
 
@@ -34,6 +34,8 @@ _MISSING: Final = object()
 
 # Whoever presses Ctrl-C more often than that, in the milliseconds that it takes, gets what is left.
 _TRIES: Final = 10
+
+_LEFT_ALONE: Final = BYSTANDERS - WAITERS
 
 # What stands in for a function keeps the real one.
 _OURS: Final = __name__.removesuffix(".replacing")
@@ -253,7 +255,7 @@ class _Index:
 
     def _search(self, name: str, module: ModuleType) -> _Searched:
         names = _names_of(module)
-        if name.partition(".")[0] in BYSTANDERS or name.startswith(_OURS):
+        if name.partition(".")[0] in _LEFT_ALONE or name.startswith(_OURS):
             return _Searched(module, names, len(names), [])
         return _Searched(module, names, len(names), list(_search(name, names, self._looked_for)))
 

@@ -285,6 +285,7 @@ class Simulation(Generic[T]):
             patience=self.settings.patience,
             give_up=guard.give_up,
             passes=lambda: guard.passes,
+            thread_waits=guard.thread_waits,
             calls=self.calls,
         )
 

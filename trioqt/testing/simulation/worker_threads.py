@@ -2,23 +2,27 @@
 
 ``await trio.to_thread.run_sync(...)`` starts a thread as ever, so a function that must not be in the main thread is
 not, and what belongs to a thread stays there.  But trio's thread stands still until the function is done, or asks trio
-for something by `trio.from_thread` and waits itself.  So threads run in the order in which they were started, and
-nothing runs beside them.
+for something by `trio.from_thread` and waits itself, or waits for a task by a condition of `threading`, on which its
+events, queues and futures are built.  So threads run in the order in which they were started, and nothing runs beside
+them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import queue
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import trio
 
 from trioqt.testing.simulation.determinism import thread_hooks
-from trioqt.testing.simulation.worlds import World, here
+from trioqt.testing.simulation.replacing import class_entry
+from trioqt.testing.simulation.worlds import World, asker, here, is_program, set_waits_virtually
 
 __all__ = ["threads_in_order"]
 
@@ -27,9 +31,13 @@ _thread = threading.local()
 
 def threads_in_order(world: World) -> list[tuple[Callable[[Any], None], Any, Any]]:
     """What makes worker threads of the world take turns with trio's; or has them noted only, if they are real."""
-    return thread_hooks(
+    hooks = thread_hooks(
         lambda original: functools.partial(_start, world, original), lambda original: functools.partial(_ask, original)
     )
+    hooks.append((class_entry(threading.Thread, "start"), _start_of_its_own, _real_start))
+    if world.threads == "inline":
+        hooks.append((class_entry(threading.Condition, "wait"), _wait, _real_wait))
+    return hooks
 
 
 class _Turn:
@@ -38,10 +46,20 @@ class _Turn:
     def __init__(self, world: World) -> None:
         self._world = world
         self._is_over = threading.Semaphore(0)
+        self.token = trio.lowlevel.current_trio_token()
 
     def end(self) -> None:
         """In the worker: trio's thread may go on."""
         self._is_over.release()
+
+    def end_until_woken(self) -> None:
+        """In the worker: the same, and it waits for a task."""
+        self._world.thread_waits(1)
+        self._is_over.release()
+
+    def begin_woken(self) -> None:
+        """In trio's thread: it waits no longer."""
+        self._world.thread_waits(-1)
 
     def wait(self) -> None:
         """In trio's thread: until then."""
@@ -91,9 +109,11 @@ def _start(
 
     def in_turn() -> Any:
         _thread.turn = turn
+        set_waits_virtually(_waits_virtually)
         try:
             return fn()
         finally:
+            set_waits_virtually(None)
             del _thread.turn
 
     def deliver_in_turn(result: Any) -> None:
@@ -107,8 +127,110 @@ def _start(
 
 
 def _ask(original: Callable[..., Any], token: Any, message: Any) -> Any:
-    turn = getattr(_thread, "turn", None)
-    if turn is not None:
+    turn: _Turn | None = getattr(_thread, "turn", None)
+    # A thread may ask another run of trio's, such as that of a portal: it does so as ever.
+    if turn is not None and token in (None, turn.token):
         # Past the class, which is frozen: trio's own queue would not tell us when the thread waits.
         object.__setattr__(message, "queue", _Answers(turn))
     return original(token, message)
+
+
+# ---- waiting by conditions -----------------------------------------------------------------------------------------
+
+_real_wait = threading.Condition.wait
+_real_start = threading.Thread.start
+
+_others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""Threads of the program's own, which run beside trio; who waits while there are any may wait for one of them."""
+
+
+def _waits_virtually() -> bool:
+    """Whether only trio's tasks and worker threads can end a wait of the calling worker thread."""
+    # One that is about to start is none that is alive.
+    return all(thread.ident is not None and not thread.is_alive() for thread in list(_others))
+
+
+@functools.wraps(_real_start)
+def _start_of_its_own(thread: threading.Thread) -> None:
+    world, frame = here(), asker(sys._getframe(1))
+    if world is None or frame is None or not is_program(frame):
+        _real_start(thread)
+        return
+    world.note("threading.Thread", frame)
+    _others.add(thread)
+    _real_start(thread)
+
+
+class _Waiter:
+    """In place of the lock by which a condition wakes a worker thread: whoever wakes it gives it a turn.
+
+    That comes when trio next runs what it was given by run_sync_soon, so always at the same step.
+    """
+
+    def __init__(self, turn: _Turn) -> None:
+        self._turn = turn
+        self._go = queue.SimpleQueue[bool]()
+        self._is_over = False
+        self._has_gone = False
+        self._timer = trio.CancelScope()
+
+    def wait(self, seconds: float | None) -> bool:
+        """In the worker: until it is woken; False if it was too late."""
+        token = self._turn.token
+        if seconds is not None:
+            token.run_sync_soon(self._set_timer, seconds)
+        self._turn.end_until_woken()
+        return self._go.get()
+
+    def release(self) -> None:
+        """Wake it.  Raises: RuntimeError if it was already, by which a condition knows that it must wake another."""
+        if self._is_over:
+            raise RuntimeError("it is woken already")
+        self._end(woken=True)
+
+    def _end(self, *, woken: bool) -> None:
+        self._is_over = True
+        try:
+            self._turn.token.run_sync_soon(self._hand_over, woken)
+        except trio.RunFinishedError:
+            self._go.put(woken)
+
+    def _hand_over(self, woken: bool) -> None:
+        """In trio's thread."""
+        if self._has_gone:
+            return  # woken by another thread in the moment in which it was too late
+        self._has_gone = True
+        self._timer.cancel()
+        self._turn.begin_woken()
+        self._go.put(woken)
+        self._turn.wait()
+
+    def _set_timer(self, seconds: float) -> None:
+        if not self._is_over:
+            trio.lowlevel.spawn_system_task(self._expire, seconds)
+
+    async def _expire(self, seconds: float) -> None:
+        with self._timer:
+            await trio.sleep(seconds)
+            if not self._is_over:
+                self._end(woken=False)
+
+
+@functools.wraps(_real_wait)
+def _wait(condition: Any, timeout: float | None = None) -> bool:
+    turn: _Turn | None = getattr(_thread, "turn", None)
+    if turn is None or (timeout is not None and timeout <= 0) or not condition._is_owned() or not _waits_virtually():
+        return _real_wait(condition, timeout)
+    # As the real one, with another lock.
+    waiter = _Waiter(turn)
+    condition._waiters.append(waiter)
+    state = condition._release_save()
+    woken = False
+    try:
+        woken = waiter.wait(timeout)
+    finally:
+        condition._acquire_restore(state)
+        if not woken:
+            with contextlib.suppress(ValueError):
+                condition._waiters.remove(waiter)
+    return woken

@@ -29,16 +29,19 @@ from trioqt.testing.simulation.places import place
 __all__ = [
     "BYSTANDERS",
     "EPOCH",
+    "WAITERS",
     "Calls",
     "Epoch",
     "Threads",
     "World",
+    "asker",
     "caller",
     "checked_epoch",
     "here",
     "is_bystander",
     "is_program",
     "life_in",
+    "set_waits_virtually",
 ]
 
 Epoch = datetime.datetime | float | None
@@ -54,6 +57,9 @@ BYSTANDERS: Final = frozenset({
     "pytest", "_pytest", "pluggy", "xdist", "execnet", "pytest_timeout", "hypothesis", "coverage",
     "cProfile", "profile", "pdb", "freezegun", "time_machine",
 })  # fmt: skip
+
+# Of them, what has a worker thread wait; where only a task can end that, it takes virtual time.
+WAITERS: Final = frozenset({"threading", "queue", "concurrent"})
 
 _OURS: Final = "trioqt.testing."
 
@@ -125,6 +131,8 @@ class World:
     """To be told why the run cannot go on."""
     passes: Callable[[], int]
     """How far the run loop has come."""
+    thread_waits: Callable[[int], None]
+    """To be told how many more worker threads wait for a task, or how many fewer."""
     calls: Calls | None = None
 
     thread: int = attrs.field(factory=threading.get_ident, init=False)
@@ -225,12 +233,24 @@ def caller(frame: FrameType | None) -> str:
     return "somewhere"
 
 
+def asker(frame: FrameType | None) -> FrameType | None:
+    """The nearest frame that is not the standard library's, for which that does what it does."""
+    while frame is not None and _is_of_stdlib(frame):
+        frame = frame.f_back
+    return frame
+
+
 def is_program(frame: FrameType) -> bool:
     """Whether the code is neither the standard library's nor a bystander's, nor ours."""
-    path, name = frame.f_code.co_filename, frame.f_globals.get("__name__")
-    if path.startswith("<") or (path.startswith(_STDLIB) and not path.startswith(_OTHERS)):
+    if _is_of_stdlib(frame):
         return False
+    name = frame.f_globals.get("__name__")
     return isinstance(name, str) and name.partition(".")[0] not in BYSTANDERS and not name.startswith(_OURS)
+
+
+def _is_of_stdlib(frame: FrameType) -> bool:
+    path = frame.f_code.co_filename
+    return path.startswith("<") or (path.startswith(_STDLIB) and not path.startswith(_OTHERS))
 
 
 def _is_importing() -> bool:
@@ -249,4 +269,16 @@ def is_bystander(frame: FrameType) -> bool:
         return False
     package = name.partition(".")[0]
     # Trio itself calls what it is given, such as `to_thread.run_sync(time.time)`.
-    return name in _MODULES if package in ("trio", "trioqt") else package in BYSTANDERS
+    if package in ("trio", "trioqt"):
+        return name in _MODULES
+    return package in BYSTANDERS and not (package in WAITERS and _waits_virtually())
+
+
+def set_waits_virtually(asked: Callable[[], bool] | None) -> None:
+    """From now on this says whether a wait of the calling thread takes virtual time; None: never."""
+    _thread.waits_virtually = asked
+
+
+def _waits_virtually() -> bool:
+    asked: Callable[[], bool] | None = getattr(_thread, "waits_virtually", None)
+    return asked is not None and asked()
