@@ -20,7 +20,10 @@ from trioqt import (
     ConnectionFinished,
     DrainReport,
     ErrorKind,
+    Event,
     NewConnection,
+    ReadChannelFinished,
+    ReadyRead,
     SocketError,
     SslErrorKind,
     SslMode,
@@ -102,6 +105,56 @@ async def test_a_connection_is_pending_once_it_is_encrypted(network: Network, tl
 
                 assert (before, sock.is_encrypted()) == (False, True)
                 assert await peer.receive(7) == b"welcome"
+
+
+@pytest.mark.parametrize("ending", ["stays", "leaves"])
+@pytest.mark.parametrize("way", ["serve", "accept"])
+async def test_what_comes_in_one_piece_with_the_end_of_the_handshake_is_told_and_nothing_of_before(
+    network: Network, tls: Contexts, way: str, ending: str
+) -> None:
+    """A quick client sends, and may leave, before the server has seen that the handshake is done."""
+    told: list[list[Event]] = []
+    got: list[bytes] = []
+
+    async def handler(sock: SslSocket) -> None:
+        async with sock.events() as events:
+            heard: list[Event] = []
+            while not (heard and heard[-1] == (ReadyRead() if ending == "stays" else ReadChannelFinished())):
+                heard.append(await anext(events))
+        told.append(heard)
+        got.append(sock.read_all())
+
+    async with SslServer(tls.server) as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        if way == "serve":
+            await nursery.start(server.serve, handler)
+        raw = await network.raw_connect(server.server_port())
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = tls.client.wrap_bio(incoming, outgoing, server_hostname=NAME)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        await raw.send(outgoing.read())
+        while True:
+            incoming.write(await raw.receive_some())
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                pass
+        client.write(b"at once")
+        if ending == "leaves":
+            with pytest.raises(ssl.SSLWantReadError):
+                client.unwrap()
+        await raw.send(outgoing.read())
+        if way == "accept":
+            async with await server.accept() as sock:
+                await handler(sock)
+        await until(lambda: bool(got))
+        raw.close()
+        nursery.cancel_scope.cancel()
+
+    assert told == [[ReadyRead(), *([ReadChannelFinished()] if ending == "leaves" else [])]]
+    assert got == [b"at once"]
 
 
 async def test_closing_the_server_ends_the_handshakes_of_pending_connections(network: Network, tls: Contexts) -> None:

@@ -93,6 +93,55 @@ async def tls_in_tls(tls: Contexts) -> AsyncIterator[Pair]:
         nursery.cancel_scope.cancel()
 
 
+async def test_tls_over_tls_is_a_trio_stream(network: Network, tls: Contexts) -> None:
+    """trio finds nothing wrong with the inner one, half-close included, which leaves the outer one open."""
+    async with SslServer(tls.server) as server, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+
+        async def make() -> Pair:
+            ours = SslSocket(nursery, context=tls.client)
+            await ours.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+            theirs = await server.accept()
+            return await encrypt(
+                SslSocket.from_stream(ours, nursery, context=tls.client),
+                SslSocket.from_stream(theirs, nursery, context=tls.server),
+            )
+
+        async def make_clogged() -> Pair:
+            pair = await make()
+            for sock in pair:
+                await fill(sock)
+            return pair
+
+        await trio.testing.check_half_closeable_stream(make, make_clogged)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_end_of_the_outer_tls_truncates_the_inner(tls: Contexts) -> None:
+    """Its close_notify says nothing of what is within."""
+    async with trio.open_nursery() as nursery:
+        left, right = trio.testing.memory_stream_pair()
+        below = await encrypt(
+            SslSocket.from_stream(left, nursery, context=tls.client),
+            SslSocket.from_stream(right, nursery, context=tls.server),
+        )
+        inner, other = await encrypt(
+            SslSocket.from_stream(below[0], nursery, context=tls.client),
+            SslSocket.from_stream(below[1], nursery, context=tls.server),
+        )
+        await other.send_all(b"half an ans")
+        await other.wait_for_bytes_written()
+        nursery.start_soon(below[1].disconnect_from_host)
+        got = await inner.receive_exactly(11)
+        with pytest.raises(SocketError) as lost:
+            await inner.receive_some()
+        for sock in (inner, other):
+            sock.abort()
+        nursery.cancel_scope.cancel()
+
+    assert (got, lost.value.kind) == (b"half an ans", ErrorKind.REMOTE_HOST_CLOSED)
+
+
 async def test_tls_goes_over_tls(tls: Contexts) -> None:
     """Bytes both ways, and the ends of both layers in order."""
     async with tls_in_tls(tls) as (left, right), trio.open_nursery() as nursery:

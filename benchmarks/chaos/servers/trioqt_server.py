@@ -1,4 +1,4 @@
-"""trioqt: a handler that catches nothing, and what the options of the case ask of TcpServer."""
+"""trioqt: a handler that catches nothing, and what the options of the case ask of TcpServer or SslServer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from benchmarks.chaos.servers.common import BLOCK, Bug, Options, read_options, ready
-from trioqt import ConnectionFinished, TcpServer, TcpSocket, stop_on_signals
+from trioqt import ConnectionFinished, SslServer, TcpServer, TcpSocket, stop_on_signals
 
 
 class Program:
@@ -21,15 +21,11 @@ class Program:
         self.seen = 0
 
     async def handle(self, sock: TcpSocket) -> None:
-        if self.context is None:
+        try:
             await self.answer_all(sock)
-            return
-        tls = trio.SSLStream(sock, self.context, server_side=True)
-        async with TcpSocket.from_stream(tls) as secure:
-            try:
-                await self.answer_all(secure)
-            finally:
-                await secure.send_all(b"BYE\n")
+        finally:
+            if self.context is not None:
+                await sock.send_all(b"BYE\n")
 
     async def answer_all(self, sock: TcpSocket) -> None:
         while True:
@@ -72,7 +68,7 @@ class Program:
 
     async def main(self) -> None:
         limits: dict[str, Any] = {} if math.isinf(self.options.stall) else {"stall_limit": self.options.stall}
-        async with TcpServer(**limits) as server:
+        async with TcpServer(**limits) if self.context is None else SslServer(self.context, **limits) as server:
             await server.listen("127.0.0.1", self.options.port)
             if self.options.grace is None and not self.options.monitor:
                 ready(self.options, server.server_port())
