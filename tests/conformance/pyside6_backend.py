@@ -276,7 +276,9 @@ class PySide6Backend:
             if isinstance(obj, self.network.QAbstractSocket):
                 view["state"] = obj.state().name
                 view["error"] = obj.error().name
-                view["avail"] = obj.bytesAvailable()
+                # As the oracle's recorder has it: of a socket for datagrams without an address there is nothing to say.
+                if not isinstance(obj, self.network.QUdpSocket) or view["state"] in ("BoundState", "ConnectedState"):
+                    view["avail"] = obj.bytesAvailable()
             elif isinstance(obj, self.network.QTcpServer):
                 view["has_pending"] = obj.hasPendingConnections()
         return view
