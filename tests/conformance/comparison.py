@@ -42,7 +42,7 @@ PROGRAM = "program"
 
 def compare(qt: Iterable[Entry], ours: Iterable[Entry]) -> Comparison:
     """Translate both, and compare them stream by stream."""
-    left, right = copy.deepcopy(list(qt)), copy.deepcopy(list(ours))
+    left, right = [copy.deepcopy(entry) for entry in qt], [copy.deepcopy(entry) for entry in ours]
     entries = len(left)
     crash = crashed_in(left)
     if crash is not None:  # what is in that call and after it has nothing beside it

@@ -276,7 +276,7 @@ class PySide6Backend:
             if isinstance(obj, self.network.QAbstractSocket):
                 view["state"] = obj.state().name
                 view["error"] = obj.error().name
-                # As the oracle has recorded it: without an address a datagram socket has none.
+                # As the oracle's recorder has it: of a socket for datagrams without an address there is nothing to say.
                 if not isinstance(obj, self.network.QUdpSocket) or view["state"] in ("BoundState", "ConnectedState"):
                     view["avail"] = obj.bytesAvailable()
             elif isinstance(obj, self.network.QTcpServer):

@@ -255,7 +255,7 @@ def wait(qt: Entries, ours: Entries) -> int:
                     and "warned" not in entry
                     and state_at(qt, obj, index) != "UnconnectedState",
                     "wait_for_disconnected": not timed_out and "warned" in entry,
-                    "wait_for_new_connection": pending > 0,
+                    "wait_for_new_connection": pending > taken_unseen(qt, index),
                     "wait_for_ready_read": timed_out and unread_news and len(inside) == 2,
                 }
                 result = result_of(qt, index)
@@ -272,6 +272,13 @@ def wait(qt: Entries, ours: Entries) -> int:
         if is_signal(entry, "error_occurred") and entry["args"] == [TIMED_OUT]
     }
     return touched + remove(qt, lambda entry: id(entry) in told)
+
+
+def taken_unseen(entries: Entries, index: int) -> int:
+    """How many connections were taken before ``index`` by calls that are not recorded: they never began themselves."""
+    given = {entry.get("ret") for entry in entries if is_call(entry, "next_pending_connection")}
+    others = set(objects(entries[:index])) - given
+    return sum(not any(is_call(entry, "listen", *BEGINNING) for entry in of(entries, other)) for other in others)
 
 
 def drop_attempts(qt: Entries, ours: Entries) -> int:
@@ -352,19 +359,40 @@ def act_later(qt: Entries, ours: Entries) -> int:
     return touched
 
 
+READS = ("read", "read_all", "read_line", "skip", "get_char")
+
+
 def tell_inside(qt: Entries, ours: Entries) -> int:
-    """Qt documents that ready_read is not emitted inside of its own slot, as when that waits; ours is told behind."""
+    """Qt documents that ready_read is not emitted inside of its own slot, as when that waits; ours is told behind.
+
+    It is left out if it says what it must: as the one before, with more bytes, and no more than are seen next.
+    """
     touched = 0
     for obj in objects(ours):
-        theirs, mine = (
-            [entry for entry in of(entries, obj) if is_signal(entry, "ready_read")] for entries in (qt, ours)
-        )
-        inside = [entry for entry in mine if "inside" in entry][: max(len(mine) - len(theirs), 0)]
-        for entry in inside:
-            entry["k"] = ACCOUNTED_FOR
-        touched += len(inside)
+        mine = list(of(ours, obj))
+        more = count_signals(ours, obj) - count_signals(qt, obj)
+        before: Entry | None = None  # nothing was read since
+        for index, entry in enumerate(mine):
+            if is_call(entry, *READS):
+                before = None
+            elif is_signal(entry, "ready_read"):
+                if more > 0 and "inside" in entry and before is not None and is_news(before, entry, mine[index + 1 :]):
+                    entry["k"] = ACCOUNTED_FOR
+                    touched, more = touched + 1, more - 1
+                before = entry
     remove(ours, lambda entry: entry["k"] == ACCOUNTED_FOR)
     return touched
+
+
+def count_signals(entries: Entries, obj: str) -> int:
+    return sum(is_signal(entry, "ready_read") for entry in of(entries, obj))
+
+
+def is_news(before: Entry, entry: Entry, following: Entries) -> bool:
+    """Are there just more bytes than before, as what follows says?"""
+    seen = next((count for count in map(available, following) if count is not None), entry["avail"])
+    same = all(before.get(key) == entry.get(key) for key in ("state", "error"))
+    return same and before["avail"] < entry["avail"] <= seen
 
 
 def move_behind(qt: Entries, ours: Entries, there: Entry, here: Entry) -> bool:
@@ -510,6 +538,11 @@ def find_losses_in_write(qt: Entries) -> int:
     return touched
 
 
+# What the getters of a socket say whose connection is over, and, if it was closed, so is all else.
+ENDED = {"state": "UnconnectedState", "bytes_to_write": 0, "socket_descriptor": -1}
+CLOSED = {**ENDED, "is_valid": False}
+
+
 def end_at_once(qt: Entries) -> int:
     """disconnect_from_host() or close() right after a small write(): ours has nothing left to wait for."""
     touched = 0
@@ -525,10 +558,9 @@ def end_at_once(qt: Entries) -> int:
         signals = [other for other in between if is_signal(other) and other["obj"] == obj]
         others = [other for other in between if other not in signals]
         for other in others:
-            if other.get("obj") == obj and is_query(other, "state"):
-                other["value"] = "UnconnectedState"
-            elif other.get("obj") == obj and is_query(other, "bytes_to_write"):
-                other["value"] = 0
+            after = CLOSED if entry["fn"] == "close" else ENDED
+            if other.get("obj") == obj and is_query(other, *after):
+                other["value"] = after[other["fn"]]
         touched += len(others)
         qt[index + 1 : last + 1] = [*signals, *others]
     return touched

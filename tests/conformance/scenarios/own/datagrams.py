@@ -23,3 +23,23 @@ def udp_one_more_than_there_are(t: Trace) -> None:
         t.query(receiver, "error")
     t.call(receiver, "hasPendingDatagrams")
     t.call(receiver, "pendingDatagramSize")
+
+
+@scenario("a virtual connection, what its getters say, and then another address", "udp")
+def udp_connected_and_bound_anew(t: Trace) -> None:
+    far, near = t.watch(QUdpSocket(), "far"), t.watch(QUdpSocket(), "near")
+    for sock, name in ((far, "FAR"), (near, "NEAR")):
+        t.call(sock, "bind", LOOPBACK, 0)
+        t.port(sock.localPort(), name)
+    t.call(near, "connectToHost", LOOPBACK, far.localPort())
+    t.until_state(near, "ConnectedState")
+    t.query(near, "peerPort", "state")
+    t.call(near, "write", b"one")
+    t.until(lambda: far.hasPendingDatagrams())
+    t.call(far, "receiveDatagram")
+    t.call(near, "disconnectFromHost")
+    t.query(near, "state", "peerPort", "localPort")
+    t.call(near, "bind", LOOPBACK, 0)
+    t.query(near, "state")
+    t.call(near, "close")
+    t.query(near, "state")

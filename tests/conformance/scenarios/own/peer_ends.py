@@ -184,3 +184,17 @@ def tcp_ports_in_the_last_slots(t: Trace) -> None:
     peer.close()
     t.until(lambda: t.seen("client", "disconnected"))
     t.status(c)
+
+
+@scenario("getters in the error_occurred slot of a reset", "tcp")
+def tcp_getters_in_the_error_slot_of_a_reset(t: Trace) -> None:
+    c, peer = t.connected_pair()
+    t.on(c, "errorOccurred", lambda *_: t.query(c, "state", "error", "bytesAvailable", "peerPort"))
+    peer.sendall(b"last words")
+    until_available(t, c, 10)
+    t.rst(peer)
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.call(c, "readAll")
+    t.query(c, "state", "error")
+    t.call(c, "abort")
+    t.query(c, "state", "error", "bytesAvailable")

@@ -4,7 +4,7 @@ import time
 
 from PySide6.QtNetwork import QAbstractSocket, QHostAddress, QTcpSocket
 
-from tests.conformance.scenarios.beginnings import full_listener, until_available
+from tests.conformance.scenarios.beginnings import full_listener, new_server, raw_client, until_available
 from tests.conformance.trace import Trace, scenario
 
 LOOPBACK = QHostAddress("127.0.0.1")
@@ -218,3 +218,22 @@ def tcp_wait_of_no_length_ten_rounds(t: Trace) -> None:
         unconnected += c.state() == QAbstractSocket.SocketState.UnconnectedState
     t.active = True
     t.note("ten rounds", addresses_right=right, ended_unconnected=unconnected)
+
+
+@scenario("a server's waits, the connection taken between them", "server")
+def server_waits_around_a_connection(t: Trace) -> None:
+    server = new_server(t)
+    t.call(server, "waitForNewConnection", 20)
+    t.call(server, "listen", LOOPBACK, 0)
+    t.port(server.serverPort(), "SERVER")
+    t.call(server, "waitForNewConnection", 20)
+    client = raw_client(t, server)
+    t.call(server, "waitForNewConnection", 1000)
+    accepted = t.watch(server.nextPendingConnection(), "accepted")
+    client.sendall(b"abc")
+    t.call(accepted, "waitForReadyRead", 1000)
+    t.call(accepted, "readAll")
+    t.call(server, "waitForNewConnection", 20)
+    client.close()
+    t.call(accepted, "waitForDisconnected", 1000)
+    t.query(accepted, "state", "error")

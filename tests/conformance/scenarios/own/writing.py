@@ -100,3 +100,14 @@ def tcp_write_after_a_refusal(t: Trace) -> None:
     t.call(c, "write", b"somebody is")
     t.query(c, "error")
     t.peer("recv", data=t.recv_all(t.accept(listener), want=11))
+
+
+@scenario("close right after a small write: what the getters say", "tcp")
+def tcp_getters_after_write_and_close(t: Trace) -> None:
+    c, peer = t.connected_pair()
+    t.call(c, "write", b"goodbye")
+    t.call(c, "close")
+    t.query(c, "state", "isValid", "socketDescriptor", "bytesToWrite", "error")
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.peer("recv", data=t.recv_all(peer))
+    t.query(c, "state", "isValid", "peerPort")
