@@ -68,6 +68,7 @@ SHORTER = {
 # From a wheel, README's commands but these: they are about the repository.
 NEEDS_CLONE = r"pip install -e|apt-get|nox|benchmarks"
 
+INSTALLED = "has been installed for all pages at once"
 NEEDS_SYSTEMD = "needs root, and systemd as process 1; the same server is started by systemd-socket-activate below"
 
 # Blocks and inline commands that are not done at all: page, and first line.
@@ -77,7 +78,9 @@ LEFT_OUT = {
         "docs/howto/proxy.md",
         "https_proxy=http://proxy.example:3128 no_proxy=.lan,10.0.0.0/8 python program.py",
     ): "needs such a proxy; the program of the page sets the variable itself",
-    ("docs/howto/beside_qt.md", "pip install PySide6-Essentials"): "has been installed for all pages at once",
+    ("docs/howto/beside_qt.md", "pip install PySide6-Essentials"): INSTALLED,
+    ("docs/howto/encrypt.md", "pip install 'trioqt[tls]'"): INSTALLED,
+    ("docs/howto/encrypt.md", "pip install -e '.[tls]'"): INSTALLED,
 }
 
 # What is said of these in a sentence is typed as part of something else.
