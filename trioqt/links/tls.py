@@ -315,9 +315,7 @@ class TlsLink(Link):
         """Take more ciphertext, as what is here is not even one record, or was nothing for us.  Raises: OSError."""
         incoming, below = self._incoming, self._below
         for _ in range(1, MOST_FRUITLESS):
-            if below.is_drained() and not incoming.pending:
-                self._holds = False
-                return None
+            # Also if it came short: an end or a failure that nobody has seen may be behind what is not for us.
             try:
                 cipher = below.try_receive(self._most_wanted(max_bytes))
             except OSError:
