@@ -71,7 +71,7 @@ _REAL = [
     *(time.process_time, time.process_time_ns, time.thread_time, time.thread_time_ns),
     *(id, hash, threading.get_ident, threading.get_native_id, sys.getrefcount, gc.get_count, gc.get_objects),
     *(os.getpid, os.getppid, os.listdir, os.scandir, os.times, os.cpu_count),
-    *(found for name in ("getloadavg", "statvfs", "uname") if (found := getattr(os, name, None)) is not None),
+    *(getattr(os, name) for name in ("getloadavg", "statvfs", "uname") if hasattr(os, name)),
 ]
 
 ALWAYS_REAL: dict[Any, Any] = {
