@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -11,7 +11,7 @@ import trio.testing
 import trustme
 
 from tests.certificates import Contexts, contexts
-from tests.networks import Network
+from tests.networks import Network, Virtual
 from tests.sockets.arrivals import fill, until
 from trioqt import ConnectionFinished, ErrorKind, SocketError, SslServer, SslSocket
 from trioqt.testing import VirtualNetwork, simulate
@@ -113,7 +113,8 @@ async def test_tls_over_tls_is_a_trio_stream(network: Network, tls: Contexts) ->
                 await fill(sock)
             return pair
 
-        await trio.testing.check_half_closeable_stream(make, make_clogged)
+        # How much two layers, a kernel and who watches have room for, only the simulated network says for good.
+        await trio.testing.check_half_closeable_stream(make, make_clogged if isinstance(network, Virtual) else None)
         nursery.cancel_scope.cancel()
 
 
@@ -131,7 +132,12 @@ async def test_an_end_of_the_outer_tls_truncates_the_inner(tls: Contexts) -> Non
         )
         await other.send_all(b"half an ans")
         await other.wait_for_bytes_written()
-        nursery.start_soon(below[1].disconnect_from_host)
+
+        @nursery.start_soon
+        async def _() -> None:
+            with suppress(trio.ClosedResourceError):  # the abort below may come before its peer has answered
+                await below[1].disconnect_from_host()
+
         got = await inner.receive_exactly(11)
         with pytest.raises(SocketError) as lost:
             await inner.receive_some()
