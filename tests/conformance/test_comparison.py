@@ -203,7 +203,7 @@ def test_every_altered_entry_is_noticed(name: str) -> None:
 def test_no_rule_changes_what_a_peer_saw_or_how_a_program_waited() -> None:
     """Bytes delivered and bytes lost are never the same."""
     for name, result in judge_all().items():
-        qt, ours = copy.deepcopy(recorded(name)[0]), copy.deepcopy(result.entries)
+        qt, ours = copy.deepcopy(recorded(name)[0]), copy.deepcopy(list(result.entries))
         seen = [beside(qt), beside(ours)]
 
         for rule in RULES:
