@@ -29,6 +29,7 @@ __all__ = [
     "Resettable",
     "Sockaddr",
     "Where",
+    "TO_PEER",
 ]
 
 Sockaddr = tuple[Any, ...]
@@ -45,6 +46,7 @@ Where = tuple[str, int, str, int, int]
 
 An empty address is the peer's; whatever else is left out there is the system's choice.
 """
+TO_PEER: Where = ("", 0, "", 0, -1)
 
 
 class Link(Protocol):

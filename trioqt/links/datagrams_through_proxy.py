@@ -19,7 +19,7 @@ from trioqt.core.datagram import NetworkDatagram
 from trioqt.core.errors import ErrorKind, SocketError, raise_bare
 from trioqt.core.network_proxy import NetworkProxy, credentials_of
 from trioqt.core.proxies import Target, target_of
-from trioqt.links.base import Bytes, DatagramLink, DatagramSocket, Link, Sockaddr, Where
+from trioqt.links.base import TO_PEER, Bytes, DatagramLink, DatagramSocket, Link, Sockaddr, Where
 from trioqt.links.interrupts import protected
 from trioqt.links.through_proxy import ENDS, Answer, Reach, speak
 
@@ -27,8 +27,6 @@ __all__ = ["ProxiedDatagramLink", "associate_through"]
 
 # What the proxy says on a connection that has nothing to say any more is dropped, in pieces of so many bytes.
 BLOCK_SIZE = 4096
-
-TO_PEER: Where = ("", 0, "", 0, -1)
 
 
 async def associate_through(

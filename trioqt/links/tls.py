@@ -435,7 +435,7 @@ class TlsLink(Link):
         if said[0] == HANDSHAKE and tls.version() != "TLSv1.3":
             self._fail(ErrorKind.SSL_INTERNAL, "the peer wants to renegotiate, which is refused")
             return
-        self._unsent = b"".join((self._unsent, said)) if self._unsent else said
+        self._keep(said)
         if len(self._unsent) - self._owed > MOST_ANSWERS + SEND_SIZE:
             self._fail(ErrorKind.LIMIT_EXCEEDED, "the peer makes TLS answer, and does not read the answers")
             return
@@ -534,8 +534,11 @@ class TlsLink(Link):
 
     def _collect(self) -> None:
         """What OpenSSL has to say goes behind what is unsent."""
-        said = self._outgoing.read()
-        self._unsent = b"".join((self._unsent, said)) if self._unsent else said
+        self._keep(self._outgoing.read())
+
+    def _keep(self, cipher: bytes) -> None:
+        """It goes behind what is unsent."""
+        self._unsent = b"".join((self._unsent, cipher)) if self._unsent else cipher
 
     def _push(self) -> None:
         """Hand over what the link below takes at once."""

@@ -15,7 +15,7 @@ from trioqt.core.datagram import NetworkDatagram, as_bytes
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.events import BytesWritten
 from trioqt.core.states import Input
-from trioqt.links.base import DatagramLink, Where
+from trioqt.links.base import TO_PEER, DatagramLink, Where
 from trioqt.links.bind import any_target
 from trioqt.links.connect import look_up
 from trioqt.links.datagrams_through_proxy import ProxiedDatagramLink
@@ -133,7 +133,7 @@ class DatagramWriter(Datagrams):
         data = as_bytes(data)
         if self._machine.state is not CONNECTED:
             self._refuse("write")
-        return self._send(data, ("", 0, *AS_IT_IS))
+        return self._send(data, TO_PEER)
 
     def bytes_to_write(self) -> int:
         """Always 0: what was written is with the system.  Qt: bytesToWrite()."""

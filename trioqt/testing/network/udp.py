@@ -104,12 +104,12 @@ class UdpEnd:
     def connect(self, remote: Address) -> None:
         """Talk to nobody else.  Raises: OSError ENETUNREACH, EINVAL."""
         source = self.host.source_for(remote[0])
-        if self.binding is not None:
-            self._check_leaving(self.binding.address, remote[0])
         if self.binding is None:
             self.bind(source, 0)
-        elif not self.binding.address:
-            self.binding.address = source
+        else:
+            self._check_leaving(self.binding.address, remote[0])
+            if not self.binding.address:
+                self.binding.address = source
         self.remote = remote
 
     def local(self) -> Address:
