@@ -262,12 +262,7 @@ def serving(
             server.set_max_pending_connections(2)
             await server.listen(GOOD)
             port = server.server_port()
-
-            async def close_at_last() -> None:
-                for client in clients:
-                    await client.seen.over.wait()
-                await turn()
-                server.close()
+            close_at_last = functools.partial(close_behind, server, clients)
 
             if waiting:
                 await come(trial, port, clients, manner)
@@ -331,19 +326,12 @@ def lending(*, waiting: bool = False) -> Play:
 
         async with TcpServer() as server:  # of sockets that are the kernel's alone
             await server.listen(GOOD)
-
-            async def close_at_last() -> None:
-                for client in clients:
-                    await client.seen.over.wait()
-                await turn()
-                server.close()
-
             if waiting:
                 await come(trial, server.server_port(), clients)
                 await turn()
             else:
                 trial.nursery.start_soon(come, trial, server.server_port(), clients)
-            trial.nursery.start_soon(close_at_last)
+            trial.nursery.start_soon(close_behind, server, clients)
             await trial.call(server.serve_descriptors, handler)
             trial.equal("handlers", running, 0)
             trial.equal("connections", server.connection_count(), 0)
@@ -359,6 +347,14 @@ def lending(*, waiting: bool = False) -> Play:
             trial.expect(trial.probe.injected or view == (client.name, "clean"), f"{client} was answered")
 
     return play
+
+
+async def close_behind(server: TcpServer[TcpSocket], clients: Sequence[Client]) -> None:
+    """Stop listening once each of them has seen its end."""
+    for client in clients:
+        await client.seen.over.wait()
+    await turn()
+    server.close()
 
 
 async def serve_two_more(trial: Trial, server: TcpServer[TcpSocket], limit: int | None = None) -> None:

@@ -400,23 +400,29 @@ async def test_without_anybody_to_ask_it_is_told_once(
         nursery.cancel_scope.cancel()
 
 
+async def mistake_of(sock: TcpSocket, nursery: trio.Nursery, answer: Any) -> Exception:
+    """What an attempt ends with whose authenticator answers that."""
+
+    async def authenticator(proxy: NetworkProxy, realm: str) -> Any:
+        return answer
+
+    proxy = await start(nursery, ProxyKind.SOCKS5, user="user", password="secret")
+    sock.set_proxy(proxy.network_proxy("", ""))
+    sock.set_proxy_authenticator(authenticator)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        await sock.connect_to_host("far.test", 80)
+    return caught.value
+
+
 @pytest.mark.parametrize("answer", ["user", ("user",), ("user", 1), ["user", "secret"], ("user", "\udc80")])
 async def test_an_answer_that_is_none_is_a_mistake_of_the_program(
     network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, answer: Any
 ) -> None:
     """It goes out as it is, and the attempt is dropped."""
-
-    async def authenticator(proxy: NetworkProxy, realm: str) -> Any:
-        return answer
-
     async with TcpSocket() as sock:
-        proxy = await start(nursery, ProxyKind.SOCKS5, user="user", password="secret")
-        sock.set_proxy(proxy.network_proxy("", ""))
-        sock.set_proxy_authenticator(authenticator)
-        with pytest.raises((TypeError, ValueError)) as caught:
-            await sock.connect_to_host("far.test", 80)
+        mistake = await mistake_of(sock, nursery, answer)
 
-        assert "secret" not in str(caught.value)
+        assert "secret" not in str(mistake)
         assert (sock.state(), sock.socket_descriptor()) == (UNCONNECTED, -1)
         nursery.cancel_scope.cancel()
 
@@ -481,18 +487,10 @@ async def test_a_wrong_answer_of_an_authenticator_is_not_shown(
     network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, answer: Any
 ) -> None:
     """It is the program's mistake, and its password all the same."""
-
-    async def authenticator(proxy: NetworkProxy, realm: str) -> Any:
-        return answer
-
     async with TcpSocket() as sock:
-        proxy = await start(nursery, ProxyKind.SOCKS5, user="user", password="right")
-        sock.set_proxy(proxy.network_proxy("", ""))
-        sock.set_proxy_authenticator(authenticator)
-        with pytest.raises((TypeError, ValueError)) as caught:
-            await sock.connect_to_host("far.test", 80)
+        mistake = await mistake_of(sock, nursery, answer)
 
-        assert shown_in(caught.value) == []
+        assert shown_in(mistake) == []
         nursery.cancel_scope.cancel()
 
 
