@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from tests import peers
 from tests.networks import Loopback, Network, Virtual, secure
 from tests.peers import pytest_runtest_makereport as pytest_runtest_makereport
 from trioqt.testing import VirtualNetwork
+from trioqt.testing.simulation.determinism import pinned_scheduler
 
 if TYPE_CHECKING:
     from tests.certificates import Contexts
@@ -41,6 +44,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if getattr(metafunc.module, "OVER_TLS", False) and not metafunc.definition.get_closest_marker("plain"):
             names.append("tls")
         metafunc.parametrize("network", names, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def lot(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Which of the tasks that are ready goes first: the same each time that a test runs, not the same in each test.
+
+    So what a test finds does not hang on trio's luck.  ``TRIOQT_LOT=7`` draws it otherwise: a test must pass with any.
+    """
+    with pinned_scheduler() as begin:
+        begin(zlib.crc32(f"{os.environ.get('TRIOQT_LOT', '0')} {request.node.nodeid}".encode()))
+        yield
 
 
 @pytest.fixture

@@ -36,13 +36,15 @@ async def refused_clients_errors(
     client_context.load_cert_chain(file)
     async with TcpServer(lambda: SslSocket(context=server_context)) as server:
         await server.listen(network.host)
-        async with trio.open_nursery() as nursery, SslSocket(context=client_context) as client:
+        async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
             async def _() -> None:
-                with contextlib.suppress(SocketError):  # of TLS 1.3, the client hears of it when it reads
-                    await client.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
-                    await client.receive_some()
+                # Of TLS 1.3, the client hears of it when it reads.
+                async with SslSocket(context=client_context) as client:
+                    with contextlib.suppress(SocketError):
+                        await client.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+                        await client.receive_some()
 
             async with await server.accept() as sock:
                 try:
