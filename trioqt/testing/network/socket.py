@@ -602,6 +602,26 @@ class VirtualSocket(Messages):
         else:
             await self._waiting.for_writing(self.end.writer_waits)
 
+    async def readable_for_thread(self) -> None:
+        """Wait for the same as `wait_readable`, for a worker thread; several may.
+
+        Cancelled: nothing has changed.
+        """
+        if self.end.is_readable():
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._waiting.thread_for_reading()
+
+    async def writable_for_thread(self) -> None:
+        """Wait for the same as `wait_writable`, for a worker thread; several may.
+
+        Cancelled: nothing has changed.
+        """
+        if self.end.is_writable():
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._waiting.thread_for_writing(self.end.writer_waits)
+
     def _check_waitable(self, waiting: trio.lowlevel.Task | None) -> None:
         if self.end is CLOSED:
             raise trio.ClosedResourceError("this socket is closed")
