@@ -165,6 +165,7 @@ class VirtualNetwork:
                 sock.leave_open()
             host.sockets.clear()
             host.crash()
+        self._fabric.socket_files.remove()
 
     @staticmethod
     def current() -> VirtualNetwork | None:
