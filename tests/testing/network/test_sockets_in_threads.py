@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import http.server
 import select
 import selectors
 import socket
@@ -312,6 +313,9 @@ def test_what_a_thread_cannot_do_with_it_is_told() -> None:
                 listener.setblocking(False)
                 with pytest.raises(BlockingIOError):
                     listener.accept()
+            with http.server.HTTPServer(("127.0.0.1", PORT), http.server.BaseHTTPRequestHandler) as server:
+                with pytest.raises(NotImplementedError, match="a selector of a simulated socket"):
+                    server.serve_forever()
             with real_network_allowed():
                 real = socket.socket()
                 assert type(real) is socket.socket

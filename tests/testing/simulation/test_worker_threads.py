@@ -177,17 +177,16 @@ def test_time_sleep_in_a_thread_moves_the_clock() -> None:
 
 
 def test_a_thread_that_waits_in_a_way_that_nobody_sees_is_told_what_to_do() -> None:
-    """For a lock.  Nothing can run beside it; then it is let go, so that the run can end."""
+    """For what is put into a queue of C's.  Nothing can run beside it; then it comes, so that the run can end."""
 
     async def main(net: VirtualNetwork) -> None:
-        lock = threading.Lock()
-        lock.acquire()
+        words = queue.SimpleQueue[str]()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, lambda: lock.acquire())
+            nursery.start_soon(trio.to_thread.run_sync, lambda: words.get())
             try:
                 await trio.sleep(1)
             finally:
-                lock.release()
+                words.put("done")
 
     with pytest.raises(BudgetExceeded, match=r"a worker thread held the run up for 0\.05 real seconds.*threads='real'"):
         simulate(main, patience=0.05)
@@ -388,3 +387,53 @@ def test_without_the_names_threads_are_real_and_it_is_said(monkeypatch: pytest.M
     with pytest.warns(RuntimeWarning, match=r"this trio has no trio\._threads\._gone: worker threads run beside"):
         assert simulate(main) == 3
     assert simulate(main) == 3
+
+
+def test_threads_wait_for_a_lock_that_another_holds_while_it_waits() -> None:
+    """Each sleeps with it, so one comes after the other; a time limit is of virtual time; an RLock is the same."""
+
+    async def main(net: VirtualNetwork) -> list[Any]:
+        seen: list[Any] = []
+        for lock in (threading.Lock(), threading.RLock()):
+
+            def work(number: int, lock: Any) -> None:
+                with lock:
+                    time.sleep(1)
+                    seen.append((number, time.monotonic()))
+
+            def give_up(lock: Any) -> None:
+                seen.append((lock.acquire(timeout=0.5), lock.acquire(blocking=False), time.monotonic()))
+
+            async with trio.open_nursery() as nursery:
+                for number in range(3):
+                    nursery.start_soon(trio.to_thread.run_sync, work, number, lock)
+                await trio.sleep(0.25)
+                await trio.to_thread.run_sync(give_up, lock)
+        return seen
+
+    seen = simulate(main, seed=2)
+    assert [each[-1] for each in seen] == [0.75, 1, 2, 3, 3.75, 4, 5, 6]
+    assert (seen[0], seen[4]) == ((False, False, 0.75), (False, False, 3.75))
+    assert simulate(main, seed=2) == seen
+
+
+def test_a_task_that_waits_for_a_lock_of_a_waiting_thread_is_told() -> None:
+    """Trio's thread would stand still for one that waits for it."""
+
+    async def main(net: VirtualNetwork) -> None:
+        lock = threading.Lock()
+
+        def work() -> None:
+            with lock:
+                time.sleep(10)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, work)
+            await trio.sleep(1)
+            with pytest.raises(RuntimeError, match="would wait for ever for a lock"):
+                lock.acquire()
+            await trio.sleep(10)
+            with lock:
+                assert lock.locked()
+
+    simulate(main)

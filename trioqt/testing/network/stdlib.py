@@ -199,10 +199,10 @@ def _telling(plain: Callable[..., Any], what: str) -> Callable[..., Any]:
 
     @functools.wraps(plain)
     def call(*args: Any) -> Any:
-        if trio.lowlevel.in_trio_run() or worker_here() is not None:
+        if network_here() is not None:
             for arg in args:
                 for each in arg if isinstance(arg, list | tuple | set) else (arg,):
-                    if isinstance(each, SyncSocket | VirtualSocket):
+                    if _is_simulated(each):
                         raise NotImplementedError(
                             f"{what} of a simulated socket: no system call knows its descriptor."
                             "  trio.lowlevel.wait_readable and wait_writable wait for it"
@@ -210,6 +210,16 @@ def _telling(plain: Callable[..., Any], what: str) -> Callable[..., Any]:
         return plain(*args)
 
     return call
+
+
+def _is_simulated(thing: Any) -> bool:
+    """Whether it is a simulated socket, or its number, or has that, as a server of `socketserver` has."""
+    if isinstance(thing, SyncSocket | VirtualSocket):
+        return True
+    fileno = getattr(thing, "fileno", None)
+    descriptor = fileno() if callable(fileno) else thing
+    network = network_here()
+    return isinstance(descriptor, int) and network is not None and network.find_socket(descriptor) is not None
 
 
 def _looking_up(plain: Callable[..., Any], ask: Callable[..., Any]) -> Callable[..., Any]:

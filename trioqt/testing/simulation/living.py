@@ -9,7 +9,7 @@ from typing import Any
 
 from trioqt.testing.simulation import always_real, entropy, wall_clock
 from trioqt.testing.simulation.replacing import Replacing, Setting
-from trioqt.testing.simulation.worker_threads import threads_in_order
+from trioqt.testing.simulation.worker_threads import LOCKS, threads_in_order
 from trioqt.testing.simulation.worlds import World, life_in
 
 __all__ = ["life"]
@@ -34,6 +34,8 @@ def life(world: World) -> Replacing:
     if notes:
         table |= always_real.ALWAYS_REAL
         settings += always_real.PROCESSES
+    if world.threads == "inline":
+        table |= LOCKS
     if table:
         settings += wall_clock.uuid_settings()
     if world.threads == "inline" or notes:

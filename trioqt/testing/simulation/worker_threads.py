@@ -28,10 +28,11 @@ import trio
 from trioqt.testing.network.sync_socket import Network, network_here, set_worker
 from trioqt.testing.network.waiting import for_a_thread
 from trioqt.testing.simulation.determinism import thread_hooks
+from trioqt.testing.simulation.locks import locks
 from trioqt.testing.simulation.replacing import class_entry
 from trioqt.testing.simulation.worlds import World, asker, here, is_program, set_sleep, set_waits_virtually
 
-__all__ = ["threads_in_order"]
+__all__ = ["LOCKS", "threads_in_order"]
 
 _thread = threading.local()
 
@@ -329,3 +330,12 @@ def _wait(condition: Any, timeout: float | None = None) -> bool:
             with contextlib.suppress(ValueError):
                 condition._waiters.remove(waiter)
     return woken
+
+
+def _new_waiter() -> _Waiter | None:
+    turn: _Turn | None = getattr(_thread, "turn", None)
+    return _Waiter(turn) if turn is not None and _waits_virtually() else None
+
+
+LOCKS = locks(_new_waiter, _let_woken_run, _waits_virtually)
+"""| what makes a lock | what stands in for it |"""
