@@ -517,6 +517,14 @@ class SslSocket(TcpSocket):
             self._is_paused = False
             self._changed()
 
+    def _why_unsent(self, flush_timeout: float) -> str:
+        channel = self._link
+        if self._is_paused:
+            return f"nobody has resumed the handshake, paused on the peer's certificate, for {flush_timeout:g} s"
+        if isinstance(channel, TlsLink) and not channel.is_open():
+            return f"the TLS handshake was not done within {flush_timeout:g} s"
+        return super()._why_unsent(flush_timeout)
+
     # -- what was negotiated ----------------------------------------------------------------
 
     def mode(self) -> SslMode:
