@@ -36,7 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes a ``Network`` runs once on each; one that takes a ``Loopback`` runs on that one only.
 
-    One that takes a ``Virtual`` runs on simulated ones only.  Over TLS too if its file says so, except with the mark ``plain``, which says why.
+    One that takes a ``Virtual`` runs on the simulated one only.  Over TLS too if its file says so, except with the mark
+    ``plain``, which says why.
     """
     wanted = metafunc.function.__annotations__.get("network")
     if "network" in metafunc.fixturenames and wanted not in ("Loopback", Loopback):
