@@ -23,10 +23,12 @@ from trioqt.core.network_proxy import NetworkProxy
 from trioqt.core.options import SystemOption
 from trioqt.core.states import Input, Told
 from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode, ssl_error_of, verification_error
+from trioqt.core.tls_failures import REFUSALS, message_of
 from trioqt.links.base import ENDS, Link
 from trioqt.links.chain import BEHIND, can_judge, find_errors
 from trioqt.links.interrupts import protected
-from trioqt.links.tls import REFUSALS, Negotiated, Terms, TlsLink, message_of
+from trioqt.links.tls import TlsLink
+from trioqt.links.tls_terms import Negotiated, Terms
 from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import Host
 from trioqt.sockets.connection import CONNECTED
