@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 __all__ = ["REFUSALS", "ended_early", "message_of"]
@@ -28,9 +29,15 @@ MESSAGES = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer wants a certificate, and the context has none",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer has shown no certificate",
     "TLSV1_UNRECOGNIZED_NAME": "the peer does not know the name that was asked for",
+    "CALLBACK_FAILED": "the context's own callback refuses it, for the name that was asked for",
+    "EXCESSIVE_MESSAGE_SIZE": "what the peer says is longer than TLS allows; its certificates, most likely",
     "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the peer speaks none of the protocols that were offered (ALPN)",
 }
 """By OpenSSL's name for it, what a failure means; others say what OpenSSL says."""
+
+# What OpenSSL calls an alert of the peer's that has no words above, and what Python writes around OpenSSL's.
+ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?(.+)")
+AROUND = re.compile(r"^\[[^]]*\] *| *\(_ssl\.c:\d+\)$")
 
 REFUSALS = frozenset(
     [
@@ -46,11 +53,20 @@ def message_of(exc: ssl.SSLError) -> str:
     """What a failure means, in words."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"the peer's certificate is refused: {exc.verify_message}"
-    known = MESSAGES.get(exc.reason or "")
+    name = _name_of(exc)
+    known = MESSAGES.get(name)
     if known is not None:
         return known
-    text = (exc.reason or exc.strerror or str(exc)).replace("_", " ").lower()
-    return f"TLS failed: {text}"
+    alert = ALERT.fullmatch(name)
+    said, what = ("TLS failed", name) if alert is None else ("the peer says", alert[1])
+    return f"{said}: {what.replace('_', ' ').lower()}"
+
+
+def _name_of(exc: ssl.SSLError) -> str:
+    """OpenSSL's name for it.  Of some alerts Python knows no name, and gives OpenSSL's words."""
+    if exc.reason:
+        return exc.reason
+    return "_".join(AROUND.sub("", exc.strerror or str(exc)).upper().split())
 
 
 def ended_early(message: str) -> ssl.SSLEOFError:

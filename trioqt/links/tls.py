@@ -51,6 +51,8 @@ MOST_FRUITLESS = 4
 # The answers to a peer that has TLS itself answer (new keys, refused renegotiations) and does not read them.
 MOST_ANSWERS = 16384
 
+ENDED_EARLY = "the peer ended the connection during the TLS handshake"
+
 HANDSHAKE = 22  # the type of a record, RFC 8446 section 5.1; TLS 1.3 shows it as application data
 
 
@@ -130,6 +132,8 @@ class TlsLink(Link):
                 done = True
             except ssl.SSLWantReadError:
                 pass
+            except ssl.SSLZeroReturnError as exc:
+                raise ended_early(ENDED_EARLY) from exc
             except ssl.SSLError:
                 self._send_alert()
                 raise
@@ -172,7 +176,7 @@ class TlsLink(Link):
                 self._incoming.write(data)
                 return
             if data is not None:
-                raise ended_early("the peer ended the connection during the TLS handshake")
+                raise ended_early(ENDED_EARLY)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -7,12 +7,23 @@ that does, and to ask for the peer's certificates.
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import attrs
 
-__all__ = ["Negotiated", "Terms", "chain_of", "refused_chain_of"]
+__all__ = ["Negotiated", "Terms", "chain_of", "checks_of", "refused_chain_of"]
+
+# While one thread makes a TLS object that verifies nothing, no other makes one of the same context or asks what it
+# checks.  It may well be that of all clients who have none of their own.
+MAKING = threading.Lock()
+
+
+def checks_of(context: ssl.SSLContext) -> tuple[ssl.VerifyMode, bool]:
+    """How a context verifies, and whether it checks the name."""
+    with MAKING:
+        return context.verify_mode, context.check_hostname
 
 
 @attrs.frozen
@@ -31,8 +42,12 @@ class Terms:
 
     def make_object(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """Between these two.  Raises: ValueError: The name cannot be asked for."""
-        if self.judge is None:
-            return self._make_object(incoming, outgoing)
+        with MAKING:
+            return (
+                self._make_object(incoming, outgoing) if self.judge is None else self._make_judged(incoming, outgoing)
+            )
+
+    def _make_judged(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         # An SSLObject keeps what its context was when it was made.  It has no way to be told of its own.
         context = self.context
         mode, checks = context.verify_mode, context.check_hostname

@@ -28,7 +28,7 @@ from trioqt.links.base import ENDS, Link
 from trioqt.links.chain import BEHIND, can_judge, find_errors
 from trioqt.links.interrupts import protected
 from trioqt.links.tls import TlsLink
-from trioqt.links.tls_terms import Negotiated, Terms
+from trioqt.links.tls_terms import Negotiated, Terms, checks_of
 from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import Host
 from trioqt.sockets.connection import CONNECTED
@@ -64,6 +64,16 @@ def check_context(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
+def check_side(context: ssl.SSLContext, *, server_side: bool) -> ssl.SSLContext:
+    """Raises: TypeError; ValueError: It is for the other side."""
+    check_context(context)
+    if server_side and context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError("a server needs a context for servers: ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)")
+    if not server_side and context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise ValueError("a client needs a context for clients: ssl.create_default_context()")
+    return context
+
+
 def check_hostname(name: str) -> str:
     """Raises: TypeError, ValueError."""
     if not isinstance(name, str):
@@ -71,7 +81,7 @@ def check_hostname(name: str) -> str:
     if not name or name.startswith(".") or "\0" in name:
         raise ValueError(f"not a name that a server can have: {name!r}")
     name.encode("idna")  # UnicodeError is a ValueError
-    return name
+    return name.removesuffix(".")  # which says that it is whole, and stands in no certificate
 
 
 def name_of(host: Host) -> str | None:
@@ -95,7 +105,7 @@ class SslSocket(TcpSocket):
       context: Of the standard library, yours: certificates, authorities, versions, ALPN.  None: for a client
         ``ssl.create_default_context()``, made once in a process; a server needs one.  The socket does not change it;
         but where errors are ignored by name or paused on, its verification is off for the moment in which the TLS
-        object is made, so another thread must not use it then.
+        object is made.  Sockets in other threads wait for that; another thread must not use it otherwise then.
 
     Qt: QSslSocket.
     """
@@ -172,6 +182,7 @@ class SslSocket(TcpSocket):
           SocketError: As ``connect_to_host``; SSL_HANDSHAKE_FAILED, with ``ssl_handshake_errors()`` if the certificate
             is why; the ``ssl.SSLError`` is the cause.
           trio.ClosedResourceError: Another task ended the attempt or the connection meanwhile.
+          TypeError, ValueError: There is no name, and the context checks it; it is none; or the context is a server's.
         Cancelled: the attempt is dropped; UNCONNECTED.
         Qt: connectToHostEncrypted + waitForEncrypted.
         """
@@ -202,7 +213,7 @@ class SslSocket(TcpSocket):
             unread; what the connection was lost by; SSL_HANDSHAKE_FAILED as ``connect_to_host_encrypted``.
           trio.BusyResourceError: Another task is in a ``receive_...``, or sends.
           trio.ClosedResourceError: Another task ended the connection, or sending is finished.
-          TypeError, ValueError: There is no name, and the context checks it; or it is none.
+          TypeError, ValueError: As ``connect_to_host_encrypted``.
         Cancelled: the connection is aborted.
         Qt: startClientEncryption + waitForEncrypted.  There, unread bytes are fed to TLS.
         """
@@ -219,6 +230,7 @@ class SslSocket(TcpSocket):
         Raises:
           SocketError: As ``start_client_encryption``; SSL_INVALID_USER_DATA if the socket has no context.
           trio.BusyResourceError, trio.ClosedResourceError: As ``start_client_encryption``.
+          ValueError: The context is a client's.
         Cancelled: as ``start_client_encryption``.
         Qt: startServerEncryption + waitForEncrypted.  There, it crashes on an unconnected socket (6.12).
         """
@@ -226,6 +238,7 @@ class SslSocket(TcpSocket):
         if self._context is None:
             await trio.lowlevel.checkpoint()
             raise SocketError(ErrorKind.SSL_INVALID_USER_DATA, "cannot begin TLS: a server needs a context")
+        check_side(self._context, server_side=True)
         await self._start_encryption(Terms(self._context, True))
 
     async def wait_for_encrypted(self) -> None:
@@ -258,8 +271,8 @@ class SslSocket(TcpSocket):
 
     def _client_terms(self, hostname: str | None) -> Terms:
         """How the next handshake as a client is to be.  Raises: ValueError."""
-        context = default_context() if self._context is None else self._context
-        if context.check_hostname and not hostname:
+        context = default_context() if self._context is None else check_side(self._context, server_side=False)
+        if not hostname and checks_of(context)[1]:
             raise ValueError("the context checks the name in the certificate, so it needs a server_hostname")
         given = self._session
         if given is not None and given.context is context and given.server_hostname == hostname:
