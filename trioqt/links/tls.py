@@ -20,7 +20,7 @@ import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.tls_failures import ended_early, message_of
-from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+from trioqt.links.base import ENDS, Bytes, Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
 from trioqt.links.tls_terms import Negotiated, Terms, chain_of, refused_chain_of
 
@@ -50,6 +50,9 @@ MOST_FRUITLESS = 4
 
 # The answers to a peer that has TLS itself answer (new keys, refused renegotiations) and does not read them.
 MOST_ANSWERS = 16384
+
+# So many seconds a stream below may take to send why a handshake has failed: as long as lingering takes elsewhere.
+ALERT_TIME = 1.0
 
 ENDED_EARLY = "the peer ended the connection during the TLS handshake"
 
@@ -115,7 +118,7 @@ class TlsLink(Link):
         """Do the handshake.  Only one task does, and from then on both directions are open.
 
         Raises:
-          ssl.SSLError: It failed; ``ssl.SSLEOFError`` if the peer ended it.  An alert was sent if it could be at once.
+          ssl.SSLError: It failed; ``ssl.SSLEOFError`` if the peer ended it.  An alert was sent if it could be in time.
           ValueError: The name cannot be asked for.
           OSError, trio.BrokenResourceError: What the link below ended with.
           trio.ClosedResourceError: The link was closed meanwhile.
@@ -135,7 +138,7 @@ class TlsLink(Link):
             except ssl.SSLZeroReturnError as exc:
                 raise ended_early(ENDED_EARLY) from exc
             except ssl.SSLError:
-                self._send_alert()
+                await self._send_alert()
                 raise
             if judge is not None and (done or chain_of(tls)):
                 try:
@@ -157,11 +160,15 @@ class TlsLink(Link):
         self._wake_waiting()
         return negotiated
 
-    def _send_alert(self) -> None:
-        """What OpenSSL has to say of a failure, if it can go at once."""
-        with contextlib.suppress(OSError):
-            self._collect()
-            self._push()
+    async def _send_alert(self) -> None:
+        """What OpenSSL has to say of a failure, if it can go at once; a stream cannot be asked, and gets a moment."""
+        with contextlib.suppress(*ENDS):
+            if self._can_be_asked:
+                self._collect()
+                self._push()
+            else:
+                with trio.move_on_after(ALERT_TIME):
+                    await self._flush()
 
     async def _take_ciphertext(self) -> None:
         """Wait for some, as the one who does the handshake.  Raises: ssl.SSLEOFError if there will be none."""
