@@ -632,6 +632,40 @@ async def test_a_session_saves_a_part_of_the_handshake(
     assert reused == [True, False]
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_of_a_server_that_was_not_checked_does_not_stand_for_a_check(
+    network: Network, tls: Contexts, version: ssl.TLSVersion
+) -> None:
+    """Who goes on with a session does not look at the certificate again; so one that nobody looked at is of no use."""
+    server = only(tls, version)
+    context = ssl.create_default_context()  # which does not know who issued the certificate
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with SslSocket(context=context) as sock:
+        _, peer = await connect_pair(network, sock, server)
+        await peer.send(b"x")
+        await sock.receive_exactly(1)
+        session = sock.session()
+        peer.sock.close()
+        sock.abort()
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async with SslSocket(context=context) as again, trio.open_nursery() as nursery:
+        again.set_session(session)
+        with await network.raw_listener() as listener:
+
+            @nursery.start_soon
+            async def _() -> None:
+                with await listener.accept() as raw, pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
+                    await TlsPeer.over(raw, server, server_side=True)
+
+            refused = await refusal(
+                partial(again.connect_to_host_encrypted, network.host, listener.port, server_hostname=NAME)
+            )
+
+    assert session is not None
+    assert refused[0] is ErrorKind.SSL_HANDSHAKE_FAILED
+
+
 async def test_channel_binding_is_the_same_at_both_ends(network: Network, tls: Contexts) -> None:
     """Of TLS 1.2; TLS 1.3 has no tls-unique."""
     async with encrypted(network, tls, server=only(tls, ssl.TLSVersion.TLSv1_2)) as (sock, peer):

@@ -38,6 +38,8 @@ class Terms:
     server_side: bool
     server_hostname: str | None = None
     session: ssl.SSLSession | None = None
+    checks: tuple[ssl.VerifyMode, bool] | None = None
+    """What a client's context checked when this was made, see ``checks_of``."""
     judge: Callable[[tuple[bytes, ...]], Awaitable[None]] | None = None
 
     def make_object(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:

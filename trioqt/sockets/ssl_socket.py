@@ -49,6 +49,8 @@ class SslSession:
     """That of the connection that it came from."""
     session: ssl.SSLSession = attrs.field(repr=False)
     """The standard library's."""
+    checks: tuple[ssl.VerifyMode, bool] | None = attrs.field(default=None, repr=False)
+    """What that context checked of the server's certificate, nobody looks at which again."""
 
 
 @cache
@@ -272,12 +274,14 @@ class SslSocket(TcpSocket):
     def _client_terms(self, hostname: str | None) -> Terms:
         """How the next handshake as a client is to be.  Raises: ValueError."""
         context = default_context() if self._context is None else check_side(self._context, server_side=False)
-        if not hostname and checks_of(context)[1]:
+        checks = checks_of(context)
+        if not hostname and checks[1]:
             raise ValueError("the context checks the name in the certificate, so it needs a server_hostname")
-        given = self._session
-        if given is not None and given.context is context and given.server_hostname == hostname:
-            return Terms(context, False, hostname, session=given.session)
-        return Terms(context, False, hostname)
+        given, session = self._session, None
+        # One of a context that checked less then would pass for what it checks by now.
+        if given is not None and (given.context, given.server_hostname, given.checks) == (context, hostname, checks):
+            session = given.session
+        return Terms(context, False, hostname, session, checks)
 
     def _judged(self, terms: Terms) -> Terms:
         """``terms``, with somebody who looks at the peer's certificate, if there is something to ask."""
@@ -286,7 +290,7 @@ class SslSocket(TcpSocket):
             return terms
         # Who goes on with a session shows no certificate, so there would be nothing to judge.
         judge = partial(self._judge, terms.context, terms.server_hostname)
-        return Terms(terms.context, False, terms.server_hostname, judge=judge)
+        return Terms(terms.context, False, terms.server_hostname, checks=terms.checks, judge=judge)
 
     # -- the link becomes TLS ---------------------------------------------------------------
 
@@ -599,10 +603,13 @@ class SslSocket(TcpSocket):
         session = channel.session()
         if session is None or channel.is_server():
             return None
-        return SslSession(channel.terms().server_hostname, channel.terms().context, session)
+        terms = channel.terms()
+        return SslSession(terms.server_hostname, terms.context, session, terms.checks)
 
     def set_session(self, session: SslSession | None) -> None:
         """Go on with ``session`` in the handshakes to come, if they are for the same name with the same context.
+
+        And if that checks what it checked: nobody looks at the certificate again.
 
         Qt: sslConfiguration().setSessionTicket().
         """
