@@ -95,6 +95,33 @@ async def test_tls_over_memory_streams_is_a_trio_stream(tls: Contexts) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_server_over_a_stream_that_holds_nothing_waits_for_no_client_that_speaks_first(
+    tls: Contexts, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Its tickets go with its first bytes; to send them at once would wait for the client to read, and that for us."""
+    question = bytes(1_000_000)
+    got: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+        left, right = trio.testing.lockstep_stream_pair()
+        client = SslSocket.from_stream(left, nursery, context=tls.client, write_buffer_size=1000)
+        server = SslSocket.from_stream(right, nursery, context=tls.server)
+
+        @nursery.start_soon
+        async def _() -> None:
+            await server.start_server_encryption()
+            got.append(await server.receive_exactly(len(question)))
+            await server.send_all(b"answer\n")
+
+        with trio.fail_after(60):
+            await client.start_client_encryption(server_hostname=NAME)
+            for half in question[:500_000], question[500_000:]:  # the second waits until the queue has room
+                await client.send_all(half)
+            got.append(await client.receive_line())
+        nursery.cancel_scope.cancel()
+
+    assert got == [question, b"answer\n"]
+
+
 async def test_why_a_handshake_has_failed_is_told_over_a_stream_too(tls: Contexts) -> None:
     """By an alert, though a stream cannot be asked whether it takes one at once."""
     async with trio.open_nursery() as nursery:

@@ -146,7 +146,12 @@ class TlsLink(Link):
                 finally:
                     self._check_open()
                 judge, waited = None, True
-            waited = await self._flush() or waited
+            if done and self._terms.server_side and tls.version() == "TLSv1.3":
+                # What is left are tickets.  They are nobody's to wait for: a client that speaks first need not read.
+                self._collect()
+                self._push()
+            else:
+                waited = await self._flush() or waited
             if not done:
                 await self._take_ciphertext()
                 waited = True
