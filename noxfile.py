@@ -19,6 +19,8 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.stop_on_first_error = True
 
+# The tests start hundreds of processes: one that may not keep what it has compiled takes half as long again to start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # `.venv/bin/nox` works without activating .venv.  pyright, too, finds trioqt by the first python on PATH: it does not
 # look at --pythonpath when it verifies types.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
