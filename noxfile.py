@@ -154,7 +154,7 @@ def pythons(session: nox.Session) -> None:
             continue
         python = environment(session, f"python{version}", found)
         folders = ("tests/core", "tests/links", "tests/sockets")
-        session.run(python, "-m", "pytest", "-n", "2", "--tb=short", *folders, *session.posargs)
+        session.run(python, "-m", "pytest", "-n", "2", "--tb=short", "-m", "not once", *folders, *session.posargs)
 
 
 @nox.session(default=False)
