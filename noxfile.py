@@ -77,11 +77,13 @@ def conformance(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """What takes too long for every day.
 
-    Twenty hosts replayed in ten processes, each conformance scenario twenty times, a Ctrl-C at every line of every
+    The tests of sockets with five other lots, twenty hosts replayed in ten processes, each conformance scenario twenty times, a Ctrl-C at every line of every
     scenario of cancellation, 11,000 clients that leave at once, an hour of the model of a socket, and the figures of
     the network.
     """
     soaking = {"TRIOQT_SOAK": "9"}
+    for lot in "12345":
+        session.run("pytest", "-n", "2", "tests/sockets", *session.posargs, env={"TRIOQT_LOT": lot})
     session.run("pytest", "tests/testing/simulation/test_twenty_hosts.py", *session.posargs, env=soaking)
     session.run("pytest", "tests/conformance", "-k", "every_time", *session.posargs, env=soaking)
     session.run("pytest", "-n", "2", "tests/cancel/test_every_line.py", *session.posargs, env=soaking)
