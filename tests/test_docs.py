@@ -56,6 +56,7 @@ from trioqt.sockets import (
     datagram_writer,
     datagrams,
     pending_connections,
+    scoped_socket,
     serving,
     stream_device,
     stream_reader,
@@ -241,7 +242,16 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 
 def test_the_code_that_the_architecture_walks_through_exists() -> None:
     """``Connection._fill`` and its like are still called so."""
-    modules = [abstract_socket, connection, serving, stream_device, stream_reader, stream_writer, subscription]
+    modules = [
+        abstract_socket,
+        connection,
+        scoped_socket,
+        serving,
+        stream_device,
+        stream_reader,
+        stream_writer,
+        subscription,
+    ]
     modules += [tcp_server, tcp_socket, connect, datagrams, datagram_reader, datagram_writer, links_datagram]
     others = [
         "links.native",

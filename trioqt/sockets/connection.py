@@ -32,7 +32,8 @@ from trioqt.links.interrupts import protected
 from trioqt.links.native import KernelSocket, NativeLink, reset_on_close
 from trioqt.links.stream import StreamLink
 from trioqt.links.timed import TimedLink
-from trioqt.sockets.abstract_socket import AbstractSocket, Generation
+from trioqt.sockets.abstract_socket import AbstractSocket
+from trioqt.sockets.generation import Generation
 from trioqt.sockets.native_options import set_option
 from trioqt.sockets.nursery_ends import at_end_of
 from trioqt.sockets.subscription import Subscription

@@ -18,9 +18,9 @@ from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, kind_of
 from trioqt.core.states import Input
 from trioqt.links.base import ENDS, Link
 from trioqt.links.interrupts import protected
-from trioqt.sockets.abstract_socket import Generation, raise_failure
 from trioqt.sockets.arguments import check_seconds, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CLOSING, CONNECTED, LINGER, Flushing
+from trioqt.sockets.generation import Generation, raise_failure
 from trioqt.sockets.message_reader import MessageReader
 from trioqt.sockets.stream_writer import StreamWriter
 

@@ -16,10 +16,10 @@ from trioqt.core.buffers import Delimiters, OneTransaction
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.links.base import ENDS
 from trioqt.links.interrupts import protected
-from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_char, check_delimiter, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, Connection
+from trioqt.sockets.generation import Generation, is_another_task
 
 __all__ = ["StreamReader"]
 

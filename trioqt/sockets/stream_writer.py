@@ -15,10 +15,10 @@ from trioqt.core.events import BytesWritten
 from trioqt.core.states import Input
 from trioqt.links.base import ENDS, Link
 from trioqt.links.interrupts import protected
-from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import check_char
 from trioqt.sockets.connection import CONNECTED, Connection
 from trioqt.sockets.corks import corks_of_this_run
+from trioqt.sockets.generation import Generation
 
 __all__ = ["StreamWriter"]
 
