@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 import trio
@@ -33,12 +33,17 @@ from trioqt.links.native import KernelSocket, NativeLink, reset_on_close
 from trioqt.links.stream import StreamLink
 from trioqt.links.timed import TimedLink
 from trioqt.sockets.abstract_socket import AbstractSocket
+from trioqt.sockets.arguments import check_seconds, check_size
 from trioqt.sockets.generation import Generation
 from trioqt.sockets.native_options import set_option
 from trioqt.sockets.nursery_ends import at_end_of
 from trioqt.sockets.subscription import Subscription
 
-__all__ = ["BLOCK_SIZE", "PEER_CLOSED", "Attempt", "Connection", "Flushing"]
+__all__ = ["BLOCK_SIZE", "BUFFER_SIZE", "FLUSH_TIMEOUT", "PEER_CLOSED", "Attempt", "Connection", "Flushing"]
+
+# What a socket has that is told nothing else: bytes, and seconds.
+BUFFER_SIZE: Final = 65536
+FLUSH_TIMEOUT: Final = 10.0
 
 # 64 KiB: what trio reads at once (SocketStream's default).  Larger blocks gain nothing measurable up to 512 KiB, and
 # above 128 KiB each allocation is a system call of its own.
@@ -147,16 +152,24 @@ class Connection(AbstractSocket):
 
     def __init__(
         self,
-        parent: trio.Nursery | None,
-        read_buffer_size: int,
-        write_buffer_size: int,
-        half_open: bool,
-        flush_timeout: float,
+        parent: trio.Nursery | None = None,
+        *,
+        read_buffer_size: int = BUFFER_SIZE,
+        write_buffer_size: int = BUFFER_SIZE,
+        half_open: bool = True,
+        flush_timeout: float = FLUSH_TIMEOUT,
     ) -> None:
+        # What is left out need not be checked: five calls of the 200 in a short life.
+        if read_buffer_size is not BUFFER_SIZE:
+            read_buffer_size = check_size(read_buffer_size, "read_buffer_size")
+        if write_buffer_size is not BUFFER_SIZE:
+            write_buffer_size = check_size(write_buffer_size, "write_buffer_size", least=1)
+        if flush_timeout is not FLUSH_TIMEOUT:
+            flush_timeout = check_seconds(flush_timeout, "flush_timeout")
         super().__init__(parent)
         self._read_buffer_size = read_buffer_size
         self._write_buffer_size = write_buffer_size
-        self._half_open = half_open
+        self._half_open = bool(half_open)
         self._flush_timeout = flush_timeout
         self._link: Link | None = None
         self._timed: TimedLink | None = None  # the link, or what lies below it, if a server has limits of time
