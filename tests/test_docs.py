@@ -66,6 +66,7 @@ from trioqt.sockets import (
     tcp_server,
     tcp_socket,
     time_limits,
+    traffic,
     trouble_log,
 )
 
@@ -232,7 +233,7 @@ def test_every_link_to_a_file_resolves(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PROSE, ids=names_of(PROSE))
 def test_every_file_that_is_named_exists(page: Path) -> None:
-    """``sockets/connection.py`` and its like are files of the repository or of the package."""
+    """``sockets/traffic.py`` and its like are files of the repository or of the package."""
     text = blocks.without_blocks(page.read_text())
     named = [name for name in quoted(text) if re.fullmatch(r"[\w/.]+\.(py|md|toml)|\w+/", name)]
     places = (ROOT, ROOT / "trioqt", ROOT / "docs")
@@ -241,7 +242,7 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 
 
 def test_the_code_that_the_architecture_walks_through_exists() -> None:
-    """``Connection._fill`` and its like are still called so."""
+    """``Traffic._fill`` and its like are still called so."""
     modules = [
         abstract_socket,
         connection,
@@ -252,7 +253,7 @@ def test_the_code_that_the_architecture_walks_through_exists() -> None:
         stream_writer,
         subscription,
     ]
-    modules += [tcp_server, tcp_socket, connect, datagrams, datagram_reader, datagram_writer, links_datagram]
+    modules += [traffic, tcp_server, tcp_socket, connect, datagrams, datagram_reader, datagram_writer, links_datagram]
     others = [
         "links.native",
         "links.poller",
@@ -483,7 +484,7 @@ DEFAULTS: dict[str, object] = {
     "`read_line(max_bytes)`": default_of(TcpSocket.read_line, "max_bytes"),
     "`TcpSocket(unsent_limit)`": default_of(TcpSocket, "unsent_limit"),
     "`TcpSocket(flush_timeout)`": default_of(TcpSocket, "flush_timeout"),
-    "the wait for a peer whose bytes we did not read": connection.LINGER,
+    "the wait for a peer whose bytes we did not read": traffic.LINGER,
     "facts in a subscription": subscription.FACT_LIMIT,
     "nudges in a subscription": "1 of each kind",
     "`TcpServer(max_connections)`": default_of(TcpServer, "max_connections"),
@@ -496,7 +497,7 @@ DEFAULTS: dict[str, object] = {
     "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
     "short answers that `write` collects": stream_writer.CORK_SIZE,
-    "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
+    "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * traffic.BLOCKS_AT_ONCE,
     "bytes that are split into lines at once": buffers.SPLIT_SIZE,
     "datagrams that a socket takes from the system in one go": datagrams.BATCH,
     "datagrams that one call of Linux takes, where they come in crowds": many_datagrams.AT_ONCE,

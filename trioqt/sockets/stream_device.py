@@ -17,10 +17,11 @@ from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, kind_of
 from trioqt.core.states import Input
 from trioqt.links.base import ENDS, Link
 from trioqt.links.interrupts import protected
-from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CLOSING, CONNECTED, LINGER, Flushing
+from trioqt.sockets.connection import BLOCK_SIZE, CLOSING, CONNECTED, Flushing
 from trioqt.sockets.generation import Generation, raise_failure
 from trioqt.sockets.message_reader import MessageReader
 from trioqt.sockets.stream_writer import StreamWriter
+from trioqt.sockets.traffic import BLOCKS_AT_ONCE, LINGER
 
 __all__ = ["StreamDevice"]
 
