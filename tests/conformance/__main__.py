@@ -47,6 +47,12 @@ def main() -> int:
         print("\n".join(report.markdown()))
         return 0
     scenarios = trioqt_backend.load(arguments.files)
+    if not scenarios:
+        parser.error("there are no scenarios in these files")
+    groups = {scenario.group for scenario in scenarios.values()}
+    unknown = set(arguments.names) - scenarios.keys() - groups
+    if unknown:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; the groups are {', '.join(sorted(groups))}")
     names = chosen(scenarios, set(arguments.names))
     if arguments.live:
         for name in names:
@@ -66,8 +72,6 @@ def main() -> int:
             print(f"{name}: {result.outcome}" + (", as listed" if listed else ", not as listed"))
             for line in result.differences:
                 print(f"    {line}")
-    if not results:
-        parser.error("no such scenario")
     print(Summary(tuple(results)))
     return 1 if unexpected else 0
 
