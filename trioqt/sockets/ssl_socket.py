@@ -27,9 +27,9 @@ from trioqt.links.base import ENDS, Link
 from trioqt.links.chain import BEHIND, can_judge, find_errors
 from trioqt.links.interrupts import protected
 from trioqt.links.tls import REFUSALS, Negotiated, Terms, TlsLink, message_of
-from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import Host
 from trioqt.sockets.connection import CONNECTED
+from trioqt.sockets.generation import Generation
 from trioqt.sockets.tcp_socket import SocketArguments, TcpSocket
 
 __all__ = ["SslSession", "SslSocket"]

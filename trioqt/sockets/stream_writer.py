@@ -1,6 +1,6 @@
 """The writing verbs of a stream: Qt's, which queue, and trio's, which wait for room.
 
-What they do to bytes is here; who sends what is queued is ``connection.py``.
+What they do to bytes is here; who sends what is queued is ``traffic.py``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from trioqt.core.events import BytesWritten
 from trioqt.core.states import Input
 from trioqt.links.base import ENDS, Link
 from trioqt.links.interrupts import protected
-from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import check_char
-from trioqt.sockets.connection import CONNECTED, Connection
+from trioqt.sockets.connection import CONNECTED
 from trioqt.sockets.corks import corks_of_this_run
+from trioqt.sockets.generation import Generation
+from trioqt.sockets.traffic import Traffic
 
 __all__ = ["StreamWriter"]
 
@@ -28,7 +29,7 @@ CORK_SIZE = 16384
 
 
 @protected
-class StreamWriter(Connection):
+class StreamWriter(Traffic):
     """A connection that can be written to.  Qt: QIODevice."""
 
     __slots__ = ()
