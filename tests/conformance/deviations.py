@@ -278,16 +278,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ),
     ),
     Deviation(
-        "tcp_fresh_writing",
-        "law 1: unget_char touches memory only, so it needs no connection",
-        (
-            "client: -unget_char(b) -> 'refused'",
-            "client: +unget_char(b) -> None",
-            "client: -bytes_available = 0",
-            "client: +bytes_available = 1",
-        ),
-    ),
-    Deviation(
         "tcp_fresh_read_buffer_sizes",
         "documented: sizes are numbers of bytes, so a negative one is refused",
         (
@@ -632,24 +622,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ),
     ),
     Deviation(
-        "tcp_ports_in_the_last_slots",
-        "row 6: who is told of the end looks after the step in which the addresses went; in Qt they go behind its last signal",
-        (
-            "client: -bytes_available = 3",
-            "client: -peer_port = 'SERVER'",
-            "client: -local_port = 'CLIENT'",
-            "client: -peer_name = '127.0.0.1'",
-            "client: -peer_port = 'SERVER'",
-            "client: -local_port = 'CLIENT'",
-            "client: +peer_port = 0",
-            "client: +local_port = 0",
-            "client: +peer_name = '127.0.0.1'",
-            "client: +bytes_available = 3",
-            "client: +peer_port = 0",
-            "client: +local_port = 0",
-        ),
-    ),
-    Deviation(
         "tcp_getters_in_the_error_slot_of_a_reset",
         "row 6: bytes_available asks the system, which no slot does in the midst of a step; behind it the addresses are gone",
         (
@@ -733,16 +705,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
             "udp: +bind(addr:127.0.0.1, 0)",
             "udp: +error_occurred(UnsupportedSocketOperationError) [state=UnconnectedState error=UnsupportedSocketOperationError]",
             "udp: +... bind -> False",
-        ),
-    ),
-    Deviation(
-        "proxy_factory",
-        "law 1: bind waits for the proxy, which answers; Qt blocks in it, and with it this proxy, which runs beside in the same process",
-        (
-            "udp: -error_occurred(SocketTimeoutError) [state=UnconnectedState]",
-            "udp: -... bind -> False",
-            "udp: +state_changed(BoundState) [state=BoundState avail=0]",
-            "udp: +... bind -> True",
         ),
     ),
     Deviation(

@@ -136,6 +136,9 @@ ROUTE_COMMANDS = (
 WORK = 100
 SLEEP = 0.0005
 
+LONGEST_RUN = 90.0
+"""Of a process, in real seconds: nothing ends by it but what hangs, on a busy machine too."""
+
 
 @attrs.frozen
 class Recorded:
@@ -168,7 +171,7 @@ def left_out(name: str) -> str | None:
     return None if has_namespace() else NEEDS_NAMESPACE.get(name)
 
 
-def record(name: str, files: Iterable[Path] = SCENARIO_FILES, *, limit: float = 25.0) -> Recorded:
+def record(name: str, files: Iterable[Path] = SCENARIO_FILES, *, limit: float = LONGEST_RUN) -> Recorded:
     """Run a scenario of these files once, for at most ``limit`` seconds."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tests.conformance.pyside6_backend", name, "--into", folder]

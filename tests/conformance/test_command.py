@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.__main__ import main
-from tests.conformance.catalogue import TRACES
+from tests.conformance.catalogue import TRACES, recorded
+from tests.conformance.pyside6_backend import Recorded
 from tests.peers import peer_module
 
 # As the oracle has them.
@@ -132,6 +133,24 @@ def test_a_name_that_no_scenario_has_is_refused(
 
     assert refused.value.code == 2
     assert "no such scenario" in capsys.readouterr().err
+
+
+def test_a_qt_that_hung_is_told_and_nothing_is_compared_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a machine that has other things to do: what Qt would have done is not known, so it is no deviation."""
+    runs = {
+        "tcp_connect_localhost": Recorded([], "hung (killed after 90s)", 90.0),
+        "tcp_connect_refused": Recorded(recorded("tcp_connect_refused")[0], "ok", 0.1),
+    }
+    monkeypatch.setattr("tests.conformance.__main__.record", lambda name, _: runs[name])
+    monkeypatch.setattr("tests.conformance.__main__.left_out", lambda _: None)
+
+    status = run_command(monkeypatch, "--live", "tcp_connect_refused", "tcp_connect_localhost")
+
+    told, summary = capsys.readouterr().out.splitlines()
+    assert (status, told) == (1, "tcp_connect_localhost: on Qt: hung (killed after 90s)")
+    assert summary.startswith("1 scenarios: 0 the same, 1 by general rules, 0 deviating")
 
 
 @pytest.mark.parametrize("name", ["tcp_connect_refused", "udp_close"])
