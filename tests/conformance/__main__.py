@@ -26,7 +26,7 @@ def runs_beside(names: Sequence[str], files: Sequence[Path]) -> Iterator[tuple[s
         for name, run in zip(names, pool.map(lambda name: record(name, files), names), strict=True):
             if not run.outcome.startswith(("ok", "process died")):
                 print(f"{name}: on Qt: {run.outcome}")
-            yield name, [] if run.outcome.startswith("hung") else [run.events]
+            yield name, [] if run.hung else [run.events]
 
 
 def chosen(scenarios: dict[str, Scenario], wanted: set[str]) -> list[str]:

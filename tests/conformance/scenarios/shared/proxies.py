@@ -18,37 +18,11 @@ from PySide6.QtNetwork import (
 )
 
 from tests.conformance.proxies_beside import Handler, SharedLog, http, serve, serve_forked, socks5
+from tests.conformance.scenarios.proxied import client, echo_server, finish
 from tests.conformance.trace import Trace, scenario
 
 LH = QHostAddress("127.0.0.1")
 ProxyType = QNetworkProxy.ProxyType
-
-
-def echo_server(t: Trace) -> int:
-    def handler(c: socket.socket) -> None:
-        while True:
-            d = c.recv(65536)
-            if not d:
-                return
-            c.sendall(d)
-
-    return serve(t, handler, "SERVER")
-
-
-def client(
-    t: Trace, kind: str, port: int, user: str = "", password: str = "", name: str = "client", host: str = "127.0.0.1"
-) -> Any:
-    c = t.watch(QTcpSocket(), name)
-    c.setProxy(QNetworkProxy(getattr(ProxyType, kind), host, port, user, password))
-    return c
-
-
-def finish(t: Trace, c: Any, seen: list[str] | None = None) -> None:
-    t.until(lambda: t.seen(t.name(c), "error_occurred") or t.seen(t.name(c), "connected"), ms=4000)
-    t.spin(60)
-    t.query(c, "state", "error", "isOpen", "peerName", "peerAddress")
-    if seen is not None:
-        t.peer("proxy saw", log=seen)
 
 
 def full_echo(t: Trace, kind: str, handler_maker: Callable[[list[str]], Handler], target: Any) -> None:
