@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance import pyside6_backend
 from tests.conformance.__main__ import main
 from tests.conformance.catalogue import TRACES, recorded
 from tests.conformance.pyside6_backend import Recorded
+from tests.conformance.trace import Scenario
 from tests.peers import peer_module
 
 # As the oracle has them.
@@ -151,6 +153,23 @@ def test_a_qt_that_hung_is_told_and_nothing_is_compared_with_it(
     told, summary = capsys.readouterr().out.splitlines()
     assert (status, told) == (1, "tcp_connect_localhost: on Qt: hung (killed after 90s)")
     assert summary.startswith("1 scenarios: 0 the same, 1 by general rules, 0 deviating")
+
+
+def test_a_trace_with_a_run_that_hung_is_not_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Four runs of five are no trace: the fifth would stand in it as a Qt that does nothing."""
+    runs = iter([Recorded([], "ok", 0.1)] * 4 + [Recorded([], "hung (killed after 90s)", 90.0)])
+    monkeypatch.setattr(pyside6_backend, "load", lambda _: {"tcp_one": Scenario(lambda t: None, "one", "tcp")})
+    monkeypatch.setattr(pyside6_backend, "record", lambda *_: next(runs))
+    monkeypatch.setattr(sys, "argv", ["pyside6_backend", "--record", str(tmp_path), "tcp_one"])
+
+    pyside6_backend.main()
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "tcp_one: ok (4), hung (killed after 90s) (1)"
+    assert second.startswith("tcp_one: not written")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["tcp_connect_refused", "udp_close"])
