@@ -65,11 +65,11 @@ def source_of(name: str) -> str:
 
 
 def test_85_percent_of_the_shared_scenarios_do_not_deviate() -> None:
-    """192 of 226; the others are what they are by law or by row, by a bug of Qt, or by a choice that is documented."""
+    """193 of 226; the others are what they are by law or by row, by a bug of Qt, or by a choice that is documented."""
     deviating = {deviation.scenario for deviation in DEVIATIONS} & shared_names()
 
     assert len(shared_names()) == 226
-    assert 1 - len(deviating) / len(shared_names()) >= 0.849
+    assert 1 - len(deviating) / len(shared_names()) >= 0.85
 
 
 def test_each_deviation_is_of_a_scenario_that_exists_and_gives_its_reason() -> None:

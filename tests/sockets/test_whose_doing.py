@@ -206,7 +206,8 @@ async def test_a_verb_that_is_called_after_another_task_has_ended_it(network: Ne
         ended.set()
 
     assert state is SocketState.UNCONNECTED
-    assert outcomes == [needs if verb in NEEDS else uses if verb in USES else "done"]
+    dropped = verb == "unget_char" and end.startswith("abort")  # there is nothing to put it in front of
+    assert outcomes == [needs if verb in NEEDS or dropped else uses if verb in USES else "done"]
 
 
 # What waits for bytes that do not come, or for room in a full queue, and what it gets: at an end in order, for which

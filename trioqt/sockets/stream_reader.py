@@ -170,17 +170,19 @@ class StreamReader(Traffic):
         return self.read(1)
 
     def unget_char(self, char: bytes) -> None:
-        """Put one byte in front of what is unread.
+        """Put one byte in front of what is unread.  After the end of a connection that still works.
 
         Raises:
-          SocketError: OPERATION in a transaction.
+          SocketError: OPERATION in a transaction, or before a connection was begun, which would drop the byte.
           TypeError, ValueError: Not one byte.
           trio.BusyResourceError: A task is in a ``receive_...``: it would not hear of the byte.
-          trio.ClosedResourceError: The socket is closed.
+          trio.ClosedResourceError: The socket is closed, or the connection was aborted.
         Qt: ungetChar().
         """
         char = check_char(char)
         self._check_readable("unget")
+        if not self._open:
+            self._refuse("unget")
         if self._read_buffer.in_transaction:
             raise SocketError(ErrorKind.OPERATION, "cannot unget in a transaction")
         self._check_nobody_receives()
