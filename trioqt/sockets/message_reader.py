@@ -51,7 +51,8 @@ class MessageReader(StreamReader):
         """Wait until ``read(stream)`` can finish, and take just the bytes it read.
 
         ``read`` is tried on what has arrived, and again when as many bytes are there as it asked for; so it must have
-        no side effects, and a long message is better read as one list or block than item by item.
+        no side effects, and a long message is better read as one list or block than item by item.  No other task runs
+        while it does, and an item takes 1 to 2 us: let ``max_bytes`` be what your messages need, and no more.
         ``receive_message(DataStream.read_q_string)`` is the shortest.
 
         Args:
