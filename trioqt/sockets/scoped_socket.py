@@ -68,7 +68,8 @@ class ScopedSocket(HasProxy, Resettable):
 
     def __init__(self, parent: trio.Nursery | None = None) -> None:
         if parent is not None and not isinstance(parent, trio.Nursery):
-            raise TypeError(f"a parent is a trio.Nursery, not {type(parent).__name__}")
+            hint = "; an address is given to connect_to_host() or bind()" if isinstance(parent, str) else ""
+            raise TypeError(f"a parent is a trio.Nursery, not {type(parent).__name__}{hint}")
         super().__init__()
         self._machine = StateMachine()
         self._parent = parent

@@ -62,6 +62,19 @@ def check_context(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
+# A context that is there to be one end of TLS cannot be the other.
+CLIENTS_OWN, SERVERS_OWN = ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER
+
+
+def check_side(context: ssl.SSLContext, *, server_side: bool) -> ssl.SSLContext:
+    """Raises: TypeError; ValueError: It is there to be the other end."""
+    if check_context(context).protocol == (CLIENTS_OWN if server_side else SERVERS_OWN):
+        if server_side:
+            raise ValueError("a client's context; a server needs ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)")
+        raise ValueError("a server's context; a client needs ssl.create_default_context()")
+    return context
+
+
 def check_hostname(name: str) -> str:
     """Raises: TypeError, ValueError."""
     if not isinstance(name, str):
@@ -200,7 +213,7 @@ class SslSocket(TcpSocket):
             unread; what the connection was lost by; SSL_HANDSHAKE_FAILED as ``connect_to_host_encrypted``.
           trio.BusyResourceError: Another task is in a ``receive_...``, or sends.
           trio.ClosedResourceError: Another task ended the connection, or sending is finished.
-          TypeError, ValueError: There is no name, and the context checks it; or it is none.
+          TypeError, ValueError: There is no name, and the context checks it; or it is none; the context is a server's.
         Cancelled: the connection is aborted.
         Qt: startClientEncryption + waitForEncrypted.  There, unread bytes are fed to TLS.
         """
@@ -216,6 +229,7 @@ class SslSocket(TcpSocket):
 
         Raises:
           SocketError: As ``start_client_encryption``; SSL_INVALID_USER_DATA if the socket has no context.
+          ValueError: The context is a client's.
           trio.BusyResourceError, trio.ClosedResourceError: As ``start_client_encryption``.
         Cancelled: as ``start_client_encryption``.
         Qt: startServerEncryption + waitForEncrypted.  There, it crashes on an unconnected socket (6.12).
@@ -256,7 +270,7 @@ class SslSocket(TcpSocket):
 
     def _client_terms(self, hostname: str | None) -> Terms:
         """How the next handshake as a client is to be.  Raises: ValueError."""
-        context = default_context() if self._context is None else self._context
+        context = default_context() if self._context is None else check_side(self._context, server_side=False)
         if context.check_hostname and not hostname:
             raise ValueError("the context checks the name in the certificate, so it needs a server_hostname")
         given = self._session
@@ -302,6 +316,7 @@ class SslSocket(TcpSocket):
 
     async def _start_encryption(self, terms: Terms) -> None:
         self._check_can_encrypt(terms)
+        check_side(terms.context, server_side=terms.server_side)
         generation = self._generation
         try:
             # It begins in this very step if it can: a watcher would take the peer's first message for bytes.

@@ -27,6 +27,8 @@ __all__ = ["StreamWriter"]
 # the line 3: with a send for each, a server of pipelined lines did 2.4 x raw trio, collecting it does more than 4.
 CORK_SIZE = 16384
 
+FULL = "write_buffer_size bytes are queued: await send_all(), which waits for room"
+
 
 @protected
 class StreamWriter(Traffic):
@@ -99,7 +101,7 @@ class StreamWriter(Traffic):
         more = bool(buffer.data) and not self._unseen and len(buffer) > buffer.ahead
         if queue.size:
             if not self._corked and queue.size >= self._write_buffer_size:
-                raise trio.WouldBlock
+                raise trio.WouldBlock(FULL)
         elif more and size < CORK_SIZE and not self._sending:
             self._check_run()
             self._corked = True
@@ -145,7 +147,7 @@ class StreamWriter(Traffic):
         if not self._in_scope() or not (self._attempt is not None or joins):
             self._refuse_sending("write")
         if self._queue.size >= self._write_buffer_size:
-            raise trio.WouldBlock
+            raise trio.WouldBlock(FULL)
         if data:
             if self._attempt is not None:
                 self._attempt.reset_when_dropped()
