@@ -162,8 +162,8 @@ async def test_a_datagram_without_a_port_is_told_what_it_lacks(network: Network)
 
 async def test_a_context_of_the_other_end_of_tls_is_told_at_once(network: Network, tls: Contexts) -> None:
     """And not by each handshake that fails, to a server's log."""
-    for_servers = r"a client's context; a server needs ssl\.create_default_context\(ssl\.Purpose\.CLIENT_AUTH\)"
-    for_clients = r"a server's context; a client needs ssl\.create_default_context\(\)"
+    for_servers = r"a server needs a context for servers: ssl\.create_default_context\(ssl\.Purpose\.CLIENT_AUTH\)"
+    for_clients = r"a client needs a context for clients: ssl\.create_default_context\(\)"
 
     with pytest.raises(ValueError, match=for_servers):
         SslServer(ssl.create_default_context())

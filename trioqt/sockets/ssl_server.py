@@ -18,7 +18,7 @@ from trioqt.core.errors import SocketError, in_one_line
 from trioqt.core.events import ConnectionFinished
 from trioqt.core.socket_state import SocketState
 from trioqt.links.interrupts import await_interruptible, protected
-from trioqt.links.tls import Terms
+from trioqt.links.tls_terms import Terms
 from trioqt.sockets.arguments import check_handler, check_seconds, check_size
 from trioqt.sockets.ssl_socket import SslSocket, check_side
 from trioqt.sockets.tcp_server import TcpServer

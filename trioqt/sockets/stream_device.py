@@ -257,8 +257,12 @@ class StreamDevice(MessageReader, StreamWriter, trio.abc.HalfCloseableStream):
         finally:
             self._flushing = tuple(other for other in self._flushing if other is not flushing)
         if flushing.scope.cancelled_caught and self._queue and self._link is link:
-            reason = f"the peer took nothing for {flush_timeout:g} s, {len(self._queue)} bytes were not sent"
+            reason = f"{self._why_unsent(flush_timeout)}, {len(self._queue)} bytes were not sent"
             self._fail(TimeoutError(errno.ETIMEDOUT, reason), Input.WRITE_FAILED)
+
+    def _why_unsent(self, flush_timeout: float) -> str:
+        """What has kept the queue from going out for so long."""
+        return f"the peer took nothing for {flush_timeout:g} s"
 
     async def _join(self, link: Link, flush_timeout: float) -> None:
         """Wait for an end that somebody else makes."""
