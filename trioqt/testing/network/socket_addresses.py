@@ -17,7 +17,7 @@ from trioqt.testing.network.names import is_numeric
 from trioqt.testing.network.options import Options, number
 from trioqt.testing.network.unix import UnixName
 
-__all__ = ["canonical", "own_address", "peer_address", "resolved", "shown", "sockaddr"]
+__all__ = ["canonical", "destination", "own_address", "peer_address", "resolved", "shown", "sockaddr"]
 
 MAPPED = "::ffff:"
 
@@ -39,7 +39,7 @@ def own_address(host: Host, family: int, options: Options, address: Any) -> Addr
     text, port = _numeric(family, options, address, mapped_error=errno.EINVAL)
     if text in ("0.0.0.0", "::"):
         return "", port
-    if not (host.owns(text) or is_multicast(text) or text == "255.255.255.255"):
+    if not (host.owns(text) or is_multicast(text) or host.is_broadcast(text)):
         free = number("IP_FREEBIND")
         if free is None or not options.flag(socket.IPPROTO_IP, free):
             fail(errno.EADDRNOTAVAIL)
@@ -47,13 +47,14 @@ def own_address(host: Host, family: int, options: Options, address: Any) -> Addr
 
 
 def peer_address(family: int, options: Options, address: Any) -> Address:
-    """To whom a socket is to send or to connect; any address is this host."""
-    host, port = _numeric(family, options, address, mapped_error=errno.ENETUNREACH)
-    if host == "0.0.0.0":
-        host = "127.0.0.1"
-    elif host == "::":
-        host = "::1"
-    return host, port
+    """To whom a socket is to connect; any address is this host."""
+    host, port = destination(family, options, address)
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
+
+
+def destination(family: int, options: Options, address: Any) -> Address:
+    """Where a datagram is to go; which of this host's addresses any address is, its sender knows."""
+    return _numeric(family, options, address, mapped_error=errno.ENETUNREACH)
 
 
 def _numeric(family: int, options: Options, address: Any, *, mapped_error: int) -> Address:

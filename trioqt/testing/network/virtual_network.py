@@ -127,7 +127,7 @@ class VirtualNetwork:
             stack.callback(
                 trio.socket.set_custom_hostname_resolver, trio.socket.set_custom_hostname_resolver(self._names)
             )
-            machine = SimulatedMachine(self.current_host, lambda: self._conditions.mtu)
+            machine = SimulatedMachine(self.current_host, self.mtu)
             stack.callback(set_machine, set_machine(machine))
             with contextlib.ExitStack() as replaced:
                 replaced.enter_context(stdlib_sockets(factory))
@@ -262,6 +262,9 @@ class VirtualNetwork:
     def everybody(self) -> Iterable[Host]:
         """All hosts."""
         return self.hosts.values()
+
+    def mtu(self) -> int:
+        return self._conditions.mtu
 
     def new_path(self, source: Host, target: Host) -> Path:
         """The way from one to the other."""
