@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import socket
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
@@ -194,3 +196,31 @@ async def test_a_subnets_broadcast_is_nothing_to_a_host_of_another(autojump_cloc
 
     assert silence.cancelled_caught
     assert (sender.error(), mtu) == (None, 1500)
+
+
+async def test_an_address_of_a_link_is_that_of_the_hosts_own_interface(autojump_clock: Clock) -> None:
+    """RFC 4007; which interfaces this machine has is nothing to a simulated host."""
+    machines = socket.if_nameindex()
+    async with VirtualNetwork() as net, UdpSocket() as receiver, UdpSocket() as sender, UdpSocket() as other:
+        with net.host("near", addresses=["10.0.0.7", "fe80::7"]):
+            await receiver.bind("fe80::7%eth0", 5000)
+        with net.host("far", addresses=["10.0.0.8", "fe80::8"]):
+            await sender.bind(HostAddress.ANY)
+        assert socket.if_nameindex() == [(1, "lo"), (2, "eth0")]
+        for zone in ("%eth0", "%2", ""):
+            sender.write_datagram(b"?", f"fe80::7{zone}", 5000)
+            question = await receiver.receive_datagram()
+            assert str(question.sender_address) == "fe80::8%eth0"
+            assert str(question.destination_address) == "fe80::7%eth0"
+            await receiver.send_datagram(question.make_reply(b"!"))
+            assert str((await sender.receive_datagram()).sender_address) == "fe80::7%eth0"
+        for zone, number in (("%lo", errno.ENETUNREACH), ("%9", errno.ENETUNREACH), ("%nosuch0", errno.ENODEV)):
+            with pytest.raises(SocketError) as caught:
+                sender.write_datagram(b"?", f"fe80::7{zone}", 5000)
+            assert (caught.value.kind, caught.value.errno) == (ErrorKind.NETWORK, number)
+        with net.host("far"):
+            with pytest.raises(SocketError, match="Invalid argument"):
+                await other.connect_to_host("fe80::7", 5000)
+            await other.connect_to_host("fe80::7%eth0", 5000)
+            assert (str(other.local_address()), str(other.peer_address())) == ("fe80::8%eth0", "fe80::7%eth0")
+    assert socket.if_nameindex() == machines

@@ -103,8 +103,6 @@ class UdpEnd:
 
     def connect(self, remote: Address) -> None:
         """Talk to nobody else.  Raises: OSError ENETUNREACH, EINVAL."""
-        if remote[0].startswith("ff02:") and not self.multicast_interface:
-            fail(errno.EINVAL)  # of the groups of a link, there is one on each
         if remote[0] == "0.0.0.0":
             remote = self._own_of_family(remote[0]) or "127.0.0.1", remote[1]
         remote = self._any_ipv6(remote)
