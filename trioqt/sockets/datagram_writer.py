@@ -170,10 +170,15 @@ class DatagramWriter(Datagrams):
             try:
                 link.try_send(data, where)
             except OSError as exc:
-                if link.peer_address() is None or isinstance(exc, BlockingIOError):
+                if isinstance(exc, BlockingIOError | SocketError):
                     raise
                 # It may be what the network says of an earlier one: the system tells that once, to whoever comes first.
-                link.try_send(data, where)
+                try:
+                    link.try_send(data, where)
+                except OSError as again:
+                    if again.errno != exc.errno:
+                        self._note(exc)
+                    raise
                 self._note(exc)
         except BlockingIOError:
             raise trio.WouldBlock("the system has no room for a datagram") from None

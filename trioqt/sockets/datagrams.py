@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket
 from collections import deque
 from typing import Any, NoReturn
 
@@ -171,6 +172,19 @@ class Datagrams(AbstractSocket):
             if self._lot is not None:
                 self._lot.unpark_all()
 
+    def _take_rest(self, link: DatagramLink) -> None:
+        """What the system holds can still be read after the end; its own buffer bounds how much that is."""
+        try:
+            room = link.native().getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        except OSError:
+            return  # there is no socket below any more
+        while room > 0 and self._link is link:
+            before = len(self._arrived)
+            self._pull(before + BATCH)
+            if link.is_drained() or len(self._arrived) == before:
+                return
+            room -= sum(len(self._arrived[index].data) + 256 for index in range(before, len(self._arrived)))
+
     def _note(self, exc: OSError) -> None:
         """The network says that a datagram could not be delivered: told now, and to the next who waits for one."""
         message = f"a datagram was not delivered: {reason_of(exc)}"
@@ -180,7 +194,9 @@ class Datagrams(AbstractSocket):
         self._changed()
 
     def _lose(self, exc: OSError) -> None:
-        """Somebody has closed the descriptor below us, or the proxy carries nothing more."""
+        """Somebody has closed the descriptor below us, or the proxy carries nothing more than what is here."""
+        if isinstance(exc, SocketError) and self._link is not None:
+            self._take_rest(self._link)
         self._set_failure(kind_of(exc), f"the socket was lost: {reason_of(exc)}", exc)
         self._machine.feed(Input.DATAGRAM_FAILED, self._tell)
         self._machine.feed(Input.ABORT, self._tell)

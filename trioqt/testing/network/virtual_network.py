@@ -128,7 +128,7 @@ class VirtualNetwork(AsyncBlock):
             stack.callback(
                 trio.socket.set_custom_hostname_resolver, trio.socket.set_custom_hostname_resolver(self._names)
             )
-            machine = SimulatedMachine(self.current_host, lambda: self._conditions.mtu)
+            machine = SimulatedMachine(self.current_host, self.mtu)
             stack.callback(set_machine, set_machine(machine))
             with contextlib.ExitStack() as replaced:
                 replaced.enter_context(stdlib_sockets(factory))
@@ -263,6 +263,9 @@ class VirtualNetwork(AsyncBlock):
     def everybody(self) -> Iterable[Host]:
         """All hosts."""
         return self.hosts.values()
+
+    def mtu(self) -> int:
+        return self._conditions.mtu
 
     def new_path(self, source: Host, target: Host) -> Path:
         """The way from one to the other."""
