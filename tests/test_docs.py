@@ -1088,7 +1088,7 @@ TESTS_ON_PAGES = {
     "partition.md": 3,
     "proxy.md": 5,
     "replaced.md": 2,
-    "simulated.md": 1,
+    "simulated.md": 2,
     "stopping.md": 2,
 }
 

@@ -166,6 +166,7 @@ class VirtualNetwork(AsyncBlock):
                 sock.leave_open()
             host.sockets.clear()
             host.crash()
+        self._fabric.socket_files.remove()
 
     @staticmethod
     def current() -> VirtualNetwork | None:
