@@ -234,6 +234,59 @@ async def test_a_stream_that_fails_while_it_is_closed_is_closed() -> None:
     assert stream.ends == ["forced"]
 
 
+class Odd(OneWay):
+    """Its ``aclose`` raises what no stream should."""
+
+    def __init__(self, below: trio.abc.Stream, error: Exception) -> None:
+        super().__init__(below)
+        self.error = error
+
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()
+        finally:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), trio.BusyResourceError("a bug"), KeyError("a bug")])
+async def test_a_stream_with_a_bug_in_its_close_does_not_end_the_run(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """Where no block can fail, one of trio's system tasks closes it; what that raised was a ``TrioInternalError``."""
+    ours, _ = trio.testing.memory_stream_pair()
+    sock = TcpSocket.from_stream(Odd(ours, error))
+    sock.abort()
+    await trio.testing.wait_all_tasks_blocked()
+
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("trioqt.stream", "ERROR")
+    assert record.getMessage() == "a stream of class Odd could not be closed"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+async def test_a_stream_with_a_bug_in_its_close_fails_its_block() -> None:
+    """As any task of a block that calls what is not ours."""
+    ours, _ = trio.testing.memory_stream_pair()
+    error = ValueError("a bug")
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TcpSocket.from_stream(Odd(ours, error)) as sock:
+            sock.abort()
+            await trio.testing.wait_all_tasks_blocked()
+
+    assert caught.value.exceptions == (error,)
+
+
+async def test_a_stream_that_says_that_it_is_closed_already_is_closed() -> None:
+    """Wherever the task runs that closes it, that is all that was wanted."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with TcpSocket.from_stream(Odd(ours, trio.ClosedResourceError())) as sock:
+        sock.abort()
+        await trio.testing.wait_all_tasks_blocked()
+
+    assert await theirs.receive_some() == b""
+
+
 async def test_closing_in_order_lets_the_stream_say_goodbye() -> None:
     """TLS has one to say; and once it is said, closing again does nothing."""
     ours, theirs = trio.testing.memory_stream_pair()

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
+import outcome
 import pytest
 import trio
 import trio.testing
@@ -349,6 +350,100 @@ async def test_what_can_hardly_be_judged_or_shown_ends_its_own_connection_too(
     assert (finished.error, end, answer) == (error, "reset", b"answer")
     assert ("connection from 127.0.0.1" in record.getMessage(), len(caplog.records)) == (True, 1)
     assert handler_failures() == ([error] if level == logging.ERROR else [])
+
+
+class Undeclared(BaseExceptionGroup[BaseException]):
+    """A program's own, which does not become an ``Exception`` though nothing else is in it."""
+
+
+class Closed(Failing, ExceptionGroup[Exception]):
+    """What is in it cannot be asked."""
+
+    exceptions = property(Failing.fails)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Undeclared("a group", [Undeclared("inner", [ValueError("a bug")])]),
+        lambda: Closed("a group", [ValueError("a bug")]),
+    ],
+    ids=["of a class that is no Exception", "of a class that fails"],
+)
+async def test_a_group_of_the_programs_own_ends_its_own_connection_too(
+    network: Network,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    handler_failures: Failures,
+    make: Callable[[], BaseException],
+) -> None:
+    """By a reset; the next client is served; and it is a bug that is logged, and that a test hears of."""
+
+    async def handler(sock: TcpSocket) -> None:
+        if await sock.receive_line() == b"raise\n":
+            raise make()
+        await sock.send_all(b"answer")
+
+    async with serving(network, nursery, handler) as (server, events):
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"raise\n")
+            end = await client.how_it_ends()
+            await anext(events)
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"ask\n")
+            answer = await client.receive_to_end()
+
+    *_, record = caplog.records  # one that cannot be shown is told once more, without its traceback
+    assert (end, answer, record.levelno) == ("reset", b"answer", logging.ERROR)
+    (failure,) = handler_failures()
+    assert (isinstance(failure, ExceptionGroup), failure.message) == (True, "a group")  # type: ignore[attr-defined]
+
+
+async def cancelled_before() -> trio.Cancelled:
+    """A cancellation that is over, as a result keeps it that was captured in a task that somebody cancelled."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        result = await outcome.acapture(trio.sleep_forever)
+    assert isinstance(result, outcome.Error)
+    assert isinstance(result.error, trio.Cancelled)
+    return result.error
+
+
+@pytest.mark.parametrize("wrap", [lambda error: error, lambda error: BaseExceptionGroup("of a nursery", [error])])
+async def test_a_cancellation_that_is_nobodys_ends_its_own_connection_and_is_a_bug(
+    network: Network,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    handler_failures: Failures,
+    wrap: Callable[[BaseException], BaseException],
+) -> None:
+    """The nursery of ``serve`` took it for its own: all handlers were cancelled, and ``serve`` returned in silence."""
+    failed = await fail(network, nursery, wrap(await cancelled_before()))
+
+    (record,) = caplog.records
+    (failure,) = handler_failures()
+    assert failed == Failed(failed.port, failure, True, True)
+    assert isinstance(failure, RuntimeError)
+    assert str(failure) == "the handler raised trio.Cancelled, and nobody had cancelled it"
+    assert record.getMessage() == f"the handler of the connection from 127.0.0.1:{failed.port} failed"
+
+
+async def test_without_isolate_a_cancellation_that_is_nobodys_goes_out_as_a_bug(network: Network) -> None:
+    """It is not lost on the way."""
+    error = await cancelled_before()
+
+    async def handler(sock: TcpSocket) -> None:
+        raise error
+
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()):
+            with pytest.raises(ExceptionGroup) as caught:
+                await server.serve(handler, isolate=False)
+
+    (failure,) = leaves(caught.value)
+    assert isinstance(failure, RuntimeError)
+    assert failure.__cause__ is error
 
 
 # ---- the same from programs as they are ----------------------------------------------------------

@@ -85,6 +85,7 @@ ACCEPTS_AT_ONCE = 64
 # trio's and Ranch's pause after a failed accept, in seconds: short enough that who waits is served soon after
 # descriptors are free, long enough to cost nothing.
 ACCEPT_PAUSE = 0.1
+TRYING_AGAIN = f"trying again every {ACCEPT_PAUSE:g} s"
 
 # How long a server that drains waits for handshakes that are half done, in seconds, and how often it looks.  A client
 # that hears nothing repeats itself after a second, and one that comes anew is not answered meanwhile.
@@ -569,7 +570,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                     try:
                         link, peer = listener.try_accept()
                     except BlockingIOError:
-                        await _until_acceptable(listener)
+                        await self._until_acceptable(listener)
                         break
                     except OSError as exc:
                         await self._accept_failed(exc)
@@ -725,12 +726,22 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             return
         # A proxy listens for one connection.
         is_over = isinstance(exc, SocketError)
-        self._note_accept_failure(
-            exc, "it takes another listen()" if is_over else f"trying again every {ACCEPT_PAUSE:g} s"
-        )
+        await self._pause_after(exc, "it takes another listen()" if is_over else TRYING_AGAIN)
+
+    async def _until_acceptable(self, listener: ListenerLink) -> None:
+        try:
+            await listener.wait_acceptable()
+        except trio.ClosedResourceError:
+            pass  # it stopped listening, which the loop sees
+        except (OSError, trio.BusyResourceError) as exc:
+            # The system's epoll is full, or the program waits for our descriptor as well: so it is asked now and then.
+            await self._pause_after(exc, TRYING_AGAIN)
+
+    async def _pause_after(self, exc: Exception, what_now: str) -> None:
+        self._note_accept_failure(exc, what_now)
         await trio.sleep(ACCEPT_PAUSE)
 
-    def _note_accept_failure(self, exc: OSError, what_now: str) -> None:
+    def _note_accept_failure(self, exc: Exception, what_now: str) -> None:
         kind, message = kind_of(exc), f"cannot accept: {reason_of(exc)}"
         self._note_accept_error(kind, message)
         assert self._log is not None
@@ -757,7 +768,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
     def add_pending_connection(self, sock: SocketT) -> None:
         """Put ``sock`` with the pending ones, or give it to ``serve``.  The limits are not asked.
 
-        Raises: TypeError if it is no TcpSocket; trio.ClosedResourceError if the server is closed.
+        Raises: TypeError if it is no TcpSocket; trio.ClosedResourceError if it, or the server, is closed; RuntimeError
+        if it belongs to another run.
         Qt: addPendingConnection().
         """
         self._check_run()
@@ -765,6 +777,8 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
             raise TypeError(f"a connection is a TcpSocket, not {type(sock).__name__}")
         if self._closed:
             raise trio.ClosedResourceError("cannot add a connection: the server is closed")
+        sock._check_call()
+        sock._check_open("add the connection")
         self._give(sock)
 
     # -- what it says of itself -------------------------------------------------------------
@@ -858,13 +872,6 @@ async def _targets(host: HostAddress | str, port: int) -> list[Target]:
 
 def _is_encrypted(proxy: NetworkProxy | None) -> bool:
     return proxy is not None and (proxy.context is not None or _is_encrypted(proxy.via))
-
-
-async def _until_acceptable(listener: ListenerLink) -> None:
-    try:
-        await listener.wait_acceptable()
-    except trio.ClosedResourceError:  # it stopped listening, which the loop sees
-        pass
 
 
 def _tell_nobody(thing: Told) -> None:
