@@ -22,7 +22,7 @@ from tests.certificates import Contexts
 from tests.networks import Network, RawPeer
 from tests.sockets.arrivals import until
 from tests.sockets.echoing import ask, echo
-from trioqt import ConnectionFinished, ErrorKind, HostAddress, SocketError, TcpServer, TcpSocket
+from trioqt import ConnectionFinished, ErrorKind, HostAddress, SocketError, SocketOption, TcpServer, TcpSocket
 
 OVER_TLS = True
 
@@ -943,3 +943,105 @@ async def test_the_books_are_kept_by_identity(network: Network, nursery: trio.Nu
 
     assert (counts, answered, ends) == ([2, 1], [True, True], [b"", b""])
     assert server.connection_count() == 0
+
+
+# ---- who meddles with what is ours ---------------------------------------------------------------
+
+
+class NoBeginning(TcpSocket):
+    """Its block cannot be entered."""
+
+    async def __aenter__(self) -> NoBeginning:
+        await trio.testing.wait_all_tasks_blocked()  # so that the peer knows that it is connected
+        raise LookupError("no beginning")
+
+
+class NoEnd(TcpSocket):
+    """Its block fails before ours has ended the connection."""
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        raise LookupError("no end")
+
+
+class Forgetful(TcpSocket):
+    """Its block has forgotten ``super()``, and swallows what is raised."""
+
+    async def __aexit__(self, *exc_info: object) -> bool:  # type: ignore[override]
+        return True
+
+
+@pytest.mark.plain("its sockets are of classes of their own")
+@pytest.mark.parametrize("kind", [NoBeginning, NoEnd, Forgetful])
+async def test_a_class_with_a_bug_in_its_block_keeps_no_connection_open(
+    network: Network, nursery: trio.Nursery, handler_failures: Failures, kind: type[TcpSocket]
+) -> None:
+    """The handler is over, so its peer sees a reset, and its slot is free: it waited for ever, and so did the next."""
+
+    async def handler(sock: TcpSocket) -> None:
+        await sock.send_all(b"answer")
+
+    async with TcpServer(kind, max_connections=1) as server:
+        await server.listen(network.host)
+        await nursery.start(server.serve, handler)
+        ends = []
+        for _ in range(3):
+            with await network.raw_connect(server.server_port()) as client:
+                ends.append(await client.how_it_ends())
+        count = server.connection_count()
+
+    assert (ends, count) == (["reset"] * 3, 0)
+    assert [str(failure) for failure in handler_failures()] == {
+        NoBeginning: ["no beginning"] * 3,
+        NoEnd: ["no end"] * 3,
+        Forgetful: [],
+    }[kind]
+
+
+@pytest.mark.unwatched("where somebody watches it is our task that waits first, and the handler that is told")
+@pytest.mark.plain("what is below TLS is not the handler's to wait for")
+@pytest.mark.parametrize("way", ["to receive", "to send"])
+async def test_a_handler_that_waits_for_its_descriptor_itself_ends_no_server(
+    network: Network, nursery: trio.Nursery, handler_failures: Failures, way: str
+) -> None:
+    """Trio lets one task wait for a descriptor.  Where the other one is ours that connection ends, by OPERATION."""
+    kinds: list[ErrorKind | None] = []
+
+    async def wait(sock: TcpSocket) -> None:
+        native = sock._native()
+        assert native is not None
+        with pytest.raises(trio.ClosedResourceError):
+            await (native.wait_readable() if way == "to receive" else native.wait_writable())  # type: ignore[union-attr]
+
+    async def handler(sock: TcpSocket) -> None:
+        if (await sock.receive_line()) != b"wait\n":
+            await sock.send_all(b"answer")
+            return
+        sock.set_socket_option(SocketOption.SEND_BUFFER_SIZE, 4096)
+        async with trio.open_nursery() as waiting:
+            if way == "to receive":
+                waiting.start_soon(wait, sock)
+                await trio.testing.wait_all_tasks_blocked()
+                async with sock.events():
+                    await sock.wait_for_disconnected()
+            else:
+                link = sock._link
+                assert link is not None
+                while link.try_send(bytes(65536)):
+                    pass
+                waiting.start_soon(wait, sock)
+                await trio.testing.wait_all_tasks_blocked()
+                sock.write(bytes(65536))
+                await sock.wait_for_disconnected()
+            kinds.append(sock.error())
+
+    async with serving(network, nursery, handler) as (server, events):
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"wait\n")
+            await anext(events)
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"ask\n")
+            answer = await client.receive_to_end()
+
+    assert (kinds, answer) == ([ErrorKind.OPERATION], b"answer")
+    failures = [failure.kind for failure in handler_failures() if isinstance(failure, SocketError)]
+    assert failures == ([] if way == "to receive" else [ErrorKind.OPERATION])  # bytes that were queued are lost

@@ -186,6 +186,8 @@ def _kind_of(exc: BaseException) -> ErrorKind:
         if exc.errno is None:
             return next((CLASS_KINDS[base] for base in type(exc).__mro__ if base in CLASS_KINDS), ErrorKind.UNKNOWN)
         return ERRNO_KINDS.get(exc.errno, ErrorKind.UNKNOWN)
+    if isinstance(exc, trio.BusyResourceError):
+        return ErrorKind.OPERATION
     return ErrorKind.REMOTE_HOST_CLOSED if isinstance(exc, trio.BrokenResourceError) else ErrorKind.UNKNOWN
 
 

@@ -107,8 +107,20 @@ class Service(Generic[SocketT]):
             if self._server._subscriptions:
                 self._ended(link, None)
         finally:
+            if sock._link is not None:
+                self._end(sock)
             self.running -= 1
             self._server._handler_done(handler)
+
+    def _end(self, sock: SocketT) -> None:
+        """End a connection that the end of its block has not: a class of the program's has its own block, which failed.
+
+        Else its peer would wait for ever, and its slot would never be free.
+        """
+        try:
+            sock._abort(reset=True)
+        finally:
+            sock._close()
 
     def _ended(self, link: Link | None, error: BaseException | None) -> bool:
         """A handler has ended: tell; was that an end, and not a bug or a cancellation that must go out?
