@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -275,6 +276,34 @@ async def test_a_stream_with_a_bug_in_its_close_fails_its_block() -> None:
             await trio.testing.wait_all_tasks_blocked()
 
     assert caught.value.exceptions == (error,)
+
+
+class Giving(OneWay):
+    """Its ``receive_some`` gives what it is told."""
+
+    def __init__(self, below: trio.abc.Stream, given: object) -> None:
+        super().__init__(below)
+        self.given = given
+
+    async def receive_some(self, max_bytes: int | None = None) -> Any:
+        await trio.lowlevel.checkpoint()
+        return self.given
+
+
+@pytest.mark.parametrize("given", [5, None, "text", [1, 2]], ids=repr)
+async def test_what_a_stream_gives_that_is_no_bytes_is_refused(given: object) -> None:
+    """``bytes(5)`` are five that nobody has sent."""
+    ours, _ = trio.testing.memory_stream_pair()
+    with pytest.raises(TypeError, match="a bytes-like object is required"):
+        async with TcpSocket.from_stream(Giving(ours, given)) as sock:
+            await sock.receive_some()
+
+
+async def test_a_stream_may_give_any_kind_of_bytes() -> None:
+    """As trio's interface says: bytes or a bytearray."""
+    ours, _ = trio.testing.memory_stream_pair()
+    async with TcpSocket.from_stream(Giving(ours, bytearray(b"hello"))) as sock:
+        assert await sock.receive_exactly(5) == b"hello"
 
 
 async def test_a_stream_that_says_that_it_is_closed_already_is_closed() -> None:

@@ -82,7 +82,9 @@ class StreamLink(Link):
         try:
             with trio.CancelScope() as self._wait:
                 await self._shake_hands()
-                arrived = bytes(await self._stream.receive_some(max_bytes))
+                data = await self._stream.receive_some(max_bytes)
+                # Of an int, which a stream with a bug may give, bytes() would make as many that nobody has sent.
+                arrived = data if type(data) is bytes else bytes(memoryview(data))
             if arrived is None:
                 raise trio.ClosedResourceError("woken")
             if not arrived:
