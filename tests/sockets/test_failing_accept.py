@@ -202,6 +202,40 @@ async def test_a_system_that_cannot_wait_for_connections_is_asked_every_tenth_of
     assert caplog.records[0].getMessage() == f"cannot accept: {error.strerror}; trying again every 0.1 s"
 
 
+@pytest.mark.parametrize("name", ["EPERM", "EOPNOTSUPP", "ECONNABORTED"])
+async def test_a_system_that_lets_nobody_in_is_told_and_asked_every_tenth_of_a_second(
+    network: Network,
+    nursery: trio.Nursery,
+    mock_clock: trio.testing.MockClock,
+    failing_accept: FailingAccept,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    """Of one connection that has ended nobody hears; when accept says nothing else, a sandbox forbids it, for one.
+
+    That was a loop without a pause, and nothing was said.
+    """
+    number = failing_accept.for_ever = getattr(errno, name)
+    async with TcpServer() as server, server.events(AcceptError) as events:
+        await server.listen(network.host)
+        await nursery.start(server.serve, echo)
+        with await network.raw_connect(server.server_port()) as client:
+            event = await anext(events)
+            await trio.testing.wait_all_tasks_blocked()
+            tries = failing_accept.tries
+            mock_clock.jump(0.09)
+            await trio.testing.wait_all_tasks_blocked()
+            still = failing_accept.tries
+            failing_accept.for_ever = 0
+            mock_clock.jump(0.02)
+            answered = await ask(client)
+
+    assert event.message == f"cannot accept: {os.strerror(number)}"
+    assert (tries, still, answered) == (64, 64, True)
+    (record,) = caplog.records
+    assert record.getMessage() == f"cannot accept: {os.strerror(number)}; trying again every 0.1 s"
+
+
 async def test_a_program_that_waits_for_our_listening_socket_too_ends_no_server(
     network: Network, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -557,6 +557,7 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
 
     async def _accept_from(self, listener: ListenerLink, scope: trio.CancelScope) -> None:
         """Accept while there is room, until the server stops listening."""
+        failed = 0  # so often, one after the other
         with scope:
             while listener in self._listeners:
                 if not self._has_room():
@@ -570,11 +571,14 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
                     try:
                         link, peer = listener.try_accept()
                     except BlockingIOError:
+                        failed = 0
                         await self._until_acceptable(listener)
                         break
                     except OSError as exc:
-                        await self._accept_failed(exc)
+                        failed += 1
+                        await self._accept_failed(exc, failed)
                         break
+                    failed = 0
                     self._admit(link, peer)
                 else:
                     await trio.lowlevel.checkpoint()
@@ -659,7 +663,10 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         # What is a caller's can be interrupted, and that ends the block.
         if self._factory is TcpSocket:
             return cast("SocketT", TcpSocket())
-        made = call_interruptible(self._factory)
+        try:
+            made = call_interruptible(self._factory)
+        except trio.Cancelled as exc:  # nothing waits here, so it is nobody's, and would end our block in silence
+            raise RuntimeError("the socket factory raised trio.Cancelled, and nobody had cancelled it") from exc
         is_socket = isinstance(made, TcpSocket)
         if not is_socket or made._closed or made._home is not None or made.state() is not SocketState.UNCONNECTED:
             raise TypeError(f"a socket factory must make new TcpSockets without a parent, not {made!r}")
@@ -720,8 +727,9 @@ class TcpServer(Serving[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]):
         assert self._log is not None
         self._log.tell("refused by a limit", logging.WARNING, message)
 
-    async def _accept_failed(self, exc: OSError) -> None:
-        if exc.errno in ENDED_BEFORE_ACCEPT:
+    async def _accept_failed(self, exc: OSError, times: int) -> None:
+        # Where nothing else comes, as from a sandbox that forbids accept with EPERM, it is no connection's business.
+        if exc.errno in ENDED_BEFORE_ACCEPT and times % ACCEPTS_AT_ONCE:
             await trio.lowlevel.checkpoint()
             return
         # A proxy listens for one connection.
