@@ -376,6 +376,57 @@ async def test_what_was_added_by_hand_is_served_as_it_is(network: Network, tls: 
         nursery.cancel_scope.cancel()
 
 
+async def test_the_context_of_a_client_is_refused_before_the_first_client(tls: Contexts) -> None:
+    """``SslServer(ssl.create_default_context())`` let nobody in, and said so at INFO."""
+    with pytest.raises(ValueError, match="a client's context is none for a server"):
+        SslServer(tls.client)
+    server = SslServer(tls.server)
+    with pytest.raises(ValueError, match="a client's context is none for a server"):
+        server.set_context(ssl.create_default_context())
+
+
+class Broken(ssl.SSLContext):
+    """A program's own context, with a bug."""
+
+    def wrap_bio(self, *args: object, **options: object) -> ssl.SSLObject:
+        raise LookupError("a bug")
+
+
+@pytest.mark.parametrize("style", ["serve", "accept"])
+async def test_a_bug_in_a_handshake_ends_its_own_connection_and_no_more(
+    network: Network,
+    tls: Contexts,
+    handler_failures: Callable[[], list[Exception]],
+    caplog: pytest.LogCaptureFixture,
+    style: str,
+) -> None:
+    """Served or waiting to be taken; the next one has a good context.  It ended the server where nobody served."""
+    server = SslServer(Broken(ssl.PROTOCOL_TLS_SERVER))
+
+    async def take() -> None:
+        async for sock in server:
+            async with sock:
+                await echo(sock)
+
+    async with server, server.events(ConnectionFinished) as endings, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        if style == "serve":
+            await nursery.start(server.serve, echo)
+        else:
+            nursery.start_soon(take)
+        with await network.raw_connect(server.server_port()) as raw:
+            ended = await anext(endings)
+            await raw.how_it_ends()
+        server.set_context(tls.server)
+        answered = await answers(network, server, tls.client)
+        nursery.cancel_scope.cancel()
+
+    (failure,) = handler_failures()
+    (record,) = caplog.records
+    assert (str(failure), ended.error, answered) == ("a bug", failure, True)
+    assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
+
+
 # ---- clients that behave badly -----------------------------------------------------------------
 
 

@@ -39,6 +39,10 @@ BLOCKS_AT_ONCE = 16
 # How long a close waits for the end of a peer that sent bytes we did not read, in seconds.
 LINGER = 1.0
 
+# What ends the connection when a task of ours meets it: its nursery may be a server's, which has others to serve.
+# ``BusyResourceError``: a task of the program waits for the descriptor, or uses the stream, itself.
+BREAKS = (*ENDS, trio.BusyResourceError)
+
 READY_READ = ReadyRead()
 
 
@@ -330,7 +334,7 @@ class Traffic(Connection):
                         self._pull(len(self._read_buffer) + 1, ahead=True)
                     elif (data := link.try_receive(room)) is not None:
                         self._came(link, generation, data)  # before an orderly end that was begun in this step
-        except ENDS as exc:
+        except BREAKS as exc:
             self._link_failed(link, exc, Input.READ_FAILED)
         except trio.Cancelled:
             # The parent nursery is cancelled.  A shielded task may still say goodbye, as it may where nobody watches;
@@ -393,7 +397,7 @@ class Traffic(Connection):
                     finally:
                         if self._link is link:
                             self._end_link(Input.FLUSHED)
-        except ENDS as exc:
+        except BREAKS as exc:
             # A watcher that waits finds the same in the same turn; reading comes first then, as in Qt.
             self._link_failed(link, exc, Input.READ_FAILED if self._watcher_waits else Input.WRITE_FAILED)
         except BaseException:
