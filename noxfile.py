@@ -119,12 +119,13 @@ def tests(session: nox.Session) -> None:
         session.run("python", "-m", "pytest", "-n", "2", TOOL)
     slowest = ("--durations=10", "--durations-min=0.5")
     rest = session.posargs or [f"--ignore={TOOL}"]
+    # Half of their time goes by in other programs, so two cores have enough to do for four of them.
     session.run(
         "python",
         "-m",
         "pytest",
         "-n",
-        "2",
+        "4",
         "--tb=short",
         "--ignore=tests/test_examples.py",
         "--ignore=tests/test_site.py",

@@ -47,8 +47,6 @@ def main() -> int:
         print("\n".join(report.markdown()))
         return 0
     scenarios = trioqt_backend.load(arguments.files)
-    if not scenarios:
-        parser.error("there are no scenarios in these files")
     groups = {scenario.group for scenario in scenarios.values()}
     unknown = set(arguments.names) - scenarios.keys() - groups
     if unknown:
@@ -72,6 +70,8 @@ def main() -> int:
             print(f"{name}: {result.outcome}" + (", as listed" if listed else ", not as listed"))
             for line in result.differences:
                 print(f"    {line}")
+    if not results:
+        parser.error("no such scenario")
     print(Summary(tuple(results)))
     return 1 if unexpected else 0
 

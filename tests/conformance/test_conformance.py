@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.catalogue import all_scenarios, expected_differences, judge, recorded, shared_names
+from tests.conformance.catalogue import all_scenarios, expected_differences, judge_recorded, shared_names
 from tests.conformance.deviations import DEVIATIONS
 from tests.conformance.pyside6_backend import NEEDS_NAMESPACE
 from tests.conformance.rows import ROWS
@@ -33,7 +33,7 @@ def test_a_scenario_goes_as_with_qt_except_for_its_listed_deviation_every_time(
     And no descriptor is left.
     """
     before = os.listdir("/dev/fd")
-    result = judge(name, all_scenarios()[name], recorded(name))
+    result = judge_recorded(name)
     others = [without_wording(run(all_scenarios()[name])[0]) for _ in range(ROUNDS)]
 
     assert result.differences == expected_differences(name)

@@ -123,7 +123,7 @@ class Acceptor:
                 del self._listeners[listener]
                 scope.cancel(reason="the server stopped listening")
                 listener.close()
-        return not self._half_open
+        return not (self._half_open and self._listeners)
 
     async def wait_for_handshakes(self) -> bool:
         """Accept until nobody is half in any more, or for a time; False if it was closed meanwhile."""
