@@ -162,6 +162,7 @@ def test_a_stop_at_any_pass_of_a_program_loses_no_request(style: str, seed: int)
     assert {0, 1, 4, 7} <= answered  # it was stopped before the first, after the last, and in between
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("style", ["serve", "accept"])
 def test_a_stop_at_any_time_of_a_program_far_away_loses_no_request(style: str) -> None:
     """With a latency a client knows of its connection before the server does; it counts from then on."""

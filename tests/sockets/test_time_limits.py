@@ -519,6 +519,7 @@ async def test_a_stall_longer_than_the_idle_limit_is_idle_first(autojump_clock: 
     assert seen.handlers == [(10.0, ErrorKind.SOCKET_TIMEOUT, IDLE)]
 
 
+@pytest.mark.once
 async def test_a_thousand_dribblers_are_cut_while_others_are_answered(autojump_clock: Clock) -> None:
     """A byte every 5 s of a line that never ends, under a limit of 3 s; ten polite clients ask a thousand times."""
     seen, answered = Seen(), Counter[float]()

@@ -288,7 +288,7 @@ async def quietly(call: Callable[[], Awaitable[object]]) -> None:
 
 async def read_when_all_wait(peer: RawPeer) -> None:
     await trio.testing.wait_all_tasks_blocked()
-    await peer.how_it_ends()
+    await peer.end_in_answer()
 
 
 # ---- an attempt ------------------------------------------------------------------------------------
@@ -340,6 +340,8 @@ async def test_a_transaction_that_another_task_has_cut_off(network: Network, end
         pair.sock.read(2)
         async with trio.open_nursery() as other:
             other.start_soon(play, pair)
+            if end in ORDERLY:
+                other.start_soon(pair.peer.end_in_answer)
         began = pair.sock.is_transaction_started()
         outcomes = [await outcome_of(TRANSACTIONS[over], pair.sock) for _ in range(2)]
         left = b"" if uses == "closed" else pair.sock.read_all()
