@@ -146,6 +146,8 @@ class StreamLink(Link):
             raise found[0]
 
     async def _take_in(self, found: list[Exception]) -> None:
+        if self._wait is not None:
+            return  # somebody else looks in the same step
         try:
             await self.wait_receivable(BLOCK_SIZE)
         except ENDS as exc:

@@ -311,7 +311,7 @@ class Traffic(Connection):
     def _own_scope(self) -> trio.CancelScope:
         # Our tasks outlive an outer cancellation until the block has ended the socket, because a shielded goodbye in
         # that block still needs them.  A parent nursery has no such moment: shielded, they would keep it from ending.
-        return trio.CancelScope(shield=self._parent is None)
+        return trio.CancelScope(shield=self._is_shielded())
 
     async def _watch(self, link: Link, scope: trio.CancelScope) -> None:
         """Read ahead, up to the buffer's bound, while no caller does."""
@@ -337,11 +337,11 @@ class Traffic(Connection):
         except BREAKS as exc:
             self._link_failed(link, exc, Input.READ_FAILED)
         except trio.Cancelled:
-            # The parent nursery is cancelled.  A shielded task may still say goodbye, as it may where nobody watches;
-            # the socket is closed once the nursery has ended, and who listens must hear of that.
-            assert self._parent is not None
+            # The run ends, or the parent nursery is cancelled.  There a shielded task may still say goodbye, as it may
+            # where nobody watches; the socket is closed once the nursery has ended, and who listens must hear of that.
             self._orphaned = True
-            at_end_of(self._parent, self._in_scope)
+            if self._parent is not None:
+                at_end_of(self._parent, self._in_scope)
             raise
         except BaseException:
             self._close()
