@@ -524,6 +524,7 @@ DEFAULTS: dict[str, object] = {
     "a proxy's answer of HTTP": http_connect.HEAD_SIZE,
     "what comes with a proxy's 407 and is passed over": http_connect.BODY_SIZE,
     "the pause after a failed `accept`": acceptor.ACCEPT_PAUSE,
+    "failures of `accept` in a row that tell of connections which have ended already": acceptor.ACCEPTS_AT_ONCE,
     "records that a server logs of one kind of trouble": trouble_log.RECORDS,
     "kinds of trouble that are told apart in the log": trouble_log.KINDS,
     "handlers' bugs that a test keeps to tell": survived_bugs.KEPT,

@@ -29,6 +29,7 @@ ACCEPTS_AT_ONCE = 64
 # trio's and Ranch's pause after a failed accept, in seconds: short enough that who waits is served soon after
 # descriptors are free, long enough to cost nothing.
 ACCEPT_PAUSE = 0.1
+TRYING_AGAIN = f"trying again every {ACCEPT_PAUSE:g} s"
 
 # How long a server that drains waits for handshakes that are half done, in seconds, and how often it looks.  A client
 # that hears nothing repeats itself after a second, and one that comes anew is not answered meanwhile.
@@ -62,7 +63,7 @@ class Accepting(Protocol):
     def _admit_or_refuse(self, link: Link, peer: Sockaddr) -> None:
         """The same, and if there is no room, end it."""
 
-    def _note_accept_failure(self, exc: OSError, what_now: str) -> None:
+    def _note_accept_failure(self, exc: Exception, what_now: str) -> None:
         """The system refuses."""
 
 
@@ -143,6 +144,7 @@ class Acceptor:
     async def _accept_from(self, listener: ListenerLink, scope: trio.CancelScope) -> None:
         """Accept while there is room, until the server stops listening."""
         server = self._server
+        failed = 0  # so often, one after the other
         with scope:
             while listener in self._listeners:
                 if not server._has_room():
@@ -156,11 +158,14 @@ class Acceptor:
                     try:
                         link, peer = listener.try_accept()
                     except BlockingIOError:
-                        await _until_acceptable(listener)
+                        failed = 0
+                        await self._until_acceptable(listener)
                         break
                     except OSError as exc:
-                        await self._accept_failed(exc)
+                        failed += 1
+                        await self._accept_failed(exc, failed)
                         break
+                    failed = 0
                     server._admit(link, peer)
                 else:
                     await trio.lowlevel.checkpoint()
@@ -188,20 +193,24 @@ class Acceptor:
                 self._server._admit_or_refuse(link, peer)
         return True
 
-    async def _accept_failed(self, exc: OSError) -> None:
-        if exc.errno in ENDED_BEFORE_ACCEPT:
+    async def _accept_failed(self, exc: OSError, times: int) -> None:
+        # Where nothing else comes, as from a sandbox that forbids accept with EPERM, it is no connection's business.
+        if exc.errno in ENDED_BEFORE_ACCEPT and times % ACCEPTS_AT_ONCE:
             await trio.lowlevel.checkpoint()
             return
         # A proxy listens for one connection.
         is_over = isinstance(exc, SocketError)
-        self._server._note_accept_failure(
-            exc, "it takes another listen()" if is_over else f"trying again every {ACCEPT_PAUSE:g} s"
-        )
+        await self._pause_after(exc, "it takes another listen()" if is_over else TRYING_AGAIN)
+
+    async def _until_acceptable(self, listener: ListenerLink) -> None:
+        try:
+            await listener.wait_acceptable()
+        except trio.ClosedResourceError:
+            pass  # it stopped listening, which the loop sees
+        except (OSError, trio.BusyResourceError) as exc:
+            # The system's epoll is full, or the program waits for our descriptor as well: so it is asked now and then.
+            await self._pause_after(exc, TRYING_AGAIN)
+
+    async def _pause_after(self, exc: Exception, what_now: str) -> None:
+        self._server._note_accept_failure(exc, what_now)
         await trio.sleep(ACCEPT_PAUSE)
-
-
-async def _until_acceptable(listener: ListenerLink) -> None:
-    try:
-        await listener.wait_acceptable()
-    except trio.ClosedResourceError:  # it stopped listening, which the loop sees
-        pass

@@ -1,8 +1,9 @@
 """The block that a server, or a socket without a parent or a server, was entered by, and the tasks that run there.
 
 Most sockets never have a task, and a nursery costs 25 us of a short life's 210.  So a block has none: what tasks there
-are run among trio's system tasks, where nothing from outside cancels them, and end before the block does.  Only where
-a task calls what is not ours, as over a stream, is there a nursery, which ends the block at once if that fails.
+are run among trio's system tasks, where nothing from outside cancels them but the end of the run, and end before the
+block does.  Only where a task calls what is not ours, as over a stream, is there a nursery, which ends the block at
+once if that fails.
 """
 
 from __future__ import annotations
@@ -49,8 +50,12 @@ class Block:
         if self.nursery is not None:
             self.nursery.start_soon(task, *args)
             return
-        scope = trio.CancelScope(shield=True)
-        trio.lowlevel.spawn_system_task(self._run, scope, task, *args, name=task, context=contextvars.copy_context())
+        scope = trio.CancelScope()
+        context = contextvars.copy_context()
+        ours = trio.lowlevel.spawn_system_task(self._run, scope, task, *args, name=task, context=context)
+        # All of the program has ended before the run cancels its system tasks: whoever has not left a block by then, as
+        # a generator that nobody has closed, must not keep it from ending.  But a system task says goodbye only then.
+        scope.shield = _top(self.task).parent_nursery is ours.parent_nursery
         self.child_tasks |= {scope}
 
     async def _run(self, scope: trio.CancelScope, task: Callable[..., Awaitable[None]], *args: object) -> None:
@@ -96,3 +101,10 @@ class Block:
             await manager.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
             raise_bare(group)
+
+
+def _top(task: trio.lowlevel.Task) -> trio.lowlevel.Task:
+    """The one that ``task`` works for in the end: the main task, or a system task."""
+    while (above := task.parent_nursery) is not None and above.parent_task.parent_nursery is not None:
+        task = above.parent_task
+    return task

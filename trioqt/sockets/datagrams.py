@@ -301,7 +301,7 @@ class Datagrams(AbstractSocket):
             if not wanted:
                 self._watch_scope.cancel(reason="nobody watches")
         elif wanted and self._in_scope():
-            self._watch_scope = trio.CancelScope(shield=self._parent is None)
+            self._watch_scope = trio.CancelScope(shield=self._is_shielded())
             self._start(self._watch, self._link, self._watch_scope)
 
     async def _watch(self, link: DatagramLink, scope: trio.CancelScope) -> None:
@@ -322,10 +322,11 @@ class Datagrams(AbstractSocket):
         except ENDS as exc:
             self._link_failed(link, exc)
         except trio.Cancelled:
-            # The parent nursery is cancelled.  The socket is closed once it has ended, and who listens must hear of it.
-            assert self._parent is not None
+            # The run ends, or the parent nursery is cancelled.  Then the socket is closed once it has ended, and who
+            # listens must hear of it.
             self._orphaned = True
-            at_end_of(self._parent, self._in_scope)
+            if self._parent is not None:
+                at_end_of(self._parent, self._in_scope)
             raise
         except BaseException:
             self._close()

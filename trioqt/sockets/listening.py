@@ -279,7 +279,7 @@ class Listening(Serving[SocketT], Generic[SocketT]):
         if await acceptor.wait_for_handshakes():  # else it was closed meanwhile, or what was left was cut
             self._stop_listening(keep_pending=True)
 
-    def _note_accept_failure(self, exc: OSError, what_now: str) -> None:
+    def _note_accept_failure(self, exc: Exception, what_now: str) -> None:
         kind, message = kind_of(exc), f"cannot accept: {reason_of(exc)}"
         self._note_accept_error(kind, message)
         assert self._log is not None

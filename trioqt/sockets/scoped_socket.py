@@ -290,6 +290,14 @@ class ScopedSocket(HasProxy, Resettable):
         assert self._generation.failure is not None
         raise_failure(self._generation.failure)
 
+    def _is_shielded(self) -> bool:
+        """Do our tasks outlive a cancellation from outside, until the block has ended the socket?
+
+        Where they run among trio's system tasks they meet none but the end of the run, which would wait for them for
+        ever if the program has not left the block.
+        """
+        return self._parent is None and not (isinstance(self._home, Block) and self._home.nursery is None)
+
     def _start(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run one of our tasks in the scope."""
         self._check_run()

@@ -118,7 +118,8 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         ``serve``, in an ExceptionGroup; trouble of peers and networks never does.  Under ``simulate`` and the pytest
         plug-in an isolated bug fails the test, unless the test takes it.
         KeyboardInterrupt, SystemExit and cancellation always go out, bare if nothing else does.  So does what else is
-        no ``Exception``, as ``asyncio.CancelledError``, in a group.
+        no ``Exception``, as ``asyncio.CancelledError``, in a group.  But a ``trio.Cancelled`` of somebody else's, as
+        out of a result that was kept of a cancelled task, is a bug of its handler: a RuntimeError.
         Returns after ``close()`` once the last handler is done; ``listen`` and ``serve`` may begin again before.
 
         Args:

@@ -300,7 +300,10 @@ class TcpServer(Listening[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]
         # What is a caller's can be interrupted, and that ends the block.
         if self._factory is TcpSocket:
             return cast("SocketT", TcpSocket())
-        made = call_interruptible(self._factory)
+        try:
+            made = call_interruptible(self._factory)
+        except trio.Cancelled as exc:  # nothing waits here, so it is nobody's, and would end our block in silence
+            raise RuntimeError("the socket factory raised trio.Cancelled, and nobody had cancelled it") from exc
         is_socket = isinstance(made, TcpSocket)
         if not is_socket or made._closed or made._home is not None or made.state() is not SocketState.UNCONNECTED:
             raise TypeError(f"a socket factory must make new TcpSockets without a parent, not {made!r}")
@@ -373,7 +376,8 @@ class TcpServer(Listening[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]
     def add_pending_connection(self, sock: SocketT) -> None:
         """Put ``sock`` with the pending ones, or give it to ``serve``.  The limits are not asked.
 
-        Raises: TypeError if it is no TcpSocket; trio.ClosedResourceError if the server is closed.
+        Raises: TypeError if it is no TcpSocket; trio.ClosedResourceError if it, or the server, is closed; RuntimeError
+        if it belongs to another run.
         Qt: addPendingConnection().
         """
         self._check_run()
@@ -381,6 +385,8 @@ class TcpServer(Listening[SocketT], trio.abc.Listener[SocketT], Generic[SocketT]
             raise TypeError(f"a connection is a TcpSocket, not {type(sock).__name__}")
         if self._closed:
             raise trio.ClosedResourceError("cannot add a connection: the server is closed")
+        sock._check_call()
+        sock._check_open("add the connection")
         self._give(sock)
 
     # -- what it says of itself -------------------------------------------------------------

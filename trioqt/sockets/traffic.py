@@ -39,6 +39,10 @@ BLOCKS_AT_ONCE = 16
 # How long a close waits for the end of a peer that sent bytes we did not read, in seconds.
 LINGER = 1.0
 
+# What ends the connection when a task of ours meets it: its nursery may be a server's, which has others to serve.
+# ``BusyResourceError``: a task of the program waits for the descriptor, or uses the stream, itself.
+BREAKS = (*ENDS, trio.BusyResourceError)
+
 READY_READ = ReadyRead()
 
 
@@ -307,7 +311,7 @@ class Traffic(Connection):
     def _own_scope(self) -> trio.CancelScope:
         # Our tasks outlive an outer cancellation until the block has ended the socket, because a shielded goodbye in
         # that block still needs them.  A parent nursery has no such moment: shielded, they would keep it from ending.
-        return trio.CancelScope(shield=self._parent is None)
+        return trio.CancelScope(shield=self._is_shielded())
 
     async def _watch(self, link: Link, scope: trio.CancelScope) -> None:
         """Read ahead, up to the buffer's bound, while no caller does."""
@@ -330,14 +334,14 @@ class Traffic(Connection):
                         self._pull(len(self._read_buffer) + 1, ahead=True)
                     elif (data := link.try_receive(room)) is not None:
                         self._came(link, generation, data)  # before an orderly end that was begun in this step
-        except ENDS as exc:
+        except BREAKS as exc:
             self._link_failed(link, exc, Input.READ_FAILED)
         except trio.Cancelled:
-            # The parent nursery is cancelled.  A shielded task may still say goodbye, as it may where nobody watches;
-            # the socket is closed once the nursery has ended, and who listens must hear of that.
-            assert self._parent is not None
+            # The run ends, or the parent nursery is cancelled.  There a shielded task may still say goodbye, as it may
+            # where nobody watches; the socket is closed once the nursery has ended, and who listens must hear of that.
             self._orphaned = True
-            at_end_of(self._parent, self._in_scope)
+            if self._parent is not None:
+                at_end_of(self._parent, self._in_scope)
             raise
         except BaseException:
             self._close()
@@ -393,7 +397,7 @@ class Traffic(Connection):
                     finally:
                         if self._link is link:
                             self._end_link(Input.FLUSHED)
-        except ENDS as exc:
+        except BREAKS as exc:
             # A watcher that waits finds the same in the same turn; reading comes first then, as in Qt.
             self._link_failed(link, exc, Input.READ_FAILED if self._watcher_waits else Input.WRITE_FAILED)
         except BaseException:
