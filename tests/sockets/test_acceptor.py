@@ -59,7 +59,7 @@ class Server:
     def _admit_or_refuse(self, link: Link, peer: Sockaddr) -> None:
         self._admit(link, peer)
 
-    def _note_accept_failure(self, exc: OSError, what_now: str) -> None:
+    def _note_accept_failure(self, exc: Exception, what_now: str) -> None:
         raise AssertionError(exc)
 
 
