@@ -112,6 +112,7 @@ def test_equal_proxies_are_equal_and_can_be_kept() -> None:
         ((ProxyKind.HTTP, "host", 1, "user", b"hunter2"), TypeError),
         ((ProxyKind.HTTP, "host", 1, "user", "hunter2\udc80"), ValueError),
         ((ProxyKind.HTTP, "host", 1, "user", "", "context"), TypeError),
+        ((ProxyKind.HTTP, "host", 1, "user", "", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)), ValueError),
         ((ProxyKind.HTTP, "host", 1, "user", "", "hunter2"), TypeError),
     ],
 )

@@ -657,6 +657,7 @@ def _end_of(sock: UdpSocket) -> Any:
 # ---- many --------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 async def test_a_flood_leaves_memory_bounded_and_the_socket_working(network: Network) -> None:
     """100,000 to a reader that does not read: what does not fit is dropped and counted, and the next one comes through.
 

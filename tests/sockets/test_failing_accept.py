@@ -22,7 +22,7 @@ from tests.sockets.arrivals import accept_queue, open_descriptors, until
 from tests.sockets.echoing import ask, echo
 from trioqt import AcceptError, DrainReport, ErrorKind, NewConnection, TcpServer, TcpSocket
 from trioqt.links.native import NativeListener
-from trioqt.sockets.tcp_server import ENDED_BEFORE_ACCEPT
+from trioqt.sockets.acceptor import ENDED_BEFORE_ACCEPT
 
 ROOT = Path(__file__).parents[2]
 

@@ -216,6 +216,9 @@ IMPOSSIBLE: list[tuple[Host, str]] = [
     ("x" * 64,               f"cannot look up {'x' * 64}: label empty or longer than 63 characters"),
     ("x." * 127 + "y",       f"cannot look up {'x.' * 30}...: a name has at most 253 characters"),
     ("x" * 1_000_000,        f"cannot look up {'x' * 60}...: label empty or longer than 63 characters"),
+    ("127.0.0.1:80",         "cannot look up 127.0.0.1:80: a host is a name or an address, without a port"),
+    ("[::1]",                "cannot look up [::1]: an address is written without brackets"),
+    ("http://localhost/",    "cannot look up http://localhost/: a host is a name or an address, and no URL"),
     ("fe80::1%nosuch0",      "cannot look up fe80::1%nosuch0: no interface has the name in the scope"),
 ]
 # fmt: on

@@ -210,6 +210,10 @@ async def test_a_renewed_certificate_needs_no_restart(network: Network, tls: Con
             assert await early.receive(5) == b"hello"
         with pytest.raises(TypeError):
             server.set_context("context")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="a server needs a context for servers"):
+            server.set_context(tls.client)
+    with pytest.raises(ValueError, match="a server needs a context for servers"):
+        SslServer(tls.client)
 
 
 async def test_a_server_chooses_its_context_by_the_name(network: Network, tls: Contexts) -> None:
@@ -227,6 +231,26 @@ async def test_a_server_chooses_its_context_by_the_name(network: Network, tls: C
         peer = await TlsPeer.over(raw, other.client, server_side=False, server_hostname="other.example")
         with peer:
             assert await answers(network, server, tls.client)
+
+
+async def test_a_name_that_the_context_refuses_is_told_to_both_ends(network: Network, tls: Contexts) -> None:
+    """By the alert that its callback gives back."""
+    strict = tls.new_server()
+    strict.sni_callback = lambda channel, name, context: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    async with SslServer(strict) as server, trio.open_nursery() as nursery, server.events(ConnectionFinished) as ends:
+        await server.listen(network.host)
+        await nursery.start(server.serve, echo)
+        async with SslSocket(context=tls.client) as sock:
+            with pytest.raises(SocketError) as refused:
+                await sock.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+        error = (await anext(ends)).error
+        nursery.cancel_scope.cancel()
+
+    assert isinstance(error, SocketError)
+    assert [error.message, refused.value.message] == [
+        "the TLS handshake failed: the context's own callback refuses it, for the name that was asked for",
+        "the TLS handshake failed: the peer does not know the name that was asked for",
+    ]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

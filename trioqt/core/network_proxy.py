@@ -90,6 +90,8 @@ def _check_kind(proxy: object, attribute: attrs.Attribute[ProxyKind], kind: obje
 def _check_context(proxy: object, attribute: attrs.Attribute[Any], context: object) -> None:
     if context is not None and not isinstance(context, ssl.SSLContext):
         raise TypeError(f"context is an ssl.SSLContext, not {type(context).__name__}")
+    if context is not None and context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise ValueError("a proxy is spoken to as a client: context is ssl.create_default_context()")
 
 
 @attrs.frozen

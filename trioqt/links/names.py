@@ -34,6 +34,12 @@ def check_name(name: str) -> None:
         reason = f"label empty or longer than {LONGEST_LABEL} characters"
     elif len(name.removesuffix(".")) > LONGEST_NAME:
         reason = f"a name has at most {LONGEST_NAME} characters"
+    elif "/" in name or "@" in name:
+        reason = "a host is a name or an address, and no URL"
+    elif name.startswith("["):
+        reason = "an address is written without brackets"
+    elif ":" in name:
+        reason = "a host is a name or an address, without a port"
     if reason is not None:
         raise socket.gaierror(socket.EAI_NONAME, reason)
 
@@ -58,8 +64,9 @@ async def look_up_address(address: HostAddress) -> HostInfo:
 
     Raises: socket.gaierror if it is the null address, or its scope names no interface.
     """
-    check_name(address.text)
     name = address.text
+    if not name:
+        raise socket.gaierror(socket.EAI_NONAME, "an empty name")
     if address != HostAddress.ANY:
         try:
             sockaddr = to_sockaddr(address, 0)

@@ -163,7 +163,7 @@ class DatagramWriter(Datagrams):
         address, port, _, _, _ = where
         if not (address and port) and (address or link.peer_address() is None):
             if not port or isinstance(link, ProxiedDatagramLink):  # of a proxy "this machine" would be another
-                exc = OSError(errno.EDESTADDRREQ, "it has no destination")
+                exc = OSError(errno.EDESTADDRREQ, "it has no port" if address else "it has no destination")
                 self._datagram_failed("cannot send a datagram", exc, ErrorKind.NETWORK)  # as Qt
             where = HostAddress.ANY_IPV4.text, *where[1:]  # this machine, as with Qt
         try:

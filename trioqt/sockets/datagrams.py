@@ -27,8 +27,9 @@ from trioqt.core.states import Input
 from trioqt.links.base import DatagramLink, NativeSocket, Sockaddr
 from trioqt.links.datagram import NativeDatagramLink, native_datagram_socket
 from trioqt.links.interrupts import protected
-from trioqt.sockets.abstract_socket import AbstractSocket, Failure, Generation, raise_failure
+from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
+from trioqt.sockets.generation import Failure, Generation, raise_failure
 from trioqt.sockets.nursery_ends import at_end_of
 from trioqt.sockets.subscription import Subscription
 

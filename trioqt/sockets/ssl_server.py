@@ -18,9 +18,9 @@ from trioqt.core.errors import SocketError, in_one_line
 from trioqt.core.events import ConnectionFinished
 from trioqt.core.socket_state import SocketState
 from trioqt.links.interrupts import await_interruptible, protected
-from trioqt.links.tls import Terms
+from trioqt.links.tls_terms import Terms
 from trioqt.sockets.arguments import check_handler, check_seconds, check_size
-from trioqt.sockets.ssl_socket import SslSocket, check_context
+from trioqt.sockets.ssl_socket import SslSocket, check_side
 from trioqt.sockets.tcp_server import TcpServer
 
 __all__ = ["SslServer"]
@@ -86,7 +86,7 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
         max_handshakes: int | None = 1000,
         **server: Unpack[ServerArguments],
     ) -> None:
-        self._context = check_context(context)
+        self._context = check_side(context, server_side=True)
         self._handshake_timeout = check_seconds(handshake_timeout, "handshake_timeout")
         if max_handshakes is not None:
             max_handshakes = check_size(max_handshakes, "max_handshakes", least=1)
@@ -99,10 +99,11 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
     def set_context(self, context: ssl.SSLContext) -> None:
         """For connections from now on: a renewed certificate needs no restart.
 
+        Raises: TypeError, ValueError: It is no context, or a client's.
         Qt: setSslConfiguration().
         """
         self._check_run()
-        self._context = check_context(context)
+        self._context = check_side(context, server_side=True)
 
     async def serve(
         self,

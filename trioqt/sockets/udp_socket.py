@@ -25,12 +25,13 @@ from trioqt.links.datagram import NativeDatagramLink
 from trioqt.links.datagrams_through_proxy import ProxiedDatagramLink, associate_through
 from trioqt.links.interrupts import protected
 from trioqt.links.native import set_options
-from trioqt.sockets.abstract_socket import Bound, Failure, Generation
+from trioqt.sockets.abstract_socket import Bound
 from trioqt.sockets.arguments import Host, check_host, check_options, check_port, check_protocol, spelled
 from trioqt.sockets.datagram_reader import DatagramReader
 from trioqt.sockets.datagram_writer import DatagramWriter
 from trioqt.sockets.datagrams import BOUND, CONNECTED, UNCONNECTED
 from trioqt.sockets.descriptors import open_datagram_socket
+from trioqt.sockets.generation import Failure, Generation
 from trioqt.sockets.multicast import Multicast
 
 __all__ = ["UdpSocket"]
