@@ -130,6 +130,8 @@ class UdpEnd:
             fail(errno.EDESTADDRREQ)
         target = self._any_ipv6(target)
         address = target[0]
+        if len(data) > 65535:  # which no length can say; Linux looks at that first
+            fail(errno.EMSGSIZE)
         if target[1] == 0 and (asked is not None or (self.family == socket.AF_INET6 and ":" not in address)):
             fail(errno.EINVAL)
         if len(data) > MAX_DATAGRAM[6 if ":" in address else 4]:
