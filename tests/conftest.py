@@ -31,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "unwatched(why): about what is so because nobody watches a socket")
+    config.addinivalue_line("markers", "once: it takes seconds, so it is not run watched, nor with each other Python")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

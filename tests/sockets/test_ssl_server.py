@@ -210,10 +210,6 @@ async def test_a_renewed_certificate_needs_no_restart(network: Network, tls: Con
             assert await early.receive(5) == b"hello"
         with pytest.raises(TypeError):
             server.set_context("context")  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="a server needs a context for servers"):
-            server.set_context(tls.client)
-    with pytest.raises(ValueError, match="a server needs a context for servers"):
-        SslServer(tls.client)
 
 
 async def test_a_server_chooses_its_context_by_the_name(network: Network, tls: Contexts) -> None:
@@ -398,6 +394,48 @@ async def test_what_was_added_by_hand_is_served_as_it_is(network: Network, tls: 
 
         assert await right.receive_some(5) == b"plain"
         nursery.cancel_scope.cancel()
+
+
+class Broken(ssl.SSLContext):
+    """A program's own context, with a bug."""
+
+    def wrap_bio(self, *args: object, **options: object) -> ssl.SSLObject:
+        raise LookupError("a bug")
+
+
+@pytest.mark.parametrize("style", ["serve", "accept"])
+async def test_a_bug_in_a_handshake_ends_its_own_connection_and_no_more(
+    network: Network,
+    tls: Contexts,
+    handler_failures: Callable[[], list[Exception]],
+    caplog: pytest.LogCaptureFixture,
+    style: str,
+) -> None:
+    """Served or waiting to be taken; the next one has a good context.  It ended the server where nobody served."""
+    server = SslServer(Broken(ssl.PROTOCOL_TLS_SERVER))
+
+    async def take() -> None:
+        async for sock in server:
+            async with sock:
+                await echo(sock)
+
+    async with server, server.events(ConnectionFinished) as endings, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        if style == "serve":
+            await nursery.start(server.serve, echo)
+        else:
+            nursery.start_soon(take)
+        with await network.raw_connect(server.server_port()) as raw:
+            ended = await anext(endings)
+            await raw.how_it_ends()
+        server.set_context(tls.server)
+        answered = await answers(network, server, tls.client)
+        nursery.cancel_scope.cancel()
+
+    (failure,) = handler_failures()
+    (record,) = caplog.records
+    assert (str(failure), ended.error, answered) == ("a bug", failure, True)
+    assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
 
 
 # ---- clients that behave badly -----------------------------------------------------------------

@@ -176,6 +176,7 @@ async def tls_in_tls(tls: Contexts) -> AsyncIterator[Pair]:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.once
 async def test_tls_over_tls_is_a_trio_stream(network: Network, tls: Contexts) -> None:
     """trio finds nothing wrong with the inner one, half-close included, which leaves the outer one open."""
     async with SslServer(tls.server) as server, trio.open_nursery() as nursery:

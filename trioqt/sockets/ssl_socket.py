@@ -29,9 +29,9 @@ from trioqt.links.chain import BEHIND, can_judge, find_errors
 from trioqt.links.interrupts import protected
 from trioqt.links.tls import TlsLink
 from trioqt.links.tls_terms import Negotiated, Terms, checks_of
-from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import Host
 from trioqt.sockets.connection import CONNECTED
+from trioqt.sockets.generation import Generation
 from trioqt.sockets.tcp_socket import SocketArguments, TcpSocket
 
 __all__ = ["SslSession", "SslSocket"]
@@ -321,6 +321,7 @@ class SslSocket(TcpSocket):
 
     async def _start_encryption(self, terms: Terms) -> None:
         self._check_can_encrypt(terms)
+        check_side(terms.context, server_side=terms.server_side)
         generation = self._generation
         try:
             # It begins in this very step if it can: a watcher would take the peer's first message for bytes.
