@@ -85,6 +85,11 @@ class RawPeer:
             return "reset"
         return "end"
 
+    async def end_in_answer(self) -> None:
+        """End when the other end has: who lingers over what it did not read need not do so for its whole second."""
+        await self.how_it_ends()
+        self.close()
+
     def send_now(self, data: bytes) -> int:
         """Send what the system takes at once; how much that was.  Raises: BlockingIOError if it takes nothing."""
         return self.sock.try_send(data) if isinstance(self.sock, VirtualSocket) else os.write(self.sock.fileno(), data)

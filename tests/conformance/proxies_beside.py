@@ -49,9 +49,15 @@ class SharedLog:
         with self._path.open("a") as file:
             file.write(line + "\n")
 
-    def take(self) -> list[str]:
-        """All of them, and the end of it."""
+    def lines(self) -> list[str]:
+        """Those since it was asked last."""
         lines = self._path.read_text().splitlines()
+        self._path.write_text("")
+        return lines
+
+    def take(self) -> list[str]:
+        """The same, and the end of it."""
+        lines = self.lines()
         self._path.unlink()
         return lines
 

@@ -245,7 +245,7 @@ def wait(qt: Entries, ours: Entries) -> int:
                 pending -= 1
             elif is_signal(entry, "ready_read"):
                 unread_news = True
-            elif is_call(entry, "read", "read_all", "read_line", "peek", "skip", "get_char"):
+            elif is_call(entry, *READS, "peek", "read_datagram", "receive_datagram"):
                 unread_news = False
             if is_call(entry) and entry["fn"].startswith("wait_for_"):
                 inside = [other for other in qt[index : end_of(qt, index)] if other.get("obj") == obj]
@@ -491,7 +491,7 @@ def mark_odd(qt: Entries, ours: Entries) -> None:
     for obj in objects(ours):
         mine = list(of(ours, obj))
         theirs = {entry.get("avail") for entry in of(qt, obj) if is_signal(entry, "bytes_written")}
-        state, error, avail = "ConnectedState", NO_ERROR, None
+        state, error, avail = "ConnectedState", NO_ERROR, 0
         for index, entry in enumerate(mine):
             if is_signal(entry, "bytes_written") and "state" in entry:
                 following = (available(other) for other in mine[index + 1 :])
@@ -502,8 +502,7 @@ def mark_odd(qt: Entries, ours: Entries) -> None:
                 state, error = (entry["value"], error) if entry["fn"] == "state" else (state, entry["value"])
             else:
                 state, error = entry.get("state", state), entry.get("error", error)
-            if available(entry) is not None:
-                avail = available(entry)
+            avail = avail if (count := available(entry)) is None else count
 
 
 def available(entry: Entry) -> int | None:

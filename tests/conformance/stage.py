@@ -315,6 +315,24 @@ class Stage:
                 return
             await self._let_slots_act()
 
+    @contextlib.contextmanager
+    def in_steps(self) -> Iterator[None]:
+        """Within the block no jump of the clock is longer than what it takes in real time, if something answers beside:
+        or a wait of three seconds that comes in one piece would be over after the shortest of pauses."""
+        steps = trio.CancelScope()
+
+        async def step() -> None:
+            with steps:
+                for _ in itertools.count():
+                    await trio.sleep(IDLE_BESIDE)
+
+        if self._beside:
+            self.nursery.start_soon(step)
+        try:
+            yield
+        finally:
+            steps.cancel()
+
     async def first_step(self, task: Callable[[], Awaitable[object]]) -> None:
         """Start ``task``, and return when it waits for the first time."""
         step = _FirstStep(f"first step {next(self._numbers)}")

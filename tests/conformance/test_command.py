@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance import pyside6_backend
 from tests.conformance.__main__ import main
-from tests.conformance.catalogue import TRACES
+from tests.conformance.catalogue import TRACES, recorded
+from tests.conformance.pyside6_backend import Recorded
+from tests.conformance.trace import Scenario
 from tests.peers import peer_module
 
 # As the oracle has them.
@@ -127,11 +130,49 @@ def test_a_file_that_imports_a_class_that_is_lacking_runs_its_other_scenarios(
 def test_a_name_that_no_scenario_has_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """All that are none, beside one that is; and what would have been a group is said."""
     with pytest.raises(SystemExit) as refused:
-        run_command(monkeypatch, "no_such_scenario")
+        run_command(monkeypatch, "no_such_scenario", "tcp_connect_refused", "another")
 
     assert refused.value.code == 2
-    assert "no such scenario" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "no such scenario: another, no_such_scenario; the groups are " in err
+    assert {"tcp", "udp"} <= set(err.rpartition("the groups are ")[2].strip().split(", "))
+
+
+def test_a_qt_that_hung_is_told_and_nothing_is_compared_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a machine that has other things to do: what Qt would have done is not known, so it is no deviation."""
+    runs = {
+        "tcp_connect_localhost": Recorded([], "hung (killed after 90s)", 90.0),
+        "tcp_connect_refused": Recorded(recorded("tcp_connect_refused")[0], "ok", 0.1),
+    }
+    monkeypatch.setattr("tests.conformance.__main__.record", lambda name, _: runs[name])
+    monkeypatch.setattr("tests.conformance.__main__.left_out", lambda _: None)
+
+    status = run_command(monkeypatch, "--live", "tcp_connect_refused", "tcp_connect_localhost")
+
+    told, summary = capsys.readouterr().out.splitlines()
+    assert (status, told) == (1, "tcp_connect_localhost: on Qt: hung (killed after 90s)")
+    assert summary.startswith("1 scenarios: 0 the same, 1 by general rules, 0 deviating")
+
+
+def test_a_trace_with_a_run_that_hung_is_not_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Four runs of five are no trace: the fifth would stand in it as a Qt that does nothing."""
+    runs = iter([Recorded([], "ok", 0.1)] * 4 + [Recorded([], "hung (killed after 90s)", 90.0)])
+    monkeypatch.setattr(pyside6_backend, "load", lambda _: {"tcp_one": Scenario(lambda t: None, "one", "tcp")})
+    monkeypatch.setattr(pyside6_backend, "record", lambda *_: next(runs))
+    monkeypatch.setattr(sys, "argv", ["pyside6_backend", "--record", str(tmp_path), "tcp_one"])
+
+    pyside6_backend.main()
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "tcp_one: ok (4), hung (killed after 90s) (1)"
+    assert second.startswith("tcp_one: not written")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["tcp_connect_refused", "udp_close"])

@@ -625,6 +625,7 @@ async def test_a_forked_process_that_closes_its_copies_leaves_ours_alone(shared:
 # ---- Many, and elsewhere -----------------------------------------------------------------------
 
 
+@pytest.mark.once
 async def test_as_many_sockets_as_the_system_allows(shared: None) -> None:
     """Ten thousand connections of one server, where descriptors are enough for both ends: each is answered, twice."""
     import resource

@@ -15,11 +15,11 @@ from trioqt import TcpSocket
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about nobody watching."""
+    """Leave out what is about nobody watching, and what takes seconds."""
     if config.getoption("--watched"):
-        left_out = [item for item in items if item.get_closest_marker("unwatched")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("unwatched")]
+        left_out = {item for item in items if any(map(item.get_closest_marker, ("unwatched", "once")))}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from tests.networks import Network, RawPeer
 from tests.sockets.arrivals import accept_queue, until
 from tests.sockets.echoing import ask, echo
 from trioqt import AcceptError, Draining, DrainReport, ErrorKind, SocketError, TcpServer, TcpSocket
+from trioqt.sockets.acceptor import HANDSHAKES_PAUSE
 from trioqt.sockets.serving import HARD_LIMIT
-from trioqt.sockets.tcp_server import HANDSHAKES_PAUSE
 from trioqt.testing import DescriptorsExhausted, VirtualNetwork, simulate
 from trioqt.testing.network.fabric import Conditions
 
@@ -162,6 +162,7 @@ def test_a_stop_at_any_pass_of_a_program_loses_no_request(style: str, seed: int)
     assert {0, 1, 4, 7} <= answered  # it was stopped before the first, after the last, and in between
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("style", ["serve", "accept"])
 def test_a_stop_at_any_time_of_a_program_far_away_loses_no_request(style: str) -> None:
     """With a latency a client knows of its connection before the server does; it counts from then on."""

@@ -440,7 +440,9 @@ async def test_abort_leaves_nothing_whatever_came_before(network: Network, end: 
     async with connection(network) as pair:
         await pair.arrive(b"unread")
         if end == "disconnected":
-            await pair.sock.disconnect_from_host()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pair.peer.end_in_answer)
+                await pair.sock.disconnect_from_host()
         else:
             if end != "lost":
                 pair.peer.finish()

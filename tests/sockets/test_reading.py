@@ -122,6 +122,49 @@ async def test_unget_char_puts_a_byte_in_front(network: Network) -> None:
         assert (pair.sock.bytes_available(), pair.sock.read_line(), pair.sock.read_line()) == (5, b"\n", b"xbc\n")
 
 
+async def test_a_byte_is_put_back_where_a_connection_was_begun_and_not_before(network: Network) -> None:
+    """A connection that begins drops what is unread, so the byte would be lost; one that has ended leaves it."""
+
+    def outcome(sock: TcpSocket) -> object:
+        try:
+            sock.unget_char(b"x")
+        except SocketError as error:
+            return error.kind
+        except trio.ClosedResourceError:
+            return "closed"
+        return sock.read_all()
+
+    async with TcpSocket() as sock:
+        fresh = outcome(sock)
+        await sock.bind(network.host)
+        bound = outcome(sock)
+        sock.abort()
+        with await network.raw_listener() as listener:
+            port = listener.port
+            await sock.connect_to_host(network.host, port)
+            connected = outcome(sock)
+            await sock.disconnect_from_host()
+        ended = outcome(sock)
+        sock.abort()
+        with pytest.raises(SocketError):
+            await sock.connect_to_host(network.host, port)
+        refused = outcome(sock)
+
+    assert (fresh, bound) == (ErrorKind.OPERATION, ErrorKind.OPERATION)
+    assert (connected, ended, refused) == (b"x", b"x", b"x")
+
+
+async def test_after_an_abort_no_byte_is_put_back(network: Network) -> None:
+    """Nothing is left, and nothing comes that it could stand in front of."""
+    async with connection(network) as pair:
+        pair.sock.abort()
+
+        with pytest.raises(trio.ClosedResourceError, match="cannot unget"):
+            pair.sock.unget_char(b"x")
+
+        assert pair.sock.bytes_available() == 0
+
+
 async def test_an_ungot_byte_is_received_before_what_the_kernel_holds(network: Network) -> None:
     """The waiting verbs read the same sequence of bytes as the others."""
     async with connection(network) as pair:

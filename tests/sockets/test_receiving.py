@@ -160,6 +160,7 @@ async def test_receive_exactly_waits_for_all_of_it(network: Network) -> None:
         assert (nothing, some, rest) == (b"", data[:300_001], data[300_001:])
 
 
+@pytest.mark.once
 async def test_a_line_of_a_million_single_bytes_arrives_whole(network: Network) -> None:
     """The search goes on where it ended; each byte costs the same however long the line has become."""
     size = 1 << (20 if isinstance(network, Loopback) else 16)  # a simulated network notes each packet: 10 us

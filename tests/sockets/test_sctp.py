@@ -142,6 +142,7 @@ async def test_the_peer_of_dropped_bytes_sees_a_reset() -> None:
     assert caught.value.kind is ErrorKind.REMOTE_HOST_CLOSED
 
 
+@pytest.mark.once
 async def test_it_keeps_the_contract_of_trios_streams() -> None:
     """trio's own check of a stream that can be half-closed."""
 

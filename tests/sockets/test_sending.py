@@ -205,6 +205,7 @@ def overwrite(data: bytearray | memoryview) -> None:
         memoryview(whole).cast("B")[:] = b"!" * memoryview(whole).nbytes
 
 
+@pytest.mark.once
 async def test_a_bytearray_is_the_callers_again_though_a_part_of_it_is_queued(network: Network) -> None:
     """No view of it is kept: it can be resized, and what it becomes is not sent."""
     sent = numbered(20_000_000)

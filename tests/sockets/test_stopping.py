@@ -415,6 +415,7 @@ async def until_refused(network: Network, port: int) -> None:
 # ---- nobody is lost, on real sockets too ---------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.plain("so many handshakes take a minute")
 async def test_a_hundred_requests_in_flight_survive_twenty_stops(network: Network, nursery: trio.Nursery) -> None:
     """At each signal a hundred handlers have half of their question; all get the other half, and all answer."""

@@ -50,6 +50,7 @@ async def test_connected_and_accepted_sockets_are_trio_streams(network: Network)
         await trio.testing.check_half_closeable_stream(make, clogged(make))
 
 
+@pytest.mark.once
 async def test_watched_sockets_are_trio_streams(network: Network) -> None:
     """The same with a listener on both ends: reading ahead does not change what a stream promises."""
     async with TcpServer() as server, trio.open_nursery() as nursery, trio.open_nursery() as listeners:
@@ -75,6 +76,7 @@ async def listen_to(sock: TcpSocket, *, task_status: trio.TaskStatus[None] = tri
         await trio.sleep_forever()
 
 
+@pytest.mark.once
 async def test_sockets_that_end_with_their_peer_are_trio_streams_one_way_at_a_time(network: Network) -> None:
     """With half_open=False there is no half-close, but what a two-way stream promises still holds."""
     async with TcpServer() as server, trio.open_nursery() as nursery:
@@ -84,6 +86,7 @@ async def test_sockets_that_end_with_their_peer_are_trio_streams_one_way_at_a_ti
         await trio.testing.check_two_way_stream(make, clogged(make))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("make_streams", [trio.testing.memory_stream_pair, trio.testing.lockstep_stream_pair])
 async def test_sockets_over_memory_streams_are_trio_streams(
     make_streams: Callable[[], tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]],
@@ -100,6 +103,7 @@ async def test_sockets_over_memory_streams_are_trio_streams(
         await trio.testing.check_half_closeable_stream(make, clogged(make) if can_clog else None)
 
 
+@pytest.mark.once
 async def test_sockets_over_sockets_are_trio_streams(network: Network) -> None:
     """A TcpSocket is a stream, so it can carry another one."""
     async with TcpServer() as server, trio.open_nursery() as nursery:

@@ -206,7 +206,8 @@ async def test_a_verb_that_is_called_after_another_task_has_ended_it(network: Ne
         ended.set()
 
     assert state is SocketState.UNCONNECTED
-    assert outcomes == [needs if verb in NEEDS else uses if verb in USES else "done"]
+    dropped = verb == "unget_char" and end.startswith("abort")  # there is nothing to put it in front of
+    assert outcomes == [needs if verb in NEEDS or dropped else uses if verb in USES else "done"]
 
 
 # What waits for bytes that do not come, or for room in a full queue, and what it gets: at an end in order, for which
@@ -288,7 +289,7 @@ async def quietly(call: Callable[[], Awaitable[object]]) -> None:
 
 async def read_when_all_wait(peer: RawPeer) -> None:
     await trio.testing.wait_all_tasks_blocked()
-    await peer.how_it_ends()
+    await peer.end_in_answer()
 
 
 # ---- an attempt ------------------------------------------------------------------------------------
@@ -340,6 +341,8 @@ async def test_a_transaction_that_another_task_has_cut_off(network: Network, end
         pair.sock.read(2)
         async with trio.open_nursery() as other:
             other.start_soon(play, pair)
+            if end in ORDERLY:
+                other.start_soon(pair.peer.end_in_answer)
         began = pair.sock.is_transaction_started()
         outcomes = [await outcome_of(TRANSACTIONS[over], pair.sock) for _ in range(2)]
         left = b"" if uses == "closed" else pair.sock.read_all()

@@ -23,7 +23,7 @@ from PySide6.QtNetwork import (
     QTcpServer,
 )
 
-from tests.conformance.proxies_beside import serve
+from tests.conformance.proxies_beside import serve, serve_forked
 from tests.conformance.trace import Trace
 
 LH = QHostAddress("127.0.0.1")
@@ -125,8 +125,8 @@ def sslstatus(t: Trace, c: Any) -> None:
     t.note("handshake errors of " + t.name(c), errors=c.sslHandshakeErrors())
 
 
-def py_server(t: Trace, behaviour: str, which: str = "good", symbol: str = "SERVER") -> int:
-    """The standard library's TLS, beside."""
+def py_server(t: Trace, behaviour: str, which: str = "good", symbol: str = "SERVER", *, forked: bool = False) -> int:
+    """The standard library's TLS, beside: in a thread, or in a process."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certs()[which][2].configure_cert(context)
 
@@ -136,7 +136,7 @@ def py_server(t: Trace, behaviour: str, which: str = "good", symbol: str = "SERV
             BEHAVIOURS[behaviour](tls)
             conn.shutdown(socket.SHUT_RDWR)
 
-    return serve(t, handle, symbol)
+    return (serve_forked if forked else serve)(t, handle, symbol)
 
 
 def echo(tls: ssl.SSLSocket) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import trio
 import trio.testing
@@ -32,6 +33,8 @@ from tests.conformance.stand_in.values import (
 from trioqt.core.events import Event
 
 __all__ = ["QAbstractSocket", "QTcpSocket", "new_socket", "so_long"]
+
+T = TypeVar("T")
 
 NO_LIMIT = 1 << 62
 """Qt's write buffer has none."""
@@ -210,14 +213,19 @@ class QAbstractSocket(QIODevice):
         self._tag = tag
         stage().do(lambda: self._sock.set_protocol_tag(tag))
 
+    def _ask(self, ask: Callable[[], T]) -> T:
+        """What asks the system, which only a connection has something to ask of: else a slot may look at once."""
+        connected = stage().see(lambda: self._sock.state() is trioqt.SocketState.CONNECTED)
+        return stage().poll(ask) if connected else stage().see(ask)
+
     def bytesAvailable(self) -> int:
-        return stage().poll(lambda: self._sock.bytes_available())
+        return self._ask(lambda: self._sock.bytes_available())
 
     def canReadLine(self) -> bool:
-        return stage().poll(lambda: self._sock.can_read_line())
+        return self._ask(lambda: self._sock.can_read_line())
 
     def atEnd(self) -> bool:
-        return stage().poll(lambda: self._sock.at_end())
+        return self._ask(lambda: self._sock.at_end())
 
     def _read(self, failed: object, read: Callable[[], Any]) -> Any:
         result = stage().do(lambda: or_else(failed, read))
@@ -429,6 +437,9 @@ def new_socket(parent: trio.Nursery | None, read_buffer_size: int = 0) -> trioqt
     )
 
 
-def so_long(milliseconds: int) -> trio.CancelScope:
+@contextlib.contextmanager
+def so_long(milliseconds: int) -> Iterator[None]:
     """Qt's -1 is no limit, and its 0 sees what is there already."""
-    return trio.move_on_after(math.inf if milliseconds < 0 else max(milliseconds, 1) / 1000)
+    limit = math.inf if milliseconds < 0 else max(milliseconds, 1) / 1000
+    with stage().in_steps(), trio.move_on_after(limit):
+        yield

@@ -24,7 +24,15 @@ from trioqt.testing.network.fabric import Address
 from trioqt.testing.network.host import INTERFACES, Binding, Host, fail, is_multicast
 from trioqt.testing.network.no_end import CLOSED, CRASHED, LEFT_OPEN, Closed, Fresh
 from trioqt.testing.network.options import Options
-from trioqt.testing.network.socket_addresses import own_address, peer_address, resolved, shown, sockaddr
+from trioqt.testing.network.socket_addresses import (
+    check_link,
+    destination,
+    own_address,
+    peer_address,
+    resolved,
+    shown,
+    sockaddr,
+)
 from trioqt.testing.network.socket_messages import Messages
 from trioqt.testing.network.socket_options import choose_interface, join_or_leave, remote_of, what_is_so
 from trioqt.testing.network.sorts import SOCKET_FLAGS, sort_of
@@ -206,7 +214,7 @@ class VirtualSocket(Messages):
         if isinstance(end, UnixEnd):
             return end.peer_name
         remote = remote_of(end)
-        if remote is None or (isinstance(end, TcpEnd) and not end.is_connected()):
+        if remote is None or (isinstance(end, TcpEnd) and not end.is_connected()) or not remote[1]:
             fail(errno.ENOTCONN)
         return sockaddr(self._family, remote)
 
@@ -413,7 +421,9 @@ class VirtualSocket(Messages):
         if isinstance(end, Closed):
             end.connect()  # fails
         if isinstance(end, UdpEnd):
-            end.connect(self._peer_address(address))
+            remote = destination(self._family, self.options, address)
+            check_link(remote[0], address, end.multicast_interface)
+            end.connect(remote)
             return True
         if isinstance(end, StreamEnd | StreamListener):
             return self._connect_again(end)

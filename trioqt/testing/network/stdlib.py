@@ -1,16 +1,18 @@
 """The standard library's sockets, on the simulated network: what ``socket.socket()`` gives to code that runs on it.
 
 Servers are often built from such sockets: made, bound and set to listen by plain calls, and only then handed to trio
-(``trio.socket.from_stdlib_socket``).  Trio has no hook for them, so six things of Python's and trio's are replaced
+(``trio.socket.from_stdlib_socket``).  Trio has no hook for them, so seven things of Python's and trio's are replaced
 while there is a network: ``socket.socket`` gives a `SyncSocket` to code that runs on one, ``from_stdlib_socket`` knows
 it, ``trio.lowlevel.wait_readable`` and its like wait for it, ``socket.gethostname`` and ``getfqdn`` give the host's
-name, ``socket.getaddrinfo`` and its like ask the network from worker threads, and ``select.select`` and `selectors` say
-that they cannot wait for it.  To all other code they do what they did.
+name, ``if_nametoindex`` and its like know the host's interfaces, ``getaddrinfo`` and its like ask the network from
+worker threads, and ``select.select`` and `selectors` say that they cannot wait for it.  To all other code they do what
+they did.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import select
 import selectors
@@ -22,6 +24,7 @@ from typing import Any
 
 import trio
 
+from trioqt.testing.network.host import INTERFACES, fail
 from trioqt.testing.network.real_network import is_real_network_allowed
 from trioqt.testing.network.socket import VirtualSocket
 from trioqt.testing.network.sync_socket import Network, SyncSocket, join, network_here, new_socket, worker_here
@@ -66,6 +69,9 @@ def _end() -> None:
 
 _plain_host_name = socket.gethostname
 _plain_full_name = socket.getfqdn
+_plain_interface_index = socket.if_nametoindex
+_plain_interface_name = socket.if_indextoname
+_plain_interface_pairs = socket.if_nameindex
 _trio_namespace: dict[str, Any] = trio.socket.from_stdlib_socket.__globals__
 _plain_trio_socket: Callable[..., Any] = _trio_namespace["_SocketType"]
 # trio.lowlevel.wait_readable and its like are calls of what the run waits for the system with.
@@ -194,6 +200,29 @@ def _full_name(name: str = "") -> str:
     return _plain_full_name(name)
 
 
+def _interface_index(name: str, /) -> int:
+    if network_here() is None:
+        return _plain_interface_index(name)
+    if name not in INTERFACES:
+        fail(errno.ENODEV)
+    return INTERFACES[name]
+
+
+def _interface_name(index: int, /) -> str:
+    if network_here() is None:
+        return _plain_interface_name(index)
+    for name, number in INTERFACES.items():
+        if number == index:
+            return name
+    fail(errno.ENXIO)
+
+
+def _interface_pairs() -> list[tuple[int, str]]:
+    if network_here() is None:
+        return _plain_interface_pairs()
+    return [(number, name) for name, number in INTERFACES.items()]
+
+
 def _telling(plain: Callable[..., Any], what: str) -> Callable[..., Any]:
     """A call that hands descriptors to the kernel, which knows none of a simulated socket."""
 
@@ -273,6 +302,9 @@ _plain_lookup = getattr(selectors, "_fileobj_to_fd", None)
 _NAMES: dict[str, tuple[Any, Any]] = {
     "gethostname": (_plain_host_name, _host_name),
     "getfqdn": (_plain_full_name, _full_name),
+    "if_nametoindex": (_plain_interface_index, _interface_index),
+    "if_indextoname": (_plain_interface_name, _interface_name),
+    "if_nameindex": (_plain_interface_pairs, _interface_pairs),
     "select": (select.select, _telling(select.select, "select.select()")),
     **{
         plain.__name__: (plain, _looking_up(plain, ask))

@@ -4,7 +4,7 @@ from typing import Any
 
 from PySide6.QtNetwork import QHostAddress
 
-from tests.conformance.scenarios.beginnings import until_available, until_count
+from tests.conformance.scenarios.beginnings import full_listener, until_available, until_count
 from tests.conformance.trace import Trace, scenario
 
 LOOPBACK = QHostAddress("127.0.0.1")
@@ -204,3 +204,41 @@ def tcp_abort_in_state_slot(t: Trace) -> None:
         t.until_state(c, "UnconnectedState")
         t.spin(60)
         t.query(c, "state", "error")
+
+
+@scenario("disconnect_from_host, then connect at once elsewhere, before the loop turns", "tcp")
+def tcp_elsewhere_at_once(t: Trace) -> None:
+    _, here = t.raw_listener(symbol="HERE")
+    listener, there = t.raw_listener(symbol="THERE")
+    c = t.tcp()
+    t.call(c, "connectToHost", LOOPBACK, here)
+    t.until_state(c, "ConnectedState")
+    t.call(c, "disconnectFromHost")
+    t.call(c, "connectToHost", LOOPBACK, there)
+    t.query(c, "state", "error", "peerPort")
+    t.until_state(c, "ConnectedState")
+    t.query(c, "peerPort", "peerName")
+    peer = t.accept(listener)
+    peer.sendall(b"there")
+    until_available(t, c, 5)
+    t.call(c, "readAll")
+
+
+@scenario("an attempt that hangs is aborted, and a good one follows", "tcp")
+def tcp_hanging_attempt_aborted(t: Trace) -> None:
+    hanging = full_listener(t)
+    listener, port = t.raw_listener()
+    c = t.tcp()
+    t.call(c, "connectToHost", LOOPBACK, hanging)
+    t.spin()
+    t.query(c, "state", "peerPort", "bytesToWrite")
+    t.call(c, "abort")
+    t.query(c, "state", "error", "isValid")
+    t.call(c, "connectToHost", LOOPBACK, port)
+    t.until_state(c, "ConnectedState")
+    peer = t.accept(listener)
+    peer.sendall(b"ok")
+    until_available(t, c, 2)
+    t.call(c, "readAll")
+    t.call(c, "abort")
+    t.query(c, "state", "error")

@@ -1,5 +1,8 @@
 """Descriptors and bind: one in place of another, and a socket that is only bound."""
 
+import socket
+import time
+
 from PySide6.QtNetwork import QHostAddress
 
 from tests.conformance.scenarios.beginnings import raw_pair, until_available
@@ -136,3 +139,54 @@ def tcp_bind_after_an_end(t: Trace) -> None:
     t.until(lambda: t.seen("client", "error_occurred"))
     t.call(c, "bind", LOOPBACK)
     t.query(c, "state", "error", "peerName", "peerAddress")
+
+
+@scenario("bind to a port that is taken, then to a free one, then connect", "tcp")
+def tcp_bind_fails_then_works_then_connects(t: Trace) -> None:
+    listener, port = t.raw_listener()
+    c = t.tcp()
+    t.call(c, "bind", LOOPBACK, port)
+    t.query(c, "state", "error")
+    t.call(c, "bind", LOOPBACK, 0)
+    t.query(c, "state", "localAddress")
+    t.call(c, "connectToHost", LOOPBACK, port)
+    t.until_state(c, "ConnectedState")
+    t.query(c, "error", "localAddress", "peerPort")
+    peer = t.accept(listener)
+    t.call(c, "write", b"from a bound one")
+    t.peer("recv", data=t.recv_all(peer, want=16))
+    peer.close()
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.query(c, "state", "error")
+
+
+@scenario("adopt a descriptor, half-closed by the peer, with bytes unread", "tcp")
+def tcp_adopt_with_the_end_in_it(t: Trace) -> None:
+    ours, peer = raw_pair(t)
+    peer.sendall(b"already here")
+    peer.shutdown(socket.SHUT_WR)
+    time.sleep(0.02)
+    c = t.tcp()
+    t.call(c, "setSocketDescriptor", ours.detach(), show=["FD"])
+    t.query(c, "state", "peerPort", "isValid")
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.query(c, "state", "error", "bytesAvailable")
+    t.call(c, "readAll")
+
+
+@scenario("adopt a descriptor while connected to another peer by one", "tcp")
+def tcp_adopt_twice_with_bytes(t: Trace) -> None:
+    first, peer_one = raw_pair(t, "ONE")
+    second, peer_two = raw_pair(t, "TWO")
+    peer_one.sendall(b"one")
+    c = t.tcp()
+    t.call(c, "setSocketDescriptor", first.detach(), show=["FD"])
+    until_available(t, c, 3)
+    t.call(c, "readAll")
+    t.call(c, "abort")
+    peer_two.sendall(b"two")
+    t.call(c, "setSocketDescriptor", second.detach(), show=["FD"])
+    until_available(t, c, 3)
+    t.call(c, "readAll")
+    t.query(c, "state", "error", "peerPort")
+    t.call(c, "disconnectFromHost")

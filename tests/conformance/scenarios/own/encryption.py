@@ -6,7 +6,7 @@ from typing import Any
 from PySide6.QtNetwork import QAbstractSocket, QHostAddress
 
 from tests.conformance.scenarios.beginnings import until_available
-from tests.conformance.scenarios.encrypted import client, client_conf, manual, py_server, settled, sslstatus
+from tests.conformance.scenarios.encrypted import client, client_conf, manual, py_server, settled, sslserver, sslstatus
 from tests.conformance.trace import Trace, scenario
 
 LH = QHostAddress("127.0.0.1")
@@ -168,4 +168,113 @@ def ssl_authorities(t: Trace) -> None:
     c.setSslConfiguration(client_conf())
     t.call(c, "connectToHostEncrypted", "127.0.0.1", p)
     t.until(lambda: t.seen("client", "encrypted"))
+    sslstatus(t, c)
+
+
+@scenario("three messages over TLS, each echoed, then our end", "ssl")
+def ssl_three_echoes(t: Trace) -> None:
+    c = client(t)
+    t.call(c, "connectToHostEncrypted", "127.0.0.1", py_server(t, "echo"))
+    settled(t, "client")
+    for message in (b"one", b"second", b"and the third\n"):
+        t.call(c, "write", message)
+        until_available(t, c, len(message))
+        t.query(c, "canReadLine", "bytesToWrite")
+        t.call(c, "readAll")
+    t.call(c, "disconnectFromHost")
+    t.until(lambda: t.seen("client", "disconnected"))
+    sslstatus(t, c)
+
+
+@scenario("wait_for_encrypted, wait_for_ready_read, wait_for_disconnected, by waits alone", "ssl")
+def ssl_by_waits_alone(t: Trace) -> None:
+    c = client(t)
+    port = py_server(t, "echo", forked=True)  # QSslSocket.waitForReadyRead() holds the interpreter
+    t.call(c, "connectToHostEncrypted", "127.0.0.1", port)
+    t.call(c, "waitForEncrypted", 3000)
+    t.query(c, "isEncrypted", "mode", "state")
+    t.call(c, "write", b"hello")
+    t.call(c, "waitForReadyRead", 3000)
+    t.call(c, "readAll")
+    t.call(c, "disconnectFromHost")
+    t.call(c, "waitForDisconnected", 3000)
+    t.query(c, "state", "error", "isEncrypted")
+
+
+@scenario("the server's certificate is of another authority, twice with one socket", "ssl")
+def ssl_untrusted_twice(t: Trace) -> None:
+    p = py_server(t, "echo", "untrusted")
+    c = client(t)
+    for number in (1, 2):
+        t.call(c, "connectToHostEncrypted", "127.0.0.1", p)
+        t.until(lambda number=number: t.count("client", "disconnected") == number)  # type: ignore[misc]
+        t.spin()
+        t.query(c, "state", "error", "isEncrypted")
+
+
+@scenario("a server of ours and a client: data both ways, the server ends", "ssl")
+def ssl_server_says_goodbye(t: Trace) -> None:
+    s = sslserver(t)
+    c = client(t)
+    t.call(c, "connectToHostEncrypted", "127.0.0.1", s.serverPort())
+    t.until(lambda: s.hasPendingConnections() and t.seen("client", "encrypted"))
+    accepted = t.watch(s.nextPendingConnection(), "accepted")
+    t.query(accepted, "state", "isEncrypted", "mode")
+    t.call(c, "write", b"hello server")
+    until_available(t, accepted, 12)
+    t.call(accepted, "readAll")
+    t.call(accepted, "write", b"goodbye")
+    t.call(accepted, "disconnectFromHost")
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.query(c, "bytesAvailable", "state", "error")
+    t.call(c, "readAll")
+
+
+@scenario("abort in the encrypted slot, and a second connection", "ssl")
+def ssl_abort_when_encrypted(t: Trace) -> None:
+    p = py_server(t, "echo")
+    c = client(t)
+    t.call(c, "connectToHostEncrypted", "127.0.0.1", p)
+    settled(t, "client")
+    t.call(c, "abort")
+    sslstatus(t, c)
+    t.call(c, "connectToHostEncrypted", "127.0.0.1", p)
+    t.until(lambda: t.count("client", "encrypted") == 2)
+    t.call(c, "write", b"again")
+    until_available(t, c, 5)
+    t.call(c, "readAll")
+    sslstatus(t, c)
+
+
+@scenario("STARTTLS: a greeting in plain, then TLS on both sides, then a message", "ssl")
+def ssl_greeting_then_starttls(t: Trace) -> None:
+    s = manual(t, auto=False)
+    c = client(t)
+    t.call(c, "connectToHost", LH, s.serverPort())
+    t.until_state(c, "ConnectedState")
+    t.until(lambda: s.sock is not None)
+    t.call(s.sock, "write", b"+OK\r\n")
+    until_available(t, c, 5)
+    t.call(c, "readLine")
+    t.call(s.sock, "startServerEncryption")
+    t.call(c, "startClientEncryption")
+    settled(t, "client")
+    t.until(lambda: t.seen("accepted", "encrypted"))
+    t.call(c, "write", b"secret\r\n")
+    until_available(t, s.sock, 8)
+    t.call(s.sock, "readLine")
+    t.query(c, "isEncrypted", "mode", "error")
+
+
+@scenario("a TLS client at a server that closes at once", "ssl")
+def ssl_server_closes_at_once(t: Trace) -> None:
+    listener, p = t.raw_listener()
+    c = client(t)
+    t.call(c, "connectToHostEncrypted", "127.0.0.1", p)
+    peer = t.accept(listener)
+    t.until(lambda: t.seen("client", "connected"))
+    t.recv_all(peer, want=6, ms=1000)
+    peer.close()
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.spin()
     sslstatus(t, c)

@@ -167,3 +167,33 @@ def tcp_destroyed_when_connected(t: Trace) -> None:
     t.keep.remove(c)
     shiboken6.delete(c)
     t.peer("recv", data=t.recv_all(peer))
+
+
+@scenario("write in the ready_read slot, then disconnect_from_host: request and answer", "tcp")
+def tcp_answer_and_end_in_ready_read_slot(t: Trace) -> None:
+    c, peer = t.connected_pair()
+
+    def slot() -> None:
+        t.call(c, "readAll")
+        t.call(c, "write", b"answer")
+        t.call(c, "disconnectFromHost")
+
+    t.on(c, "readyRead", slot)
+    peer.sendall(b"question")
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.peer("recv", data=t.recv_all(peer))
+    t.query(c, "state", "error")
+
+
+@scenario("close while a large write is under way; the peer reads it all", "tcp")
+def tcp_close_with_a_lot_to_write(t: Trace) -> None:
+    c, peer = t.connected_pair()
+    t.active = False
+    c.write(b"x" * 8_000_000)
+    t.active = True
+    t.call(c, "close")
+    t.query(c, "state")
+    data, end = t.recv_all(peer, ms=4000)
+    t.note("peer read", length=len(data), end=end)
+    t.until_state(c, "UnconnectedState")
+    t.query(c, "state", "error")

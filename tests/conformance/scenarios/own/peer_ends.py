@@ -1,5 +1,6 @@
 """The peer ends it, and what can still be read then."""
 
+import socket
 import time
 
 from PySide6.QtNetwork import QHostAddress
@@ -198,3 +199,50 @@ def tcp_getters_in_the_error_slot_of_a_reset(t: Trace) -> None:
     t.query(c, "state", "error")
     t.call(c, "abort")
     t.query(c, "state", "error", "bytesAvailable")
+
+
+@scenario("the peer finishes; what is unread is peeked at, skipped and read in lines", "tcp")
+def tcp_lines_after_the_peer_has_finished(t: Trace) -> None:
+    c, peer = t.connected_pair()
+    peer.sendall(b"one\ntwo\nthree")
+    peer.shutdown(socket.SHUT_WR)
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.query(c, "bytesAvailable", "canReadLine", "atEnd", "state")
+    t.call(c, "peek", 5)
+    t.call(c, "readLine")
+    t.call(c, "skip", 2)
+    t.call(c, "readLine")
+    t.query(c, "canReadLine")
+    t.call(c, "readLine")
+    t.query(c, "atEnd", "bytesAvailable")
+
+
+@scenario("the connected slot writes; the peer answers and finishes; the answer is read in the last slot", "tcp")
+def tcp_http_like(t: Trace) -> None:
+    listener, port = t.raw_listener()
+    c = t.tcp()
+    t.on(c, "connected", lambda: t.call(c, "write", b"GET /\r\n"))
+    t.on(c, "disconnected", lambda: t.call(c, "readAll"))
+    t.call(c, "connectToHost", LOOPBACK, port)
+    t.until_state(c, "ConnectedState")
+    peer = t.accept(listener)
+    t.peer("recv", data=t.recv_all(peer, want=7))
+    peer.sendall(b"200 OK\r\n\r\nbody")
+    peer.close()
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.spin()
+    t.query(c, "bytesAvailable", "state", "error")
+
+
+@scenario("the peer resets while a large write is under way", "tcp")
+def tcp_reset_under_a_large_write(t: Trace) -> None:
+    c, peer = t.connected_pair()
+    t.active = False
+    c.write(b"x" * 8_000_000)
+    t.spin()
+    t.active = True
+    t.rst(peer)
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.query(c, "state", "error", "bytesToWrite", "isValid")
+    t.call(c, "write", b"more")
+    t.query(c, "error")

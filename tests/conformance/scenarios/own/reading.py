@@ -239,3 +239,33 @@ def tcp_transaction_and_our_end(t: Trace) -> None:
     t.call(c, "startTransaction")
     t.call(c, "close")
     t.query(c, "isTransactionStarted", "bytesAvailable")
+
+
+@scenario("set_read_buffer_size to 0 while a limited buffer is full", "tcp")
+def tcp_limit_lifted_when_full(t: Trace) -> None:
+    c, peer = t.connected_pair(setReadBufferSize=3)
+    peer.sendall(b"0123456789")
+    until_available(t, c, 3)
+    t.spin()
+    t.query(c, "bytesAvailable")
+    t.call(c, "setReadBufferSize", 0)
+    t.spin()
+    t.query(c, "bytesAvailable", "readBufferSize")
+    t.call(c, "read", 3)
+    t.spin()
+    t.query(c, "bytesAvailable")
+    t.call(c, "readAll")
+    t.call(c, "readAll")
+
+
+@scenario("a limit of four and lines of five: what can be read, and after the limit is raised", "tcp")
+def tcp_limit_shorter_than_a_line(t: Trace) -> None:
+    c, peer = t.connected_pair(setReadBufferSize=4)
+    peer.sendall(b"abcd\nef\n")
+    until_available(t, c, 4)
+    t.query(c, "canReadLine")
+    t.call(c, "readLine")
+    until_available(t, c, 4)
+    t.query(c, "canReadLine")
+    t.call(c, "readLine")
+    t.call(c, "readLine")

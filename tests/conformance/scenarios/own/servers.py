@@ -6,7 +6,16 @@ from typing import Any
 
 from PySide6.QtNetwork import QHostAddress, QTcpServer, QTcpSocket
 
-from tests.conformance.scenarios.beginnings import describe, listening, raw_client, take, until_available, until_count
+from tests.conformance.scenarios.beginnings import (
+    describe,
+    listening,
+    new_server,
+    raw_client,
+    raw_clients,
+    take,
+    until_available,
+    until_count,
+)
 from tests.conformance.trace import Trace, scenario
 
 LOOPBACK = QHostAddress("127.0.0.1")
@@ -389,3 +398,107 @@ def server_adopts_and_closes(t: Trace) -> None:
     t.call(s, "close")
     t.query(s, "isListening", "socketDescriptor")
     t.query(a, "state")
+
+
+@scenario("three clients say who they are, and are answered in the other order", "server")
+def server_three_clients_answered_backwards(t: Trace) -> None:
+    s = listening(t)
+    clients = raw_clients(t, s, 3)
+    until_count(t, "server", "new_connection", 3)
+    socks = [take(t, s, f"accepted_{number}") for number in range(3)]
+    t.query(s, "hasPendingConnections")
+    for number, client in enumerate(clients):
+        client.sendall(b"I am %d" % number)
+    for sock in socks:
+        until_available(t, sock, 6)
+    for number in (2, 1, 0):
+        t.call(socks[number], "readAll")
+        t.call(socks[number], "write", b"welcome")
+        t.peer("recv", data=t.recv_all(clients[number], want=7))
+    for sock in socks:
+        t.call(sock, "disconnectFromHost")
+    for client in clients:
+        t.peer("recv", data=t.recv_all(client))
+
+
+@scenario("the server closes; what was accepted goes on, to its own end", "server")
+def server_closed_accepted_goes_on(t: Trace) -> None:
+    s = listening(t)
+    client = raw_client(t, s)
+    until_count(t, "server", "new_connection", 1)
+    sock = take(t, s, "accepted")
+    t.call(s, "close")
+    describe(t, s)
+    client.sendall(b"still here?")
+    until_available(t, sock, 11)
+    t.call(sock, "readAll")
+    t.call(sock, "write", b"yes")
+    t.peer("recv", data=t.recv_all(client, want=3))
+    client.close()
+    t.until(lambda: t.seen("accepted", "disconnected"))
+    t.query(sock, "state", "error")
+
+
+@scenario("a client has sent and gone before the server looks at it", "server")
+def server_client_sent_and_gone_before_taken(t: Trace) -> None:
+    s = listening(t)
+    client = raw_client(t, s)
+    client.sendall(b"hit and run")
+    client.close()
+    until_count(t, "server", "new_connection", 1)
+    t.spin()
+    sock = take(t, s, "accepted")
+    t.query(sock, "state")
+    t.until(lambda: t.seen("accepted", "disconnected"))
+    t.query(sock, "state", "error", "bytesAvailable")
+    t.call(sock, "readAll")
+
+
+@scenario("a limit of two pending, five clients, taken one by one", "server")
+def server_limit_of_two_five_clients(t: Trace) -> None:
+    s = new_server(t)
+    t.call(s, "setMaxPendingConnections", 2)
+    t.call(s, "listen", LOOPBACK, 0)
+    t.port(s.serverPort(), "SERVER")
+    raw_clients(t, s, 5)
+    t.spin(60)
+    taken = 0
+    while s.hasPendingConnections():
+        t.watch(s.nextPendingConnection(), f"accepted_{taken}")
+        taken += 1
+        t.spin(60)
+    t.note("taken", count=taken)
+
+
+@scenario("a server echoes, in the ready_read slots of what it accepts, to two clients of Qt's", "server")
+def server_echoes_in_slots(t: Trace) -> None:
+    s = listening(t)
+
+    def greet() -> None:
+        sock = s.nextPendingConnection()
+        name = f"accepted_{sum(name.startswith('accepted') for name in t.names.values())}"
+        t.watch(sock, name)
+        t.on(sock, "readyRead", lambda: t.call(sock, "write", bytes(sock.readAll())))
+
+    t.on(s, "newConnection", greet)
+    for number in range(2):
+        c = t.tcp(f"client_{number}")
+        t.call(c, "connectToHost", LOOPBACK, s.serverPort())
+        t.until_state(c, "ConnectedState")
+        t.call(c, "write", b"hello %d" % number)
+        until_available(t, c, 7)
+        t.call(c, "readAll")
+        t.call(c, "disconnectFromHost")
+    t.until(lambda: t.seen("accepted_1", "disconnected"))
+
+
+@scenario("the error of a server: an address of somebody else's, then its own", "server")
+def server_foreign_address_then_own(t: Trace) -> None:
+    s = new_server(t)
+    t.call(s, "listen", QHostAddress("203.0.113.7"), 0)
+    describe(t, s)
+    t.call(s, "listen", LOOPBACK, 0)
+    t.query(s, "isListening", "serverAddress")
+    t.call(s, "pauseAccepting")
+    t.call(s, "close")
+    describe(t, s)

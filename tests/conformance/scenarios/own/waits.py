@@ -237,3 +237,15 @@ def server_waits_around_a_connection(t: Trace) -> None:
     client.close()
     t.call(accepted, "waitForDisconnected", 1000)
     t.query(accepted, "state", "error")
+
+
+@scenario("wait_for_disconnected with nobody ending runs out; then the peer ends", "tcp")
+def tcp_wait_for_disconnected_runs_out(t: Trace) -> None:
+    c, peer = t.connected_pair()
+    t.call(c, "waitForDisconnected", 40)
+    t.query(c, "state", "error")
+    peer.sendall(b"bye")
+    peer.close()
+    t.call(c, "waitForDisconnected", 1000)
+    t.query(c, "state", "error", "bytesAvailable")
+    t.call(c, "readAll")

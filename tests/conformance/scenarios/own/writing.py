@@ -111,3 +111,20 @@ def tcp_getters_after_write_and_close(t: Trace) -> None:
     t.until(lambda: t.seen("client", "disconnected"))
     t.peer("recv", data=t.recv_all(peer))
     t.query(c, "state", "isValid", "peerPort")
+
+
+@scenario("the peer sends out of the blue while we write, and then finishes", "tcp")
+def tcp_both_write_and_the_peer_ends(t: Trace) -> None:
+    c, peer = t.connected_pair()
+    t.call(c, "write", b"ours")
+    peer.sendall(b"theirs")
+    t.until(lambda: c.bytesAvailable() == 6 and t.seen("client", "bytes_written"))
+    t.peer("recv", data=t.recv_all(peer, want=4))
+    t.call(c, "read", 2)
+    peer.sendall(b"more")
+    peer.close()
+    t.until(lambda: t.seen("client", "disconnected"))
+    t.query(c, "bytesAvailable", "state")
+    t.call(c, "readAll")
+    t.call(c, "write", b"too late")
+    t.query(c, "error", "bytesToWrite")

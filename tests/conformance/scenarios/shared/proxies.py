@@ -18,37 +18,11 @@ from PySide6.QtNetwork import (
 )
 
 from tests.conformance.proxies_beside import Handler, SharedLog, http, serve, serve_forked, socks5
+from tests.conformance.scenarios.proxied import client, echo_server, finish
 from tests.conformance.trace import Trace, scenario
 
 LH = QHostAddress("127.0.0.1")
 ProxyType = QNetworkProxy.ProxyType
-
-
-def echo_server(t: Trace) -> int:
-    def handler(c: socket.socket) -> None:
-        while True:
-            d = c.recv(65536)
-            if not d:
-                return
-            c.sendall(d)
-
-    return serve(t, handler, "SERVER")
-
-
-def client(
-    t: Trace, kind: str, port: int, user: str = "", password: str = "", name: str = "client", host: str = "127.0.0.1"
-) -> Any:
-    c = t.watch(QTcpSocket(), name)
-    c.setProxy(QNetworkProxy(getattr(ProxyType, kind), host, port, user, password))
-    return c
-
-
-def finish(t: Trace, c: Any, seen: list[str] | None = None) -> None:
-    t.until(lambda: t.seen(t.name(c), "error_occurred") or t.seen(t.name(c), "connected"), ms=4000)
-    t.spin(60)
-    t.query(c, "state", "error", "isOpen", "peerName", "peerAddress")
-    if seen is not None:
-        t.peer("proxy saw", log=seen)
 
 
 def full_echo(t: Trace, kind: str, handler_maker: Callable[[list[str]], Handler], target: Any) -> None:
@@ -334,8 +308,8 @@ def proxy_application(t: Trace) -> None:
 @scenario("a proxy factory is asked once per connect, not for loopback; the first usable proxy wins", "proxy")
 def proxy_factory(t: Trace) -> None:
     p = echo_server(t)
-    seen: list[str] = []
-    px = serve(t, socks5(seen))
+    seen = SharedLog()
+    px = serve_forked(t, socks5(seen))  # not beside in a thread: Qt's bind() waits for it, and holds the interpreter
 
     class F(QNetworkProxyFactory):
         def queryProxy(self, q: Any = ...) -> list[QNetworkProxy]:
@@ -355,14 +329,14 @@ def proxy_factory(t: Trace) -> None:
     t.keep.append(factory)
     QNetworkProxyFactory.setApplicationProxyFactory(factory)
     for name, target in (("by_name", "v4.test"), ("loopback", "127.0.0.1")):
-        del seen[:]
         c = t.watch(QTcpSocket(), name)
         t.call(c, "connectToHost", target, p)
         t.until_state(c, "ConnectedState")
-        t.peer("proxy saw", log=list(seen))
+        t.peer("proxy saw", log=seen.lines())
     u = t.watch(QUdpSocket(), "udp")
     t.call(u, "bind", LH, 0)
     QNetworkProxyFactory.setApplicationProxyFactory(None)  # type: ignore[arg-type]
+    seen.take()
 
 
 @scenario("disconnect_from_host with pending data through a proxy", "proxy")
