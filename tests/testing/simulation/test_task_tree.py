@@ -105,3 +105,15 @@ def test_all_tasks_are_trios_too() -> None:
         return names, mains
 
     assert trio.run(main) == (["main", "sleeper", "run_sync_soon task>"], ["main"])
+
+
+def test_the_task_that_asks_is_told_from_the_stack_of_calls() -> None:
+    """What a running coroutine awaits cannot be asked for, so its line may be one of a function that it has called."""
+
+    async def main() -> str:
+        return in_a_function()
+
+    def in_a_function() -> str:
+        return task_tree()
+
+    assert "in in_a_function: return task_tree()" in trio.run(main)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import functools
 import linecache
 import os
+import sys
 import traceback
 from collections.abc import Iterator
+from types import FrameType
+from typing import Any
 
 import trio
 
@@ -95,7 +98,7 @@ def _where(task: Task, raised: BaseException | None) -> str:
         file, number, function = line
         source = linecache.getline(file, number).strip()
         return place(file, number, function) + (f": {source}" if source else "")
-    for frame, _ in task.iter_await_frames():
+    for frame, _ in _frames(task):
         return f"in {frame.f_code.co_qualname}"
     return "ending"
 
@@ -117,8 +120,30 @@ def _origin(exc: BaseException) -> tuple[str, int, str] | None:
 
 def _is_of_this_package(task: Task) -> bool:
     """Whether the task works for the tool, as the simulated network's does, and not for the code under test."""
-    files = [frame.f_code.co_filename for frame, _ in task.iter_await_frames()]
+    files = [frame.f_code.co_filename for frame, _ in _frames(task)]
     return bool(files) and files[0].startswith(_THIS_PACKAGE) and not _own_line(task) and not task.child_nurseries
+
+
+def _frames(task: Task) -> Iterator[tuple[FrameType, int]]:
+    """As `trio.lowlevel.Task.iter_await_frames`, from the outermost.
+
+    That asks a coroutine what it awaits, which must not be asked of one that runs: CPython 3.11 looks for it beyond its
+    stack then, and crashes now and again.  Where it stands is on the stack of calls.
+    """
+    coro: Any = task.coro
+    if not getattr(coro, "cr_running", False):
+        yield from task.iter_await_frames()
+        return
+    found: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        found.append(frame)
+        if frame is coro.cr_frame:
+            break
+        frame = frame.f_back
+    else:
+        found = []  # it runs in another thread
+    yield from ((each, each.f_lineno) for each in reversed(found))
 
 
 @functools.cache
@@ -131,7 +156,7 @@ def _is_machinery(file: str) -> bool:
 
 def _own_line(task: Task) -> tuple[str, int, str] | None:
     own = None
-    for frame, number in task.iter_await_frames():
+    for frame, number in _frames(task):
         if not _is_machinery(frame.f_code.co_filename):
             own = (frame.f_code.co_filename, number, frame.f_code.co_name)
     return own
