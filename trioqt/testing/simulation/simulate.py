@@ -221,6 +221,7 @@ class Simulation(Generic[T]):
     calls: Calls | None = None
     """Where to note what is called that is not simulated; None: nowhere."""
 
+    _made: World | None = attrs.field(default=None, init=False)
     _moment: _Moment | None = attrs.field(default=None, init=False)
     _raised: deque[tuple[BaseException, _Moment]] = attrs.field(factory=lambda: deque(maxlen=8), init=False)
     _raised_count: int = attrs.field(default=0, init=False)
@@ -240,7 +241,8 @@ class Simulation(Generic[T]):
         living: Replacing | None = None
         try:
             _turn.take()
-            living = life(self._world(net, guard, clock))
+            self._made = self._world(net, guard, clock)
+            living = life(self._made)
             return self._run(net, guard, clock, instruments, living)
         finally:
             try:
@@ -318,6 +320,8 @@ class Simulation(Generic[T]):
 
     def _failing(self, net: VirtualNetwork) -> str:
         self._remember(net)
+        if self._made is not None:
+            self._made.end_waits()
         return ""
 
     def _nursery_fails(self, net: VirtualNetwork, exc: BaseException) -> None:

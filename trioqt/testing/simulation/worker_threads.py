@@ -87,14 +87,24 @@ class _Turn:
 
         By a system task: a task that is cancelled ends no call that blocks.
 
-        Raises: OSError ENETDOWN if the run is over.
+        Raises: OSError ENETDOWN if the run is over, or has failed.
         """
         try:
-            return _context().run(functools.partial(trio.from_thread.run, wait, *args, trio_token=self.token))
+            asked = functools.partial(trio.from_thread.run, self._wait_for, wait, *args, trio_token=self.token)
+            return _context().run(asked)
         except (trio.Cancelled, trio.RunFinishedError):
             raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN)) from None
 
     # ---- in trio's thread --------------------------------------------------------------------------------------
+
+    async def _wait_for(self, wait: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        with trio.CancelScope() as scope:
+            self._world.waits[scope] = None
+            try:
+                return await wait(*args)
+            finally:
+                del self._world.waits[scope]
+        raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))  # the run has failed
 
     def begin(self) -> None:
         """Before the worker can go on."""

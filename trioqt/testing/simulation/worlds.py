@@ -141,6 +141,8 @@ class World:
     calls: Calls | None = None
     let_woken_threads_run: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """In trio's thread, before it sleeps itself."""
+    waits: dict[trio.CancelScope, None] = attrs.field(factory=dict, init=False)
+    """What worker threads have trio's wait for."""
 
     thread: int = attrs.field(factory=threading.get_ident, init=False)
     over: bool = attrs.field(default=True, init=False)
@@ -187,6 +189,11 @@ class World:
                 f"time.sleep was called {_LOOKS:,} times in one step, in which nothing else can happen; so who"
                 " waits for that in a loop has to do so by trio.sleep"
             )
+
+    def end_waits(self) -> None:
+        """Those of worker threads, which no cancellation of their tasks ends: the run has failed."""
+        for scope in list(self.waits):
+            scope.cancel()
 
     # ---- chance ------------------------------------------------------------------------------------------------
 
