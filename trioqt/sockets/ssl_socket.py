@@ -49,8 +49,8 @@ class SslSession:
     """That of the connection that it came from."""
     session: ssl.SSLSession = attrs.field(repr=False)
     """The standard library's."""
-    # What that context checked of the server's certificate, nobody looks at which again.
-    _checks: tuple[ssl.VerifyMode, bool] | None = attrs.field(init=False, default=None, repr=False)
+    checks: tuple[ssl.VerifyMode, bool] | None = attrs.field(default=None, repr=False)
+    """What that context checked of the server's certificate, nobody looks at which again."""
 
 
 @cache
@@ -279,7 +279,7 @@ class SslSocket(TcpSocket):
             raise ValueError("the context checks the name in the certificate, so it needs a server_hostname")
         given, session = self._session, None
         # One of a context that checked less then would pass for what it checks by now.
-        if given is not None and (given.context, given.server_hostname, given._checks) == (context, hostname, checks):
+        if given is not None and (given.context, given.server_hostname, given.checks) == (context, hostname, checks):
             session = given.session
         return Terms(context, False, hostname, session, checks)
 
@@ -605,9 +605,7 @@ class SslSocket(TcpSocket):
         if session is None or channel.is_server():
             return None
         terms = channel.terms()
-        given = SslSession(terms.server_hostname, terms.context, session)
-        object.__setattr__(given, "_checks", terms.checks)  # frozen, and nobody's to give
-        return given
+        return SslSession(terms.server_hostname, terms.context, session, terms.checks)
 
     def set_session(self, session: SslSession | None) -> None:
         """Go on with ``session`` in the handshakes to come, if they are for the same name with the same context.
