@@ -77,9 +77,9 @@ def conformance(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """What takes too long for every day.
 
-    The tests of sockets with five other lots, twenty hosts replayed in ten processes, each conformance scenario twenty times, a Ctrl-C at every line of every
-    scenario of cancellation, 11,000 clients that leave at once, an hour of the model of a socket, and the figures of
-    the network.
+    The tests of sockets with five other lots, twenty hosts replayed in ten processes, each conformance scenario twenty
+    times, a Ctrl-C at every line of every scenario of cancellation, 11,000 clients that leave at once, an hour of the
+    model of a socket, and the figures of the network.
     """
     soaking = {"TRIOQT_SOAK": "9"}
     for lot in "12345":

@@ -8,7 +8,7 @@ import re
 from sphinx.pycode import ModuleAnalyzer
 
 import trioqt
-from trioqt import TcpServer, TcpSocket
+from trioqt import AbstractSocket, TcpServer, TcpSocket
 
 project = "trioqt"
 copyright = "The trioqt contributors"
@@ -104,7 +104,7 @@ def setup(app):  # type: ignore[no-untyped-def]
             lines[:] = text_of_base(name)
         set_heads_apart(lines)
 
-    for cls in (TcpSocket, TcpServer):
+    for cls in (AbstractSocket, TcpSocket, TcpServer):
         put_in_order(cls)
 
     app.connect("autodoc-process-docstring", process, priority=100)  # before napoleon, which has 500

@@ -37,11 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes a ``Network`` runs once on each; one that takes a ``Loopback`` runs on that one only.
 
-    Over TLS too if its file says so, except with the mark ``plain``, which says why.
+    One that takes a ``Virtual`` runs on the simulated one only.  Over TLS too if its file says so, except with the mark
+    ``plain``, which says why.
     """
     wanted = metafunc.function.__annotations__.get("network")
     if "network" in metafunc.fixturenames and wanted not in ("Loopback", Loopback):
-        names = ["loopback", "virtual"]
+        names = ["virtual"] if wanted in ("Virtual", Virtual) else ["loopback", "virtual"]
         if getattr(metafunc.module, "OVER_TLS", False) and not metafunc.definition.get_closest_marker("plain"):
             names.append("tls")
         metafunc.parametrize("network", names, indirect=True)

@@ -50,12 +50,15 @@ from trioqt.links import connect, datagram as links_datagram, many_datagrams, na
 from trioqt.links.native import NativeLink
 from trioqt.sockets import (
     abstract_socket,
+    acceptor,
     answers,
     connection,
     datagram_reader,
     datagram_writer,
     datagrams,
+    listening,
     pending_connections,
+    scoped_socket,
     serving,
     stream_device,
     stream_reader,
@@ -65,6 +68,7 @@ from trioqt.sockets import (
     tcp_server,
     tcp_socket,
     time_limits,
+    traffic,
     trouble_log,
 )
 
@@ -231,7 +235,7 @@ def test_every_link_to_a_file_resolves(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PROSE, ids=names_of(PROSE))
 def test_every_file_that_is_named_exists(page: Path) -> None:
-    """``sockets/connection.py`` and its like are files of the repository or of the package."""
+    """``sockets/traffic.py`` and its like are files of the repository or of the package."""
     text = blocks.without_blocks(page.read_text())
     named = [name for name in quoted(text) if re.fullmatch(r"[\w/.]+\.(py|md|toml)|\w+/", name)]
     places = (ROOT, ROOT / "trioqt", ROOT / "docs")
@@ -240,9 +244,29 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 
 
 def test_the_code_that_the_architecture_walks_through_exists() -> None:
-    """``Connection._fill`` and its like are still called so."""
-    modules = [abstract_socket, connection, serving, stream_device, stream_reader, stream_writer, subscription]
-    modules += [tcp_server, tcp_socket, connect, datagrams, datagram_reader, datagram_writer, links_datagram]
+    """``Traffic._fill`` and its like are still called so."""
+    modules = [
+        abstract_socket,
+        connection,
+        scoped_socket,
+        serving,
+        stream_device,
+        stream_reader,
+        stream_writer,
+        subscription,
+    ]
+    modules += [
+        acceptor,
+        listening,
+        traffic,
+        tcp_server,
+        tcp_socket,
+        connect,
+        datagrams,
+        datagram_reader,
+        datagram_writer,
+        links_datagram,
+    ]
     others = [
         "links.native",
         "links.poller",
@@ -473,7 +497,7 @@ DEFAULTS: dict[str, object] = {
     "`read_line(max_bytes)`": default_of(TcpSocket.read_line, "max_bytes"),
     "`TcpSocket(unsent_limit)`": default_of(TcpSocket, "unsent_limit"),
     "`TcpSocket(flush_timeout)`": default_of(TcpSocket, "flush_timeout"),
-    "the wait for a peer whose bytes we did not read": connection.LINGER,
+    "the wait for a peer whose bytes we did not read": traffic.LINGER,
     "facts in a subscription": subscription.FACT_LIMIT,
     "nudges in a subscription": "1 of each kind",
     "`TcpServer(max_connections)`": default_of(TcpServer, "max_connections"),
@@ -482,28 +506,29 @@ DEFAULTS: dict[str, object] = {
     "`TcpServer(stall_limit)`": default_of(TcpServer, "stall_limit"),
     "until a vanished peer of a server is noticed": options.USER_TIMEOUT // 1000,
     "`max_pending_connections()`": pending_connections.MAX_PENDING_CONNECTIONS,
-    "`listen_backlog_size()`": tcp_server.BACKLOG,
+    "`listen_backlog_size()`": acceptor.BACKLOG,
     "`listen(backlog)`": default_of(TcpServer.listen, "backlog"),
     "`receive_some()` that is not told how much": stream_reader.RECEIVE_SIZE,
     "short answers that `write` collects": stream_writer.CORK_SIZE,
-    "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * connection.BLOCKS_AT_ONCE,
+    "a sync verb on an unlimited buffer": connection.BLOCK_SIZE * traffic.BLOCKS_AT_ONCE,
     "bytes that are split into lines at once": buffers.SPLIT_SIZE,
     "datagrams that a socket takes from the system in one go": datagrams.BATCH,
     "datagrams that one call of Linux takes, where they come in crowds": many_datagrams.AT_ONCE,
     "senders, and destinations, that a `UdpSocket` remembers": links_datagram.MOST_KNOWN,
     "answers from the buffer before other tasks get their turn": answers.ANSWERS,
-    "connections accepted before other tasks get their turn": tcp_server.ACCEPTS_AT_ONCE,
+    "connections accepted before other tasks get their turn": acceptor.ACCEPTS_AT_ONCE,
     "connections looked at for a limit in seconds before other tasks get their turn": time_limits.LOOKS_AT_ONCE,
     "addresses of peers whose text is kept once": native.TEXTS,
     "the start that one address has over the next": connect.ATTEMPT_DELAY,
     "a proxy's time for each of its answers": through_proxy.ANSWER_TIME,
     "a proxy's answer of HTTP": http_connect.HEAD_SIZE,
     "what comes with a proxy's 407 and is passed over": http_connect.BODY_SIZE,
-    "the pause after a failed `accept`": tcp_server.ACCEPT_PAUSE,
+    "the pause after a failed `accept`": acceptor.ACCEPT_PAUSE,
+    "failures of `accept` in a row that tell of connections which have ended already": acceptor.ACCEPTS_AT_ONCE,
     "records that a server logs of one kind of trouble": trouble_log.RECORDS,
     "kinds of trouble that are told apart in the log": trouble_log.KINDS,
     "handlers' bugs that a test keeps to tell": survived_bugs.KEPT,
-    "the wait of `drain` for handshakes that are half done, and for descriptors": tcp_server.HANDSHAKES,
+    "the wait of `drain` for handshakes that are half done, and for descriptors": acceptor.HANDSHAKES,
     "the wait of `drain`, after its grace, for handlers that shield themselves": serving.HARD_LIMIT,
 }
 
@@ -1064,7 +1089,7 @@ TESTS_ON_PAGES = {
     "partition.md": 3,
     "proxy.md": 5,
     "replaced.md": 2,
-    "simulated.md": 1,
+    "simulated.md": 2,
     "stopping.md": 2,
 }
 

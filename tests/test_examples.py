@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+import trustme
 
 from tests.networks import Loopback, Network
 from tests.peers import peer_command
@@ -32,6 +33,8 @@ from trioqt import (
     NetworkProxy,
     ProxyKind,
     SocketError,
+    SslServer,
+    SslSocket,
     TcpServer,
     TcpSocket,
     UdpSocket,
@@ -138,13 +141,13 @@ def code_blocks(markdown: str) -> list[str]:
 def test_an_example_is_short_and_has_main_last(path: Path) -> None:
     """``main`` as the last function, and under 60 lines.
 
-    A whole protocol has 150.
+    Who is server and client at once has 90, a whole protocol 150.
     """
     text = path.read_text()
     module = ast.parse(text)
     functions = [node.name for node in module.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
 
-    assert text.count("\n") < (150 if path.stem == "socks5_server" else 60)
+    assert text.count("\n") < {"socks5_server": 150, "network_chat": 90}.get(path.stem, 60)
     assert functions[-1] == "main"
 
 
@@ -509,6 +512,50 @@ async def test_tls_echo_prints_what_was_negotiated(stage: Stage, capsys: pytest.
     assert second == "hello"
 
 
+@pytest.mark.parametrize("answer", ["yes", "no"])
+async def test_secure_socket_client_asks_about_a_certificate_that_nobody_knows(
+    virtual_network: VirtualNetwork,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str,
+) -> None:
+    """It goes on after "yes" and nothing else; then it speaks and hears."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+
+    async def reverse(sock: SslSocket) -> None:
+        async for line in sock.lines():
+            await sock.send_all(line.strip()[::-1] + b"\n")
+
+    program = Stage(nursery, monkeypatch).load("secure_socket_client")
+    typed = iter([answer, "hello", ""])
+    asked = []
+
+    async def ask(question: str) -> str:
+        asked.append(question)
+        await trio.sleep(1)
+        return next(typed)
+
+    program.names["ask"] = ask
+    async with SslServer(context) as server:
+        await server.listen("127.0.0.1", 4433)
+        await nursery.start(server.serve, reverse)
+        await program.main()
+        nursery.cancel_scope.cancel()
+
+    wrong, *others = capsys.readouterr().out.splitlines()
+    assert wrong == "unable to get local issuer certificate"
+    if answer == "yes":
+        assert asked == ["Go on all the same? ", "", ""]
+        assert others[-2:] == ["TLSv1.3 TLS_AES_256_GCM_SHA384", "olleh"]
+    else:
+        assert asked == ["Go on all the same? "]
+        assert others[-1] == (
+            "the TLS handshake failed: the peer's certificate is refused: unable to get local issuer certificate"
+        )
+
+
 async def curl(port: int, *arguments: str) -> str:
     command = [peer_command("curl"), "--silent", "--show-error", "--max-time", "30", *arguments]
     done = await trio.run_process([*command, f"http://127.0.0.1:{port}/any/path"], capture_stdout=True)
@@ -805,6 +852,62 @@ async def test_servers_are_found_on_other_machines(
         nursery.cancel_scope.cancel()
 
     assert sorted(line.split()[0] for line in capsys.readouterr().out.splitlines()) == ["10.0.0.2", "10.0.0.3"]
+
+
+async def test_network_chat_finds_all_and_tells_each(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On three hosts; the third starts later, and the second leaves."""
+    keyboards: dict[str, trio.MemorySendChannel[bytes]] = {}
+    async with VirtualNetwork(latency=0.01) as net, trio.open_nursery() as nursery:
+        for name in ("one", "two", "three"):
+            with net.host(name):
+                program = Stage(nursery, monkeypatch).load("network_chat")
+                keyboards[name], typed = trio.open_memory_channel[bytes](1)
+                program.names["typed"] = typed.receive
+                nursery.start_soon(program.main)
+            await trio.sleep(5)
+        for name, line in (
+            ("one", b"hello\n"),
+            ("two", b""),
+            ("three", b"who is left?\n"),
+            ("one", b""),
+            ("three", b""),
+        ):
+            await keyboards[name].send(line)
+            await trio.sleep(1)
+
+    said = re.sub(r"/[0-9a-f]{8}'", "'", capsys.readouterr().out).splitlines()
+    pairs = [f"{name!r} {what}" for name in ("one", "two", "three") for what in ("comes", "leaves")]
+    assert sorted(said) == sorted([*pairs, *pairs, "'one': 'hello'", "'one': 'hello'", "'three': 'who is left?'"])
+
+
+async def test_network_chat_joins_again_what_a_partition_has_parted(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its connections are reset meanwhile, and nothing is left but the announcements; strangers' are passed over."""
+    keyboards: list[trio.MemorySendChannel[bytes]] = []
+    async with VirtualNetwork(latency=0.01) as net, trio.open_nursery() as nursery:
+        for name in ("one", "two"):
+            with net.host(name):
+                program = Stage(nursery, monkeypatch).load("network_chat")
+                send, typed = trio.open_memory_channel[bytes](1)
+                program.names["typed"] = typed.receive
+                keyboards.append(send)
+                nursery.start_soon(program.main)
+        async with UdpSocket() as stranger:
+            for datagram in (b"", b"chat", b"chat zz 99999999", b"chat zzz x", b"chat zzzz 1", b"what?"):
+                await stranger.send_datagram(datagram, HostAddress.BROADCAST, 45454)
+        await trio.sleep(5)
+        with net.partition("one", "two"):
+            net.reset_connections("one", "two")
+            await trio.sleep(10)
+        await trio.sleep(5)
+        for keyboard in keyboards:
+            await keyboard.send(b"")
+
+    said = re.sub(r"/[0-9a-f]{8}'", "'", capsys.readouterr().out).splitlines()
+    assert sorted(said) == sorted(2 * [f"{name!r} {what}" for name in ("one", "two") for what in ("comes", "leaves")])
 
 
 def test_find_lost_bytes_finds_them_in_the_naive_reader_only(

@@ -69,6 +69,13 @@ FORMATS = {
     "netstring": Format(
         "framing", "receive_netstring", (b"hello", b"", b"1:,"), b"5:hello,0:,3:1:,,", "send_netstring"
     ),
+    "reply": Format(
+        "framing",
+        "receive_reply",
+        ([b"SET", -5, [b"OK"]], None, b"", b"no", []),
+        b"*3\r\n$3\r\nSET\r\n:-5\r\n*1\r\n+OK\r\n$-1\r\n$0\r\n\r\n-no\r\n*0\r\n",
+    ),
+    "sized": Format("framing", "receive_sized", (b"hello", b"", b"x"), b"\5hello\0\1x", "send_sized"),
     "msgpack": Format(
         "framing_msgpack",
         "receive_msgpack",
@@ -233,6 +240,13 @@ BAD: dict[str, tuple[str, bytes, ErrorKind, bytes]] = {
     "a netstring of many digits": ("netstring", b"1" * 5000 + b":", LIMIT, b"1" * 5000 + b":"),
     "a netstring without a size": ("netstring", b":,", CORRUPT, b":,"),
     "a netstring without its comma": ("netstring", b"1:ab", CORRUPT, b"1:ab"),
+    "no reply": ("reply", b"?\r\n", CORRUPT, b"?\r\n"),
+    "a reply of no number": ("reply", b"$x\r\n", CORRUPT, b"$x\r\n"),
+    "a negative reply": ("reply", b"*-2\r\n", CORRUPT, b"*-2\r\n"),
+    "a reply of 4 GiB": ("reply", b"$4294967296\r\n", LIMIT, b"$4294967296\r\n"),
+    "replies of depth 1,000": ("reply", b"*1\r\n" * 1000, CORRUPT, b"*1\r\n" * 1000),
+    "a size of 4 GiB": ("sized", b"\xff\xff\xff\xff\x0f", LIMIT, b"\xff\xff\xff\xff\x0f"),
+    "a size without end": ("sized", b"\xff" * 100, CORRUPT, b"\xff" * 100),
     "no msgpack": ("msgpack", b"\xc1", CORRUPT, b"\xc1"),
     "msgpack of depth 100,000": ("msgpack", b"\x91" * 100_000, CORRUPT, b"\x91" * 100_000),
     "a msgpack array of 4 Gi": ("msgpack", b"\xdd\xff\xff\xff\xff", CORRUPT, b"\xdd\xff\xff\xff\xff"),
@@ -268,6 +282,17 @@ async def test_a_peer_that_breaks_the_format_gets_a_clear_error_and_no_memory(ne
     assert caught.value.message
     assert rest == left + GOOD
     assert most < 16 * len(sent) + (4 << 20)
+
+
+@pytest.mark.parametrize(("size", "head"), [(127, "7f"), (128, "8001"), (300, "ac02"), (1 << 14, "808001")])
+async def test_a_size_of_several_bytes_is_as_protobuf_has_it(size: int, head: str) -> None:
+    """Seven bits in each, the lowest first."""
+    framing = importlib.import_module("framing")
+    async with over_memory() as (sock, peer):
+        await framing.send_sized(sock, bytes(size))
+        assert await peer.receive_some() == bytes.fromhex(head) + bytes(size)
+        await peer.send_all(bytes.fromhex(head) + bytes(size))
+        assert await framing.receive_sized(sock) == bytes(size)
 
 
 async def test_the_handler_of_the_page_ends_with_its_peer(network: Network) -> None:

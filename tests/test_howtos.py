@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import runpy
 import signal
@@ -17,7 +18,7 @@ import trio
 import trio.testing
 
 from docs import blocks
-from trioqt import TcpServer, TcpSocket
+from trioqt import ErrorKind, SocketError, TcpServer, TcpSocket
 from trioqt.testing import VirtualNetwork
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +114,35 @@ async def test_who_stays_connected_may_have_tasks_of_its_own(virtual_network: Vi
         nursery.cancel_scope.cancel()
 
     assert (len(calls), lines) == (2, [b"welcome\n"])
+
+
+async def test_a_client_does_not_hurry_to_a_server_that_accepts_and_hangs_up(virtual_network: VirtualNetwork) -> None:
+    """An accept is no sign of life; a connection that held for a while is, and then the pauses are short again."""
+    reconnect = runpy.run_path(str(ROOT / "docs" / "howto" / "reconnect.py"))
+    came, enough = list[float](), trio.Event()
+
+    async def hang_up(sock: TcpSocket) -> None:
+        came.append(trio.current_time())
+        if len(came) == 20:
+            await trio.sleep(1000)
+        if len(came) == 22:
+            enough.set()
+
+    async def use(sock: TcpSocket) -> None:
+        assert await sock.receive_some() == b""
+        raise SocketError(ErrorKind.REMOTE_HOST_CLOSED, "it hung up")
+
+    async with TcpServer() as server, trio.open_nursery() as nursery:
+        await server.listen("127.0.0.1", 4000)
+        await nursery.start(server.serve, hang_up)
+        nursery.start_soon(reconnect["stay_connected"], "127.0.0.1", 4000, use)
+        await enough.wait()
+        nursery.cancel_scope.cancel()
+
+    pauses = [later - earlier for earlier, later in itertools.pairwise(came)]
+    assert all(15 <= pause <= 31 for pause in pauses[7:19])
+    assert pauses[19] > 1000
+    assert pauses[20] < 2
 
 
 async def test_a_request_that_is_cancelled_or_fails_leaves_the_pool_as_it_was(virtual_network: VirtualNetwork) -> None:

@@ -10,13 +10,12 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import trio
 
 from benchmarks.chaos.driver import BITE, LOST, ROOT, Client, Server, resets_sent, until
+from benchmarks.chaos.encrypted import tls_hello, trust
 from benchmarks.chaos.stage import Case, Outcome, Stage, counted, fired
 
 __all__ = ["CASES", "unused_port"]
@@ -57,7 +56,7 @@ async def out_of_descriptors(stage: Stage) -> Outcome:
     async def client(server: Server) -> None:
         try:
             with trio.fail_after(2 * BITE):
-                with await Client.connect(server.port) as client:
+                with await server.connect() as client:
                     if await client.ask("ECHO hello") == b"hello\n":
                         answers.append(trio.current_time())
                         await leave.wait()
@@ -92,7 +91,7 @@ async def reset_storm(stage: Stage) -> Outcome:
     count = stage.many(2000)
 
     async def client(number: int) -> None:
-        client = await Client.connect(run.server.port)
+        client = await run.server.connect()
         await client.say("ECHO hello")
         client.reset()
 
@@ -107,10 +106,11 @@ async def reset_storm(stage: Stage) -> Outcome:
 async def reset_before_accept(stage: Stage) -> Outcome:
     """The server stands still while clients connect, ask, and reset: it accepts what is over already."""
     count = stage.many(40)  # Qt's queue takes 50
+    hello = tls_hello()
 
     async def client(number: int) -> None:
-        client = await Client.connect(run.server.port)
-        await client.say("ECHO hello")
+        client = await run.server.connect()
+        await client.sock.send(b"ECHO hello\n" if client.tls is None else hello)  # more is not to be had
         client.reset()
 
     before = resets_sent()
@@ -136,7 +136,7 @@ async def handlers_raise(stage: Stage) -> Outcome:
 
     async def at_work(number: int) -> None:
         nonlocal begun, done
-        with await Client.connect(run.server.port) as client:
+        with await run.server.connect() as client:
             assert await client.ask("SLEEP 0.5") == b"BEGUN\n"
             begun += 1
             await raised.wait()
@@ -144,7 +144,7 @@ async def handlers_raise(stage: Stage) -> Outcome:
                 done += 1
 
     async def provoking(number: int) -> None:
-        with await Client.connect(run.server.port) as client:
+        with await run.server.connect() as client:
             await client.say("RAISE" if number % 2 else f"UPSTREAM {nobody}")
             ends.append((await client.rest())[1])
 
@@ -163,18 +163,18 @@ async def handlers_raise(stage: Stage) -> Outcome:
 
 
 async def silent_under_a_limit(stage: Stage) -> Outcome:
-    """The handler gives each line half a second, by its library's own means, and 50 clients say nothing."""
+    """The handler gives each line 1.5 s, by its library's own means, and 50 clients say nothing."""
     count = stage.many(50)
     ends: list[str] = []
     connected = 0
 
     async def client(number: int) -> None:
         nonlocal connected
-        with await Client.connect(run.server.port) as client:
+        with await run.server.connect() as client:
             connected += 1
             ends.append((await client.rest())[1])
 
-    async with stage.server("--patience", "0.5", good=20) as run:
+    async with stage.server("--patience", "1.5", good=20) as run:
         await all_of(count, client, at_once=count)
         fired(connected > 0, "nobody connected")
         run.outcome.facts |= {"left open": count - len(ends) + ends.count("open"), "they saw": counted(ends)}
@@ -186,7 +186,7 @@ async def log_handler_raises(stage: Stage) -> Outcome:
     count = 20
 
     async def client(number: int) -> None:
-        client = await Client.connect(run.server.port)
+        client = await run.server.connect()
         if number % 2:
             await client.say("RAISE")
             await client.rest()
@@ -213,6 +213,8 @@ async def killed_clients(stage: Stage) -> Outcome:
         doomed = []
         for _ in range(processes):
             command = [sys.executable, "-m", "benchmarks.chaos.doomed", str(run.server.port), str(connections)]
+            if stage.trust is not None:
+                command.append(str(stage.trust.authority))
             doomed.append(await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, cwd=ROOT))
         for process in doomed:
             assert process.stdout is not None
@@ -232,7 +234,7 @@ async def hang_ups(stage: Stage) -> Outcome:
 
     async def client(number: int) -> None:
         nonlocal gone
-        client = await Client.connect(run.server.port)
+        client = await run.server.connect()
         match number % 5:
             case 1:
                 await client.send(b"ECHO half a li")
@@ -258,12 +260,12 @@ async def hang_up_storm(stage: Stage) -> Outcome:
     count = min(stage.many(3000), resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200)
 
     async def client(number: int) -> None:
-        client = await Client.connect(run.server.port)
+        client = await run.server.connect()
         assert await client.ask("ECHO hello") == b"hello\n"
         held.append(client)
 
     async with stage.server("--monitor") as run:
-        with await Client.connect(run.server.port) as asking:
+        with await run.server.connect() as asking:
             before = int(await asking.ask("SEEN"))
             await all_of(count, client)
             run.server.stop()
@@ -293,7 +295,7 @@ async def garbage(stage: Stage) -> Outcome:
 
     async def client(number: int) -> None:
         nonlocal said
-        with await Client.connect(run.server.port) as client:
+        with await run.server.connect() as client:
             said += 1
             match number % 5:
                 case 0:
@@ -306,7 +308,7 @@ async def garbage(stage: Stage) -> Outcome:
                     await client.send(bytes(10_000) + b"\n\n\n")
                 case 4:
                     await client.send(b"x" * 300_000)
-            client.finish()
+            await client.finish()
             ends.append((await client.rest())[1])
 
     async with stage.server(good=20) as run:
@@ -316,29 +318,11 @@ async def garbage(stage: Stage) -> Outcome:
     return run.outcome
 
 
-def tls_hello() -> bytes:
-    """What a TLS client says first."""
-    outgoing = ssl.MemoryBIO()
-    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
-    try:
-        tls.do_handshake()
-    except ssl.SSLWantReadError:
-        pass
-    return outgoing.read()
-
-
 async def bad_hellos(stage: Stage) -> Outcome:
     """A TLS server: clients that speak no TLS, stop or reset in mid-handshake, do not trust it, go without a goodbye.
 
     The handler says goodbye itself, to those too who cannot hear it.
     """
-    try:
-        import trustme
-    except ImportError:
-        fired(False, "trustme, which makes the certificate, is not installed")
-    authority = trustme.CA()
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
     distrusting = ssl.create_default_context()
     count = stage.many(60)
     went = 0
@@ -347,14 +331,14 @@ async def bad_hellos(stage: Stage) -> Outcome:
     async def client(number: int) -> None:
         nonlocal went
         kind = number % 6
-        context = {4: distrusting, 5: trusting}.get(kind)
+        context = {4: distrusting, 5: trusted.context}.get(kind)
         with await Client.connect(run.server.port, context=context) as client:
             match kind:
                 case 0 | 1 | 2:
                     said = (b"ECHO hello\n" * 50, os.urandom(2000), hello[:100])[kind]
                     with contextlib.suppress(OSError):  # the server may have ended it in the middle
                         await client.send(said)
-                        client.finish()
+                        await client.finish()
                 case 3:
                     await client.send(hello)
                     await client.receive()
@@ -364,20 +348,19 @@ async def bad_hellos(stage: Stage) -> Outcome:
                 case 4:
                     try:
                         await client.ask("ECHO hello")
-                    except trio.BrokenResourceError:
+                    except ssl.SSLError:
                         went += 1
                         raise
                 case 5:
                     if await client.ask("ECHO hello") == b"hello\n":
                         went += 1
-                    return  # no close_notify
+                    client.close()  # without a close_notify
+                    return
             if (await client.rest())[1] != "open":
                 went += 1
 
-    with tempfile.TemporaryDirectory() as folder:
-        certificate = Path(folder) / "certificate.pem"
-        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
-        async with stage.server("--certificate", str(certificate), good=20, context=trusting) as run:
+    with trust() as trusted:
+        async with stage.server("--goodbye", good=20, trust=trusted) as run:
             await all_of(count, client)
             fired(went == count or run.server.has_ended(), f"{went} of {count} went as they were to")
     return run.outcome
@@ -390,7 +373,7 @@ async def slow_reader(stage: Stage) -> Outcome:
         server = run.server
         server.forget_peak()
         before = server.memory()
-        client = await Client.connect(server.port, receive_buffer=4096)
+        client = await server.connect(receive_buffer=4096)
         await client.say(f"SEND {count}")
         await trio.sleep(1.5)
         queued = server.queued_by_kernel()
@@ -408,7 +391,8 @@ async def silent(stage: Stage) -> Outcome:
     held: list[Client] = []
 
     async def client(number: int) -> None:
-        held.append(await Client.connect(run.server.port))
+        held.append(client := await run.server.connect())
+        await client.begin()
 
     async with stage.server(good=20) as run:
         descriptors, memory = run.server.descriptors(), run.server.memory()
@@ -431,7 +415,8 @@ async def slowloris(stage: Stage) -> Outcome:
 
     async def client(number: int) -> None:
         nonlocal dribbled
-        with await Client.connect(run.server.port) as client:
+        with await run.server.connect() as client:
+            await client.begin()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(dribble, client)
                 ends.append((await client.rest())[1])
@@ -464,9 +449,9 @@ async def half_close(stage: Stage) -> Outcome:
 
     async def client(number: int) -> None:
         nonlocal finished, whole
-        with await Client.connect(run.server.port) as client:
+        with await run.server.connect() as client:
             await client.say(f"SEND {size}")
-            client.finish()
+            await client.finish()
             finished += 1
             if await client.rest() == (size, "end"):
                 whole += 1
@@ -485,7 +470,7 @@ async def unread_input(stage: Stage) -> Outcome:
 
     async def client(number: int) -> None:
         nonlocal unread, whole
-        with await Client.connect(run.server.port) as client:
+        with await run.server.connect() as client:
             await client.say(f"LAST 0.2 {size}")
             await client.send(b"x" * 300_000)
             unread += 1

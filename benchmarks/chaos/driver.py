@@ -21,6 +21,8 @@ from pathlib import Path
 import attrs
 import trio
 
+from benchmarks.chaos.encrypted import ClientTls, Trust
+
 __all__ = [
     "BITE",
     "SERVERS",
@@ -83,7 +85,7 @@ class Server:
     process: trio.Process
     port: int
     log: Path
-    context: ssl.SSLContext | None = None  # for its clients
+    trust: Trust | None = None  # it speaks TLS
 
     @property
     def pid(self) -> int:
@@ -164,11 +166,16 @@ class Server:
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
+    async def connect(self, *, receive_buffer: int | None = None) -> Client:
+        """A client, which speaks TLS if the server does.  Raises: OSError."""
+        context = None if self.trust is None else self.trust.context
+        return await Client.connect(self.port, context=context, receive_buffer=receive_buffer)
+
     async def answers(self) -> bool:
         """Does it answer a new client?"""
         try:
             with trio.fail_after(BITE):
-                with await Client.connect(self.port, context=self.context) as client:
+                with await self.connect() as client:
                     return await client.ask("ECHO hello") == b"hello\n"
         except LOST:
             return False
@@ -183,13 +190,14 @@ async def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 @asynccontextmanager
-async def start_server(name: str, *arguments: str, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    """A server that listens; killed at the end.
+async def start_server(name: str, *arguments: str, trust: Trust | None = None) -> AsyncIterator[Server]:
+    """A server that listens; killed at the end.  With ``trust`` it speaks TLS.
 
     Raises: MissingError.
     """
     module, *more = SERVERS[name]
-    command = [sys.executable, "-m", f"benchmarks.chaos.servers.{module}", *more, *arguments]
+    spoken = () if trust is None else trust.arguments()
+    command = [sys.executable, "-m", f"benchmarks.chaos.servers.{module}", *more, *spoken, *arguments]
     with tempfile.NamedTemporaryFile(prefix="chaos-", suffix=".log") as log:
         process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=log.file, cwd=ROOT)
         assert process.stdout is not None
@@ -202,7 +210,7 @@ async def start_server(name: str, *arguments: str, context: ssl.SSLContext | Non
                     said += more_said
             match said.decode().split():
                 case ["listening", port]:
-                    yield Server(name, process, int(port), Path(log.name), context)
+                    yield Server(name, process, int(port), Path(log.name), trust)
                 case ["missing", *what]:
                     raise MissingError(" ".join(what))
                 case _:
@@ -223,14 +231,14 @@ class Client:
     """One connection of the driver, on a bare socket, or with TLS over it."""
 
     sock: trio.socket.SocketType
-    tls: trio.SSLStream[trio.SocketStream] | None = None
+    tls: ClientTls | None = None
     buffer: bytearray = attrs.field(factory=bytearray)
 
     @classmethod
     async def connect(
         cls, port: int, *, context: ssl.SSLContext | None = None, receive_buffer: int | None = None
     ) -> Client:
-        """Raises: OSError."""
+        """With a context it begins TLS with what it says or hears first.  Raises: OSError."""
         sock = trio.socket.socket()
         try:
             if receive_buffer is not None:
@@ -239,9 +247,12 @@ class Client:
         except BaseException:
             sock.close()
             raise
-        if context is None:
-            return cls(sock)
-        return cls(sock, trio.SSLStream(trio.SocketStream(sock), context, server_hostname="localhost"))
+        return cls(sock, None if context is None else ClientTls(sock, context))
+
+    async def begin(self) -> None:
+        """Be encrypted, if that is to come.  Raises: one of LOST."""
+        if self.tls is not None:
+            await self.tls.shake_hands()
 
     async def say(self, line: str) -> None:
         """Raises: one of LOST."""
@@ -250,7 +261,7 @@ class Client:
     async def send(self, data: bytes) -> None:
         """Raises: one of LOST."""
         if self.tls is not None:
-            await self.tls.send_all(data)
+            await self.tls.send(data)
             return
         view = memoryview(data)
         while view:
@@ -258,7 +269,7 @@ class Client:
 
     async def receive(self) -> bytes:
         """What comes next; empty at the end.  Raises: one of LOST."""
-        return await self.sock.recv(1 << 20) if self.tls is None else bytes(await self.tls.receive_some())
+        return await (self.sock.recv(1 << 20) if self.tls is None else self.tls.receive())
 
     async def line(self) -> bytes:
         """A whole line, or nothing at the end.  Raises: one of LOST."""
@@ -289,8 +300,10 @@ class Client:
             return count, "reset"
         return count, "end"
 
-    def finish(self) -> None:
-        """Send no more (FIN), receive on."""
+    async def finish(self) -> None:
+        """Send no more (over TLS a close_notify, and FIN), receive on.  Raises: OSError."""
+        if self.tls is not None:
+            await self.tls.finish()
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
@@ -305,6 +318,8 @@ class Client:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        if self.tls is not None:
+            self.tls.say_goodbye()
         self.sock.close()
 
 
@@ -321,7 +336,7 @@ class GoodClients:
     async def run(self, server: Server) -> None:
         """Be one of them."""
         try:
-            with await Client.connect(server.port, context=server.context) as client:
+            with await server.connect() as client:
                 while True:
                     last = self.stopping
                     word = f"word-{self.questions}"

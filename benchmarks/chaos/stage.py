@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import collections
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import attrs
@@ -21,6 +20,7 @@ from benchmarks.chaos.driver import (
     good_clients,
     start_server,
 )
+from benchmarks.chaos.encrypted import Trust, trust
 
 __all__ = ["LIMIT", "Case", "Outcome", "Played", "Run", "Stage", "counted", "fired", "play"]
 
@@ -60,6 +60,8 @@ class Stage:
 
     name: str
     scale: float = 1.0
+    trust: Trust | None = None
+    """The server speaks TLS."""
 
     def many(self, count: int) -> int:
         """``count``, scaled."""
@@ -67,14 +69,15 @@ class Stage:
 
     @asynccontextmanager
     async def server(
-        self, *arguments: str, good: int = 0, ends: bool = False, context: ssl.SSLContext | None = None
+        self, *arguments: str, good: int = 0, ends: bool = False, trust: Trust | None = None
     ) -> AsyncIterator[Run]:
         """A server, and clients that ask on beside whatever goes wrong in the block.
 
         Args:
           ends: The case ends the server, so nobody asks whether it lives.
+          trust: The server speaks TLS, whatever others do.
         """
-        async with start_server(self.name, *arguments, context=context) as server:
+        async with start_server(self.name, *arguments, trust=trust or self.trust) as server:
             await server.answers()  # what is made once has been made
             baseline = await _baseline(server)
             async with good_clients(server, self.many(good) if good else 0) as beside:
@@ -150,15 +153,15 @@ class Played:
         return self.case.problems(self.outcome)
 
 
-async def play(case: Case, server: str, scale: float = 1.0) -> Played:
-    """Play it, within LIMIT."""
+async def play(case: Case, server: str, scale: float = 1.0, *, tls: bool = False) -> Played:
+    """Play it, within LIMIT; over TLS if asked to."""
     outcome, missing, failure = None, "", ""
     try:
-        with trio.move_on_after(LIMIT) as scope:
-            outcome = await case.play(Stage(server, scale))
+        with trust() if tls else nullcontext() as trusted, trio.move_on_after(LIMIT) as scope:
+            outcome = await case.play(Stage(server, scale, trusted))
         if scope.cancelled_caught:
             failure = f"not over after {LIMIT:.0f} s"
-    except* MissingError as group:
+    except* (MissingError, ModuleNotFoundError) as group:
         missing = str(_first(group))
     except* FaultDidNotFireError as group:
         failure = f"the fault did not fire: {_first(group)}"

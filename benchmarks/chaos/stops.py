@@ -6,7 +6,7 @@ import signal
 
 import trio
 
-from benchmarks.chaos.driver import BITE, LOST, Client, Server, start_server, until
+from benchmarks.chaos.driver import BITE, LOST, Server, start_server, until
 from benchmarks.chaos.stage import Case, Outcome, Stage, counted, fired
 
 __all__ = ["STOPS"]
@@ -21,11 +21,11 @@ async def stop_with_requests_in_flight(stage: Stage) -> Outcome:
     begun = done = 0
     late: list[str] = []
 
-    async def at_work(port: int) -> None:
+    async def at_work(server: Server) -> None:
         nonlocal begun, done
         try:
             with trio.fail_after(BITE):
-                with await Client.connect(port) as client:
+                with await server.connect() as client:
                     if await client.ask("SLEEP 0.5") != b"BEGUN\n":
                         return
                     begun += 1
@@ -34,9 +34,9 @@ async def stop_with_requests_in_flight(stage: Stage) -> Outcome:
         except LOST:
             return
 
-    async def late_comer(port: int) -> None:
+    async def late_comer(server: Server) -> None:
         try:
-            client = await Client.connect(port)
+            client = await server.connect()
         except OSError:
             late.append("refused")
             return
@@ -52,12 +52,12 @@ async def stop_with_requests_in_flight(stage: Stage) -> Outcome:
         server = run.server
         async with trio.open_nursery() as nursery:
             for _ in range(count):
-                nursery.start_soon(at_work, server.port)
+                nursery.start_soon(at_work, server)
             await until(lambda: begun == count, BITE)
             stopped = trio.current_time()
             server.process.send_signal(signal.SIGTERM)
             for _ in range(20):
-                nursery.start_soon(late_comer, server.port)
+                nursery.start_soon(late_comer, server)
                 await trio.sleep(0.01)
         status = await server.ended(2 * BITE)
         seconds = trio.current_time() - stopped
@@ -79,11 +79,11 @@ async def five_stops(stage: Stage) -> Outcome:
     asked = answered = refused = 0
     statuses: list[int | None] = []
 
-    async def client(port: int) -> None:
+    async def client(server: Server) -> None:
         nonlocal asked, answered, refused
         while not over:
             try:
-                client = await Client.connect(port)
+                client = await server.connect()
             except OSError:
                 refused += 1
                 await trio.sleep(0.01)
@@ -107,11 +107,11 @@ async def five_stops(stage: Stage) -> Outcome:
     async with trio.open_nursery() as nursery:
         port = 0
         for _ in range(stops):
-            async with start_server(stage.name, "--grace", GRACE, "--port", str(port)) as server:
+            async with start_server(stage.name, "--grace", GRACE, "--port", str(port), trust=stage.trust) as server:
                 if not port:
                     port = server.port
                     for _ in range(count):
-                        nursery.start_soon(client, port)
+                        nursery.start_soon(client, server)
                 await stop(server)
                 outcome.records += server.log_records()
                 outcome.lines += server.log_lines()
@@ -127,10 +127,10 @@ async def ctrl_c_under_load(stage: Stage) -> Outcome:
     count = stage.many(50)
     questions = 0
 
-    async def client(port: int) -> None:
+    async def client(server: Server) -> None:
         nonlocal questions
         try:
-            with await Client.connect(port) as client:
+            with await server.connect() as client:
                 while await client.ask("ECHO hello"):
                     questions += 1
         except LOST:
@@ -140,7 +140,7 @@ async def ctrl_c_under_load(stage: Stage) -> Outcome:
         server = run.server
         async with trio.open_nursery() as nursery:
             for _ in range(count):
-                nursery.start_soon(client, server.port)
+                nursery.start_soon(client, server)
             await until(lambda: questions > 20 * count, BITE)
             began = trio.current_time()
             server.process.send_signal(signal.SIGINT)

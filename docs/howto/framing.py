@@ -1,6 +1,7 @@
 """Messages on a connection, in several formats.  Each function receives a whole one, or has taken nothing."""
 
 import json
+import re
 
 import trio
 import trio.testing
@@ -60,6 +61,52 @@ async def send_netstring(sock: TcpSocket, body: bytes) -> None:
     await sock.send_all(b"%d:%b," % (len(body), body))
 
 
+async def receive_reply(sock: TcpSocket) -> object:
+    async with sock.transaction(LIMIT):
+        return await one_reply(sock, 8)
+
+
+async def one_reply(sock: TcpSocket, depth: int) -> object:
+    line = (await sock.receive_until(b"\r\n", 1000)).removesuffix(b"\r\n")
+    sort, rest = line[:1], line[1:]
+    if sort in (b"+", b"-"):
+        return rest
+    if sort not in (b":", b"$", b"*") or not re.fullmatch(rb"-?[0-9]{1,18}", rest):
+        raise corrupt(f"no reply begins with {line[:20]!r}")
+    number = int(rest)
+    if sort == b":":
+        return number
+    if number == -1:
+        return None
+    if number < 0 or not depth:
+        raise corrupt("a reply of negative size, or lists in lists in lists")
+    if sort == b"*":
+        return [await one_reply(sock, depth - 1) for _ in range(number)]
+    return (await sock.receive_exactly(number + 2))[:-2]
+
+
+def read_sized(stream: DataStream) -> bytes:
+    size = 0
+    for shift in range(0, 35, 7):
+        byte = stream.read_uint8()
+        size |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return stream.read_raw_data(size)
+    raise DataStreamError("a size of more than five bytes")
+
+
+async def receive_sized(sock: TcpSocket) -> bytes:
+    return await sock.receive_message(read_sized, LIMIT)
+
+
+async def send_sized(sock: TcpSocket, body: bytes) -> None:
+    size, head = len(body), bytearray()
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    await sock.send_all(bytes([*head, size]) + body)
+
+
 def read_order(stream: DataStream) -> tuple[str | None, int, list[float]]:
     return stream.read_q_string(), stream.read_int32(), stream.read_list(DataStream.read_double)
 
@@ -102,6 +149,10 @@ async def main() -> None:
         print(await receive_json(there))
         await send_netstring(here, b"counted")
         print(await receive_netstring(there))
+        await here.send_all(b"*3\r\n$3\r\nSET\r\n:5\r\n*1\r\n+OK\r\n")
+        print(await receive_reply(there))
+        await send_sized(here, b"as protobuf has it")
+        print(await receive_sized(there))
         await send_order(here, "apples", 3, [0.5, 0.25])
         print(await receive_order(there))
         await send_block(here, b"the last one")

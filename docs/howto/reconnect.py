@@ -15,15 +15,17 @@ async def stay_connected(host: str, port: int, use: Callable[[TcpSocket], Awaita
     """Run ``use`` on a new connection whenever the last one was lost, until it returns."""
     pause = FIRST_PAUSE
     while True:
+        begun = trio.current_time()
         try:
             async with TcpSocket() as sock:
                 with trio.fail_after(10):
                     await sock.connect_to_host(host, port)
-                pause = FIRST_PAUSE  # it answers: the next trouble is a new one
                 await use(sock)
             return
         except* (SocketError, trio.TooSlowError) as trouble:  # a group, since `use` may have tasks of its own
             print(f"{trio.current_time():4.0f} s: {trouble.exceptions[0]}")
+        if trio.current_time() > begun + LONGEST_PAUSE:
+            pause = FIRST_PAUSE  # it held, so this trouble is a new one
         # Half of the pause is drawn, so that a thousand clients of a server that comes back do not come at once.
         await trio.sleep(pause * random.uniform(0.5, 1))
         pause = min(2 * pause, LONGEST_PAUSE)

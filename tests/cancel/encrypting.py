@@ -13,6 +13,7 @@ from tests.cancel.kit import (
     GOOD,
     Case,
     SecurePeer,
+    Seen,
     Situation,
     SocketPeer,
     Trial,
@@ -236,6 +237,106 @@ def serve(endings: tuple[str, ...] = (), *, at_once: bool = False) -> Callable[[
     return play
 
 
+async def converse(server: SslServer[SslSocket], ending: str, seen: Seen) -> None:
+    """A client that says hello and hears it back; or that ends within the handshake."""
+    theirs = trio.socket.socket()
+    peer = SocketPeer(theirs)
+    try:
+        await theirs.connect((GOOD, server.server_port()))
+        if ending:
+            await turn()
+            getattr(peer, ending)()
+            return
+        secure = await shake_hands(peer, secrets().client, server_side=False)
+        await secure.send(b"hello")
+        while data := await secure.receive():
+            seen.data += data
+            secure.finish()
+        seen.end = "clean"
+    except OSError:
+        seen.end = "reset"
+    finally:
+        peer.close()
+        seen.over.set()
+
+
+def take(endings: tuple[str, ...] = (), *, at_once: bool = False, second: bool = False) -> Callable[[Trial], Any]:
+    """Without ``serve`` the server does the handshakes: whoever is encrypted is taken once, whatever was cancelled."""
+
+    async def play(trial: Trial) -> None:
+        async with SslServer(secrets().server, functools.partial(ssl_socket, trial)) as server:
+            await server.listen(GOOD)
+            async with trio.open_nursery() as clients:
+                for ending in endings:
+                    clients.start_soon(converse, server, ending, Seen())
+                seen = Seen()
+                clients.start_soon(converse, server, "", seen)
+                if second:
+                    clients.start_soon(server.wait_for_new_connection)
+                if at_once:
+                    await server.wait_for_new_connection()
+                sock = await trial.call(server.accept) or await server.accept()
+                async with sock:
+                    trial.expect(sock.is_encrypted(), "it is encrypted")
+                    data = await sock.receive_exactly(5)
+                    await sock.send_all(data)
+                await seen.over.wait()
+                clients.cancel_scope.cancel()  # the second task may wait for one more
+            await turn()
+            trial.equal("what the client heard", (bytes(seen.data), seen.end), (b"hello", "clean"))
+            trial.equal("connections left", server.connection_count(), 0)
+
+    return play
+
+
+def drain(*, style: str, endings: tuple[str, ...] = ()) -> Callable[[Trial], Any]:
+    """Who is in the middle of the handshake is served to the end, unless it is cancelled: then all ends at once."""
+
+    async def play(trial: Trial) -> None:
+        async with SslServer(secrets().server, functools.partial(ssl_socket, trial)) as server:
+            await server.listen(GOOD)
+            async with trio.open_nursery() as others:
+                others.start_soon(run, server)
+                seens = [Seen() for _ in range(2)]
+                for number, seen in enumerate(seens):
+                    others.start_soon(converse, server, (*endings, "", "")[number], seen)
+                await turn()
+                await trial.call(server.drain, 60.0)
+                if not server.is_draining():
+                    trial.expect(trial.cancelled, "it drains unless it is cancelled before")
+                    server.close()
+            trial.equal("connections left", server.connection_count(), 0)
+            for seen in seens[len(endings) :]:
+                view = (bytes(seen.data), seen.end)
+                if trial.probe.injected:
+                    trial.expect(
+                        view in ((b"hello", "clean"), (b"", "clean"), (b"", "reset"), (b"hello", "reset")), f"{view}"
+                    )
+                else:
+                    trial.equal("what a client heard", view, (b"hello", "clean"))
+
+    async def run(server: SslServer[SslSocket]) -> None:
+        if style == "serve":
+            await server.serve(echo)
+            return
+        async with trio.open_nursery() as nursery:
+            async for sock in server:
+                nursery.start_soon(echo_in_block, sock)
+
+    async def echo(sock: SslSocket) -> None:
+        async for chunk in sock:
+            await sock.send_all(chunk)
+
+    async def echo_in_block(sock: SslSocket) -> None:
+        async with sock:
+            try:
+                await echo(sock)
+            except (SocketError, trio.ClosedResourceError):
+                pass  # it was cut
+
+    return play
+
+
 def _cases() -> list[Case]:
     cases = []
     for verb in ("connect_to_host_encrypted", "start_client_encryption", "wait_for_encrypted"):
@@ -260,6 +361,21 @@ def _cases() -> list[Case]:
         ("peer resets", serve(("reset",))),
     ]
     cases += [Case("SslServer.serve", situation, play, "tls") for situation, play in serve_plays]
+    take_plays: list[tuple[Situation, Any]] = [
+        ("answered at once", take(at_once=True)),
+        ("has to wait", take()),
+        ("peer finishes", take(("finish",))),
+        ("peer resets", take(("reset",))),
+        ("second task", take(second=True)),
+    ]
+    cases += [Case("TcpServer.accept", situation, play, "tls", "handshakes") for situation, play in take_plays]
+    for style in ("serve", "accept"):
+        drain_plays: list[tuple[Situation, Any]] = [
+            ("has to wait", drain(style=style)),
+            ("peer resets", drain(style=style, endings=("reset",))),
+        ]
+        name = f"handshakes, {style}"
+        cases += [Case("TcpServer.drain", situation, play, "tls", name) for situation, play in drain_plays]
     return cases
 
 

@@ -22,7 +22,8 @@ from tests.certificates import Contexts, contexts
 from trioqt import SocketState, TcpServer, TcpSocket, UdpSocket
 from trioqt.core.states import Input, Told
 from trioqt.links.native import NativeLink
-from trioqt.links.tls import Terms, TlsLink
+from trioqt.links.tls import TlsLink
+from trioqt.links.tls_terms import Terms
 from trioqt.sockets.abstract_socket import Bound
 from trioqt.testing import Probe, VirtualNetwork
 from trioqt.testing.network.socket import VirtualSocket
@@ -454,7 +455,7 @@ def _encrypt(sock: TcpSocket, ours: trio.socket.SocketType, theirs: trio.socket.
     """As ``hand_over``, with TLS over it; the handshake takes place in memory, so it takes no step."""
     assert isinstance(ours, VirtualSocket)
     link = TlsLink(NativeLink(ours, ours.getpeername()), Terms(secrets().client, False, "peer.example"))
-    client = link._tls = link._make_object()
+    client = link._tls = link._terms.make_object(link._incoming, link._outgoing)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     peer = SecurePeer(theirs, secrets().server.wrap_bio(incoming, outgoing, server_side=True), incoming, outgoing)
     for channel in (client, peer.tls, client, peer.tls):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 from benchmarks.chaos.__main__ import ALL
@@ -28,6 +29,22 @@ async def test_what_goes_wrong_costs_nobody_else_anything(case: Case) -> None:
 
     assert played.problems() == []
     assert played.outcome is not None
+
+
+@pytest.mark.parametrize("name", ["raise", "reset-queued", "hang-ups", "half-close", "unread", "stop"])
+async def test_what_goes_wrong_over_tls_costs_nobody_else_anything(name: str) -> None:
+    """The same, where TLS has ends and handshakes of its own; and the driver's clients do speak it."""
+    case = next(case for case in ALL if case.name == name)
+    spoken = []
+
+    async def play_and_look(stage: Stage) -> Outcome:
+        spoken.append(stage.trust is not None)
+        return await case.play(stage)
+
+    played = await play(attrs.evolve(case, play=play_and_look), "trioqt", 0.1, tls=True)
+
+    assert played.problems() == []
+    assert spoken == [True]
 
 
 async def test_a_server_that_dies_is_noticed() -> None:

@@ -10,10 +10,9 @@ from typing import Any
 import trio
 import trio.testing
 
-from tests.networks import Loopback, Network, RawPeer
+from tests.networks import Loopback, Network, RawPeer, Virtual
 from tests.sockets.arrivals import until
 from trioqt import DrainReport, TcpServer, TcpSocket
-from trioqt.testing import VirtualNetwork
 
 OVER_TLS = True
 
@@ -152,16 +151,23 @@ async def test_the_last_answer_arrives_though_the_client_says_more_than_is_read(
 
 
 @asynccontextmanager
-async def on_two_hosts(net: VirtualNetwork, handler: Any) -> AsyncIterator[tuple[TcpServer[TcpSocket], RawPeer]]:
-    """A server and one client."""
+async def on_two_hosts(network: Virtual, handler: Any) -> AsyncIterator[tuple[TcpServer[TcpSocket], RawPeer]]:
+    """A server and one client, which its handler has begun with."""
+    begun = trio.Event()
+
+    async def begin(sock: TcpSocket) -> None:
+        begun.set()
+        await handler(sock)
+
     async with TcpServer() as server, trio.open_nursery() as nursery:
-        with net.host("server") as address:
+        with network.net.host("server") as address:
             await server.listen(address)
-            await nursery.start(server.serve, handler)
-        with net.host("client"):
-            sock = trio.socket.socket()
-            await sock.connect((str(address), server.server_port()))
-        with RawPeer(sock) as client:
+            await nursery.start(server.serve, begin)
+        with network.net.host("client"):
+            client = await network.raw_connect(server.server_port(), str(address))
+        with client:
+            await client.ready()
+            await begun.wait()
             yield server, client
 
 
@@ -174,14 +180,14 @@ async def is_reset(client: RawPeer) -> bool:
 
 
 async def test_a_client_that_never_speaks_is_cut_when_the_grace_is_over(
-    virtual_network: VirtualNetwork, autojump_clock: trio.testing.MockClock
+    network: Virtual, autojump_clock: trio.testing.MockClock
 ) -> None:
     """At that very second, with a reset, and the report says that one was cut."""
 
     async def handler(sock: TcpSocket) -> None:
         await sock.receive_line()
 
-    async with on_two_hosts(virtual_network, handler) as (server, client):
+    async with on_two_hosts(network, handler) as (server, client):
         began = trio.current_time()
         report = await server.drain(5)
         took = trio.current_time() - began
@@ -191,7 +197,7 @@ async def test_a_client_that_never_speaks_is_cut_when_the_grace_is_over(
 
 
 async def test_a_handler_that_shields_itself_holds_a_stop_up_no_longer_than_a_second(
-    virtual_network: VirtualNetwork, autojump_clock: trio.testing.MockClock
+    network: Virtual, autojump_clock: trio.testing.MockClock
 ) -> None:
     """Its client is cut at the deadline all the same, and ``drain`` returns though it has not ended."""
     ended = trio.Event()
@@ -201,7 +207,7 @@ async def test_a_handler_that_shields_itself_holds_a_stop_up_no_longer_than_a_se
             await trio.sleep(60)
         ended.set()
 
-    async with on_two_hosts(virtual_network, handler) as (server, client):
+    async with on_two_hosts(network, handler) as (server, client):
         began = trio.current_time()
         report = await server.drain(5)
         took = trio.current_time() - began
@@ -211,7 +217,7 @@ async def test_a_handler_that_shields_itself_holds_a_stop_up_no_longer_than_a_se
 
 
 async def test_a_handler_that_swallows_its_cancellation_is_over_all_the_same(
-    virtual_network: VirtualNetwork, autojump_clock: trio.testing.MockClock
+    network: Virtual, autojump_clock: trio.testing.MockClock
 ) -> None:
     """It goes on after the cut, and finds its connection closed."""
     found: list[str] = []
@@ -226,7 +232,7 @@ async def test_a_handler_that_swallows_its_cancellation_is_over_all_the_same(
         except trio.ClosedResourceError:
             found.append("closed")
 
-    async with on_two_hosts(virtual_network, handler) as (server, client):
+    async with on_two_hosts(network, handler) as (server, client):
         began = trio.current_time()
         report = await server.drain(5)
         took = trio.current_time() - began
@@ -236,7 +242,7 @@ async def test_a_handler_that_swallows_its_cancellation_is_over_all_the_same(
 
 
 async def test_a_second_stop_joins_the_first_and_the_earlier_deadline_holds(
-    virtual_network: VirtualNetwork, autojump_clock: trio.testing.MockClock
+    network: Virtual, autojump_clock: trio.testing.MockClock
 ) -> None:
     """As two signals do, or a signal and a button: nobody waits for ever, and both get one report."""
     reports: list[tuple[DrainReport, float]] = []
@@ -244,7 +250,7 @@ async def test_a_second_stop_joins_the_first_and_the_earlier_deadline_holds(
     async def handler(sock: TcpSocket) -> None:
         await sock.receive_line()
 
-    async with on_two_hosts(virtual_network, handler) as (server, _):
+    async with on_two_hosts(network, handler) as (server, _):
         began = trio.current_time()
 
         async def drain(delay: float, grace: float) -> None:
@@ -260,7 +266,7 @@ async def test_a_second_stop_joins_the_first_and_the_earlier_deadline_holds(
 
 
 async def test_a_handler_may_stop_the_server_and_still_answer(
-    virtual_network: VirtualNetwork, autojump_clock: trio.testing.MockClock
+    network: Virtual, autojump_clock: trio.testing.MockClock
 ) -> None:
     """It is not waited for, or nobody would ever return; its client gets the answer."""
 
@@ -269,7 +275,7 @@ async def test_a_handler_may_stop_the_server_and_still_answer(
             report = await server.drain(5)
             await sock.send_all(b"%d cut\n" % report.cancelled)
 
-    async with on_two_hosts(virtual_network, handler) as (server, client):
+    async with on_two_hosts(network, handler) as (server, client):
         await client.send(b"stop\n")
         with trio.fail_after(60):
             answer = await client.receive_to_end()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
 
-from tests.cli.commands import call_trioqt, on_terminal, run_trioqt
+from tests.cli.commands import call_trioqt, on_terminal, read_rest, run_trioqt, running_trioqt
 from trioqt.core.events import Encrypted
 from trioqt.core.socket_state import SocketState
 from trioqt.core.states import TRANSITIONS, Input
@@ -142,3 +143,18 @@ async def test_on_a_terminal_the_table_has_lines_and_fits() -> None:
     assert lines[0].startswith("╭─")
     assert sum(line.startswith("├─") for line in lines) == 1 + 6 + 1  # below two headers, and between seven states
     assert max(len(line) for line in lines) <= 100
+
+
+@pytest.mark.parametrize("arguments", [("states",), ("states", "--format", "dot"), ("states", "--help"), ("--help",)])
+async def test_a_reader_that_has_had_enough_is_nobody_s_trouble(arguments: tuple[str, ...]) -> None:
+    """``trioqt states | head -1``: without a word, and with the status of what SIGPIPE has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        async with running_trioqt(*arguments, stdout=writer) as process:
+            err = await read_rest(process.stderr)
+            status = await process.wait()
+    finally:
+        os.close(writer)
+
+    assert (err, status) == (b"", 141)

@@ -47,6 +47,10 @@ def main() -> int:
         print("\n".join(report.markdown()))
         return 0
     scenarios = trioqt_backend.load(arguments.files)
+    groups = {scenario.group for scenario in scenarios.values()}
+    unknown = set(arguments.names) - scenarios.keys() - groups
+    if unknown:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; the groups are {', '.join(sorted(groups))}")
     names = chosen(scenarios, set(arguments.names))
     if not names:
         parser.error("no such scenario")

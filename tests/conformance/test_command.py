@@ -130,11 +130,14 @@ def test_a_file_that_imports_a_class_that_is_lacking_runs_its_other_scenarios(
 def test_a_name_that_no_scenario_has_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """All that are none, beside one that is; and what would have been a group is said."""
     with pytest.raises(SystemExit) as refused:
-        run_command(monkeypatch, "no_such_scenario")
+        run_command(monkeypatch, "no_such_scenario", "tcp_connect_refused", "another")
 
     assert refused.value.code == 2
-    assert "no such scenario" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "no such scenario: another, no_such_scenario; the groups are " in err
+    assert {"tcp", "udp"} <= set(err.rpartition("the groups are ")[2].strip().split(", "))
 
 
 def test_a_qt_that_hung_is_told_and_nothing_is_compared_with_it(

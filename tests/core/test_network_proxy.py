@@ -6,10 +6,11 @@ import pickle
 import ssl
 import traceback
 
+import attrs
 import pytest
 
 from trioqt import HostAddress, NetworkProxy, ProxyKind
-from trioqt.core.network_proxy import Credentials, ProxyUse, can_carry, credentials_of
+from trioqt.core.network_proxy import LONGEST_CHAIN, Credentials, ProxyUse, can_carry, credentials_of
 
 SECRET = "hunter2-p@ss/word"
 QUOTED = "hunter2-p%40ss%2Fword"
@@ -68,11 +69,13 @@ def test_https_is_http_inside_of_tls() -> None:
     ],
 )
 def test_a_wrong_url_is_refused_and_its_password_is_not_told(url: str) -> None:
-    """Neither by the message nor by anything that is behind it, printed or not."""
+    """Neither by the message nor by anything that is behind it, printed or not, nor by a variable of ours."""
     with pytest.raises(ValueError, match="not the URL of a proxy") as caught:
         NetworkProxy.from_url(url)
 
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert "hunter2" not in "".join(traceback.format_exception_only(caught.value))
+    assert [frame for frame in told.stack if "hunter2" in str(frame.locals) and frame.filename != __file__] == []
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
@@ -109,6 +112,7 @@ def test_equal_proxies_are_equal_and_can_be_kept() -> None:
         ((ProxyKind.HTTP, "host", 1, "user", b"hunter2"), TypeError),
         ((ProxyKind.HTTP, "host", 1, "user", "hunter2\udc80"), ValueError),
         ((ProxyKind.HTTP, "host", 1, "user", "", "context"), TypeError),
+        ((ProxyKind.HTTP, "host", 1, "user", "", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)), ValueError),
         ((ProxyKind.HTTP, "host", 1, "user", "", "hunter2"), TypeError),
     ],
 )
@@ -125,6 +129,19 @@ def test_a_way_must_be_a_proxy() -> None:
     for kind in set(ProxyKind) - {ProxyKind.SOCKS5, ProxyKind.HTTP}:
         with pytest.raises(ValueError, match=f"via a proxy of the kind {kind.name}"):
             NetworkProxy(ProxyKind.HTTP, "host", 1, via=NetworkProxy(kind))
+
+
+def test_a_chain_is_bounded() -> None:
+    """Each of its proxies is another connection inside the last; a longer one is refused where it is made."""
+    chain = NetworkProxy(ProxyKind.SOCKS5, "host", 0)
+    for number in range(1, LONGEST_CHAIN):
+        chain = NetworkProxy(ProxyKind.SOCKS5, "host", number, via=chain)
+
+    assert chain == attrs.evolve(chain)
+    with pytest.raises(ValueError, match=f"a chain has {LONGEST_CHAIN} proxies at most"):
+        NetworkProxy(ProxyKind.HTTP, "host", LONGEST_CHAIN, via=chain)
+    with pytest.raises(ValueError, match=f"a chain has {LONGEST_CHAIN} proxies at most"):
+        NetworkProxy.from_url("socks5://host", via=chain)
 
 
 def test_who_can_carry_what() -> None:

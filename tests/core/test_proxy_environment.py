@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from trioqt import NetworkProxy, ProxyKind, ProxyQuery, environment_proxies
@@ -128,10 +130,12 @@ def test_no_proxy_has_domains_addresses_and_networks(
 
 @pytest.mark.parametrize("value", ["socks4://host", "http://user:hunter2@host:port", "socks5://user:hunter2@"])
 def test_a_wrong_value_is_told_by_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """Not by the value, which may hold a password."""
+    """Not by the value, which may hold a password, nor is that in a variable of ours."""
     monkeypatch.setenv("ALL_PROXY", value)
 
     with pytest.raises(ValueError, match="the variable ALL_PROXY is not the URL of a proxy") as caught:
         asked()
 
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert "hunter2" not in str(caught.value)
+    assert [frame for frame in told.stack if "hunter2" in str(frame.locals) and frame.filename != __file__] == []

@@ -81,6 +81,10 @@ SAID: list[Any] = [
      ((IP6, socket.IPV6_PKTINFO, bytes(16) + struct.pack("=I", 2)),
       (IP6, socket.IPV6_HOPLIMIT, struct.pack("=i", 255)))),
     (6, "10.0.0.1",       0, -1, ()),
+    (4, "0.0.0.0",        0, -1, ()),
+    (4, "*",              0, -1, ()),
+    (6, "::",             0, -1, ()),
+    (6, "*",              0, -1, ()),
 ]
 # fmt: on
 
@@ -121,20 +125,27 @@ def test_ipv6_cannot_be_reached_from_ipv4() -> None:
     assert caught.value.errno == errno.ENETUNREACH
 
 
-@pytest.mark.parametrize(
-    ("there", "interface"), [("10.0.0.9", 0), ("169.254.1.1", 4), ("224.0.0.251", 4), ("255.255.255.255", 0)]
-)
-def test_an_answer_from_a_sockets_one_address_needs_no_word_of_that(there: str, interface: int) -> None:
-    """The interface neither, unless the same address may be behind several."""
-    _, beside = _route(IPV4, "10.0.0.1", (there, 53, "10.0.0.1", 4, -1), None)
+@pytest.mark.parametrize(("own", "there"), [("127.0.0.1", "127.0.0.9"), ("::1", "::1")])
+def test_an_answer_that_stays_on_this_machine_needs_no_word_of_that(own: str, there: str) -> None:
+    """A socket with one address sends from there, and by the only way there is."""
+    family = IPV6 if ":" in own else IPV4
 
-    assert beside == _ancillary(4, "", interface, -1)
+    assert _route(family, own, (there, 53, own, 1, -1), None)[1] == ()
+
+
+@pytest.mark.parametrize("there", ["10.0.0.9", "169.254.1.1", "224.0.0.251", "255.255.255.255"])
+def test_an_answer_goes_back_by_the_interface_by_which_it_was_asked(there: str) -> None:
+    """There may be several ways; without an interface a socket with one address needs no word of that."""
+    assert _route(IPV4, "10.0.0.1", (there, 53, "10.0.0.1", 4, -1), None)[1] == _ancillary(4, "10.0.0.1", 4, -1)
     assert _route(IPV4, "10.0.0.1", (there, 53, "10.0.0.2", 4, -1), None)[1] == _ancillary(4, "10.0.0.2", 4, -1)
+    assert _route(IPV4, "10.0.0.1", (there, 53, "10.0.0.1", 0, -1), None)[1] == ()
 
 
-def test_an_interface_that_was_asked_for_is_used() -> None:
-    """Without a source's address it is no answer, and somebody meant it."""
-    assert _route(IPV4, "10.0.0.1", ("10.0.0.9", 53, "", 4, -1), None)[1] == _ancillary(4, "", 4, -1)
+def test_by_an_interface_that_was_asked_for_it_goes_from_the_sockets_address() -> None:
+    """IPv4's address and interface are told together; of IPv6, Linux keeps the address by itself."""
+    assert _route(IPV4, "10.0.0.1", ("10.0.0.9", 53, "", 4, -1), None)[1] == _ancillary(4, "10.0.0.1", 4, -1)
+    assert _route(IPV4, "", ("10.0.0.9", 53, "", 4, -1), None)[1] == _ancillary(4, "", 4, -1)
+    assert _route(IPV6, "fd00::1", ("fd00::9", 53, "", 4, -1), None)[1] == _ancillary(6, "", 4, -1)
 
 
 def test_what_goes_to_a_peer_goes_by_the_peers_version() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -232,6 +233,87 @@ async def test_a_stream_that_fails_while_it_is_closed_is_closed() -> None:
     await trio.testing.wait_all_tasks_blocked()
 
     assert stream.ends == ["forced"]
+
+
+class Odd(OneWay):
+    """Its ``aclose`` raises what no stream should."""
+
+    def __init__(self, below: trio.abc.Stream, error: Exception) -> None:
+        super().__init__(below)
+        self.error = error
+
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()
+        finally:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), trio.BusyResourceError("a bug"), KeyError("a bug")])
+async def test_a_stream_with_a_bug_in_its_close_does_not_end_the_run(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """Where no block can fail, one of trio's system tasks closes it; what that raised was a ``TrioInternalError``."""
+    ours, _ = trio.testing.memory_stream_pair()
+    sock = TcpSocket.from_stream(Odd(ours, error))
+    sock.abort()
+    await trio.testing.wait_all_tasks_blocked()
+
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("trioqt.stream", "ERROR")
+    assert record.getMessage() == "a stream of class Odd could not be closed"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+async def test_a_stream_with_a_bug_in_its_close_fails_its_block() -> None:
+    """As any task of a block that calls what is not ours."""
+    ours, _ = trio.testing.memory_stream_pair()
+    error = ValueError("a bug")
+    with pytest.raises(ExceptionGroup) as caught:
+        async with TcpSocket.from_stream(Odd(ours, error)) as sock:
+            sock.abort()
+            await trio.testing.wait_all_tasks_blocked()
+
+    assert caught.value.exceptions == (error,)
+
+
+class Giving(OneWay):
+    """Its ``receive_some`` gives what it is told."""
+
+    def __init__(self, below: trio.abc.Stream, given: object) -> None:
+        super().__init__(below)
+        self.given = given
+
+    async def receive_some(self, max_bytes: int | None = None) -> Any:
+        await trio.lowlevel.checkpoint()
+        return self.given
+
+
+@pytest.mark.parametrize("given", [5, None, "text", [1, 2]], ids=repr)
+async def test_what_a_stream_gives_that_is_no_bytes_is_refused(given: object) -> None:
+    """``bytes(5)`` are five that nobody has sent."""
+    ours, _ = trio.testing.memory_stream_pair()
+    with pytest.raises(TypeError, match="a bytes-like object is required"):
+        async with TcpSocket.from_stream(Giving(ours, given)) as sock:
+            await sock.receive_some()
+
+
+async def test_a_stream_may_give_any_kind_of_bytes() -> None:
+    """As trio's interface says: bytes or a bytearray."""
+    ours, _ = trio.testing.memory_stream_pair()
+    async with TcpSocket.from_stream(Giving(ours, bytearray(b"hello"))) as sock:
+        assert await sock.receive_exactly(5) == b"hello"
+
+
+async def test_a_stream_that_says_that_it_is_closed_already_is_closed() -> None:
+    """Wherever the task runs that closes it, that is all that was wanted."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with TcpSocket.from_stream(Odd(ours, trio.ClosedResourceError())) as sock:
+        sock.abort()
+        await trio.testing.wait_all_tasks_blocked()
+
+    assert await theirs.receive_some() == b""
 
 
 async def test_closing_in_order_lets_the_stream_say_goodbye() -> None:

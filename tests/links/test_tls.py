@@ -14,7 +14,8 @@ from trioqt.core.errors import kind_of
 from trioqt.core.states import Input
 from trioqt.links import tls as tls_link
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
-from trioqt.links.tls import Terms, TlsLink
+from trioqt.links.tls import TlsLink
+from trioqt.links.tls_terms import Terms
 
 NAME = "peer.example"
 

@@ -1,7 +1,8 @@
 """Other people's test suites, unmodified, on a simulated network with latency and loss: ``python -m tests.others``.
 
 They are fetched by pip, in the release that is installed here, from source distributions, into .nox/others; after the
-first time nothing is fetched.  A name after it runs that suite only.  ``excluded.txt`` says what is left out.
+first time nothing is fetched.  A name after it runs that suite only.  ``excluded.txt`` says what is left out.  The
+last are no suites: ``programs.py`` has a small program for each of ten libraries.
 """
 
 from __future__ import annotations
@@ -21,6 +22,17 @@ SEEDS = 5
 
 # What the suites import besides, and no test of ours does.
 NEEDED = ("pytest-mock", "psutil", "socksio")
+
+# What the programs use, each with all that it needs and that is not here already.  Two of those know another release of
+# one of them than is here, but do not mind.
+PROGRAMS = (
+    *("starlette", "httpx-ws", "fastapi", "annotated-doc", "annotated-types", "pydantic", "pydantic-core"),
+    *("typing-inspection", "quart-trio", "quart", "flask", "werkzeug", "blinker", "itsdangerous", "aiofiles"),
+    *("asks", "async-generator", "openai", "jiter", "distro", "httpx2", "httpcore2", "truststore", "mcp", "mcp-types"),
+    *("jsonschema", "jsonschema-specifications", "referencing", "rpds-py", "opentelemetry-api", "python-multipart"),
+    *("sse-starlette", "uvicorn", "pyjwt", "coredis", "beartype", "deprecated", "wrapt", "exceptiongroup"),
+    *("trio-mysql", "trio-asyncio", "greenlet", "tqdm"),
+)
 
 
 @attrs.frozen
@@ -69,13 +81,21 @@ def fetched(project: str) -> Path:
     return fetched(project)
 
 
-def needed() -> Path:
-    """Where the packages are that the suites need besides."""
-    place = PLACE / "needed"
+def needed(name: str, packages: tuple[str, ...]) -> Path:
+    """Where the packages are that are needed besides."""
+    place = PLACE / name
     if not place.is_dir():
         pip = (sys.executable, "-m", "pip", "-q", "install", "--no-deps", "--target", str(place))
-        subprocess.run([*pip, *NEEDED], check=True)
+        subprocess.run([*pip, *packages], check=True)
     return place
+
+
+def run_programs() -> int:
+    """The exit status of ``programs.py``."""
+    path = (str(HERE.parents[1]), str(needed("programs", PROGRAMS)))
+    print("programs", flush=True)
+    pytest = (sys.executable, "-m", "pytest", "-c", str(HERE / "pytest.ini"), str(HERE / "programs.py"))
+    return subprocess.run(pytest, env=os.environ | {"PYTHONPATH": os.pathsep.join(path)}).returncode
 
 
 def run(suite: Suite) -> int:
@@ -85,7 +105,7 @@ def run(suite: Suite) -> int:
         "TRIOQT_SUITE": suite.name,
         "TRIOQT_LATENCY": str(suite.latency),
         "TRIOQT_LOSS": str(suite.loss),
-        "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parents[1]), str(needed()))),
+        "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parents[1]), str(needed("needed", NEEDED)))),
     }
     print(f"{folder.name} {suite.how}, {SEEDS} seeds", flush=True)
     pytest = (sys.executable, "-m", "pytest", "-c", str(HERE / "pytest.ini"), "--rootdir=.", "-p", "inside")
@@ -96,10 +116,13 @@ def run(suite: Suite) -> int:
 def main(names: list[str]) -> int:
     """Whether one of them failed."""
     PLACE.mkdir(parents=True, exist_ok=True)
-    unknown = set(names) - {suite.project for suite in SUITES}
+    unknown = set(names) - {suite.project for suite in SUITES} - {"programs"}
     if unknown:
         raise SystemExit(f"there is no suite {', '.join(sorted(unknown))}")
-    return max(run(suite) for suite in SUITES if not names or suite.project in names)
+    found = [run(suite) for suite in SUITES if not names or suite.project in names]
+    if not names or "programs" in names:
+        found.append(run_programs())
+    return max(found)
 
 
 if __name__ == "__main__":

@@ -601,3 +601,100 @@ async def an_interface_for_groups_has_a_number_or_an_address(here: Place) -> obj
     chosen = six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF)
     nowhere = await attempt(six.setsockopt, socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, 12345)
     return chosen, *kept, unknown, chosen, nowhere
+
+
+# ---- from where, by which interface, and how much --------------------------------------------------------------------
+
+
+@case(("127.0.0.1", "127.0.0.1"))
+async def an_ipv6_socket_with_a_peer_has_no_address_for_ipv4(here: Place) -> object:
+    """So Linux takes that of the way; the peer's may be of either family, and what is sent goes where it is told."""
+    receiver, peer = await here.bound_udp(), here.new(socket.AF_INET6, socket.SOCK_DGRAM)
+    await peer.bind(("::1", 0))
+    sender = here.new(socket.AF_INET6, socket.SOCK_DGRAM)
+    sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    await sender.connect(peer.getsockname())
+    port = receiver.getsockname()[1]
+    await sender.sendto(b"x", ("::ffff:127.0.0.1", port))
+    _, one = await receiver.recvfrom(9)
+    info = bytes(4) + socket.inet_aton("0.0.0.0") + bytes(4)
+    await sender.sendmsg([b"x"], [(socket.IPPROTO_IP, IP_PKTINFO, info)], 0, ("::ffff:127.0.0.1", port))
+    _, other = await receiver.recvfrom(9)
+    sources: list[Any] = [one, other]
+    return tuple(source[0] for source in sources)
+
+
+@case(("EAFNOSUPPORT", "EAFNOSUPPORT", "EAFNOSUPPORT", 1))
+async def from_an_ipv4_address_nothing_goes_to_an_ipv6_one(here: Place) -> object:
+    """Though the socket is of IPv6: to one, to a group, or for good; any address is IPv4's own then."""
+    sock, receiver = here.new(socket.AF_INET6, socket.SOCK_DGRAM), here.new(socket.AF_INET6, socket.SOCK_DGRAM)
+    for each in (sock, receiver):
+        each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        await each.bind(("::ffff:127.0.0.1", 0))
+    return (
+        await attempt(sock.sendto, b"x", ("::1", 9)),
+        await attempt(sock.sendto, b"x", ("ff05::1", 9)),
+        await attempt(sock.connect, ("::1", 9)),
+        await sock.sendto(b"x", ("::", receiver.getsockname()[1])),
+    )
+
+
+@case(("EINVAL", "ok", "ENOTCONN", b"any port"))
+async def at_port_0_is_nobody_and_everybody(here: Place) -> object:
+    """Nothing is sent there; connected to it, a socket hears every port of that host, and has no peer."""
+    sock, sender = await here.bound_udp(), await here.bound_udp()
+    told = [await attempt(sock.sendto, b"x", ("127.0.0.1", 0)), await attempt(sock.connect, ("127.0.0.1", 0))]
+    told.append(await attempt(sock.getpeername))
+    await sender.sendto(b"any port", sock.getsockname())
+    return *told, await sock.recv(100)
+
+
+@case(("127.0.0.2", "127.0.0.3", "127.0.0.1"))
+async def this_machine_is_where_it_comes_from(here: Place) -> object:
+    """What is sent to 0.0.0.0 goes to its sender's address: the socket's, the one told beside, or 127.0.0.1."""
+    receiver = asking(await here.bound_udp("0.0.0.0"), *BOTH)
+    port = receiver.getsockname()[1]
+    own = struct.pack("=I", 0) + socket.inet_aton("127.0.0.3") + bytes(4)
+    await (await here.bound_udp("127.0.0.2")).sendto(b"x", ("0.0.0.0", port))
+    await here.udp().sendmsg([b"x"], [(socket.IPPROTO_IP, IP_PKTINFO, own)], 0, ("0.0.0.0", port))
+    await here.udp().sendto(b"x", ("0.0.0.0", port))
+    targets = []
+    for _ in range(3):
+        _, known, _, _ = await receiver.recvmsg(100, 200)
+        info = next(value for level, kind, value in known if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO))
+        targets.append(socket.inet_ntoa(info[8:12]))
+    return tuple(targets)
+
+
+@case((1, "waits"))
+async def the_smallest_buffer_holds_one_of_any_size(here: Place) -> object:
+    """Of two large ones the second is dropped."""
+    receiver, sender = await here.bound_udp(), here.udp()
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    for _ in range(2):
+        await sender.sendto(bytes(50_000), receiver.getsockname())
+    return (await receiver.recv(50_000)).count(bytes(50_000)), await waits(receiver.recv, 100)
+
+
+@case(("ENOBUFS", 9000))
+async def what_goes_in_fragments_must_fit_the_send_buffer(here: Place) -> object:
+    """IPv6's longest is longer than the loopback's largest packet; whatever goes in one piece is taken."""
+    sock = here.new(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    return await attempt(sock.sendto, bytes(65527), ("::1", 9)), await sock.sendto(bytes(9000), ("::1", 9))
+
+
+@case(("ENETUNREACH", "EINVAL", "ENODEV", "ECONNREFUSED"))
+async def a_wrong_way_is_found_before_older_news(here: Place) -> object:
+    """IPv6 has no way for groups by the loopback interface, and a link's group needs one; then come the news."""
+    six = here.new(socket.AF_INET6, socket.SOCK_DGRAM)
+    six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, 1)
+    told = [await attempt(six.sendto, b"x", ("ff05::1", 9))]
+    told.append(await attempt(here.new(socket.AF_INET6, socket.SOCK_DGRAM).connect, ("ff02::1", 9)))
+    nobody, sock = await here.bound_udp(), here.udp()
+    await sock.connect(nobody.getsockname())
+    nobody.close()
+    await sock.send(b"x")
+    info = struct.pack("=I", 12345) + bytes(8)
+    told.append(await attempt(sock.sendmsg, [b"x"], [(socket.IPPROTO_IP, IP_PKTINFO, info)]))
+    return *told, await attempt(sock.send, b"x")

@@ -27,7 +27,11 @@ CHOSEN = {
     "cert_revocation": "a private authority's certificate names no list of revoked ones",
     "cert_validityPeriod": "trustme's begin in the year 2000",
     "engine_problem": "the openssl of this machine has no GOST",
+    "sessionresumption_ticket": "its client may be gone before the ticket comes, and has none to show then",
 }
+
+# How long it sleeps behind each message, in seconds, before it looks for an answer: 0.1 if not told.
+NAP = "0.02"
 
 # What must be among the answers, as fine or as a mere piece of information, or it has not asked.
 SOUND = {
@@ -68,7 +72,8 @@ async def test_nothing_worse_than_low_is_found(site: Site, tmp_path: Path) -> No
         async with running(*serve, "--tls", str(site.certificate), str(site.key)) as server:
             port = int((await server.out.line_with("listening on")).rpartition(":")[2])
             asked = await run_to_its_end(
-                *(command, "--quiet", "--warnings", "off", "--color", "0", "--nodns", "none"),
+                *("env", f"USLEEP_SND={NAP}", command),
+                *("--quiet", "--warnings", "off", "--color", "0", "--nodns", "none"),
                 *("--add-ca", str(site.authority), "--jsonfile", str(file), *QUESTIONS, f"{HOST}:{port}"),
             )
             context = ssl.create_default_context(cafile=str(site.authority))

@@ -98,6 +98,23 @@ async def broadcast() -> None:
             assert (await sender.receive_datagram()).data == b"me"
 
 
+async def own_address() -> None:
+    """A socket that is bound to one address keeps it, whichever interface it sends by."""
+    async with UdpSocket() as member, UdpSocket() as sender:
+        await member.bind(HostAddress.ANY_IPV4)
+        await sender.bind("10.83.17.1")
+        for name in ("one", "two"):
+            member.join_multicast_group(GROUP, name)
+            index = socket.if_nametoindex(name)
+            for source in ("", "10.83.17.1"):
+                datagram = NetworkDatagram(b"x", source, 0, GROUP, member.local_port(), interface_index=index)
+                sender.write_datagram(datagram)
+                heard = await member.receive_datagram()
+                assert heard.sender_address == HostAddress("10.83.17.1"), heard
+                assert heard.interface_index == index, heard
+            member.leave_multicast_group(GROUP, name)
+
+
 async def settled() -> None:
     """Until the kernel has its link-local addresses, which it tries out first."""
     with trio.fail_after(10):
@@ -117,6 +134,7 @@ async def main() -> None:
         await chosen_sources()
         await link_local()
         await broadcast()
+        await own_address()
     print("all of it holds")
 
 

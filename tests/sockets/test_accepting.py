@@ -352,6 +352,18 @@ async def test_nothing_can_be_added_to_a_closed_server() -> None:
         assert not server.has_pending_connections()
 
 
+async def test_a_closed_socket_cannot_be_added(network: Network) -> None:
+    """Who took it would have nothing, and could not know why."""
+    async with TcpSocket() as sock:
+        pass
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        with pytest.raises(trio.ClosedResourceError, match="cannot add the connection: the socket is closed"):
+            server.add_pending_connection(sock)
+
+        assert not server.has_pending_connections()
+
+
 # ---- With trio's own server loop -----------------------------------------------------------------
 
 

@@ -335,6 +335,10 @@ IMPOSSIBLE_NAMES: list[tuple[Host, str]] = [
     ("x." * 150,               "a name has at most 253 characters"),
     ("peer\udc80.example",     "a name has no half characters"),
     ("127.0.0.1\0.example",    "a name has no null character"),
+    ("127.0.0.1:80",           "a host is a name or an address, without a port"),
+    ("[::1]",                  "an address is written without brackets"),
+    ("http://localhost/",      "a host is a name or an address, and no URL"),
+    ("me@localhost",           "a host is a name or an address, and no URL"),
     ("fe80::1%nosuch0",        "no interface has the name in the scope"),
 ]
 # fmt: on

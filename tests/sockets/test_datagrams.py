@@ -30,6 +30,7 @@ from trioqt import (
     StateChanged,
     TcpSocket,
     UdpSocket,
+    network_interfaces,
 )
 from trioqt.links.datagram import NativeDatagramLink
 from trioqt.testing import VirtualNetwork
@@ -129,6 +130,25 @@ async def test_a_sender_address_that_is_not_this_hosts_is_left_out(network: Netw
         )
 
         assert (await receiver.receive_datagram()).sender_address == HostAddress(HOST)
+
+
+@pytest.mark.parametrize("address", ["*", "0.0.0.0", "::"])
+async def test_any_address_is_nobodys(network: Network, address: str) -> None:
+    """As the sender's it leaves the choice to the system."""
+    async with bound() as receiver, UdpSocket() as sender:
+        sender.write_datagram(NetworkDatagram(b"x", address, 0, HOST, receiver.local_port()))
+
+        assert (await receiver.receive_datagram()).sender_address == HostAddress(HOST)
+
+
+async def test_by_any_interface_a_socket_sends_from_its_own_address(network: Network) -> None:
+    """And not from the first that the interface has."""
+    loopback = next(interface.index for interface in network_interfaces() if interface.name == "lo")
+    async with bound() as receiver, bound("127.0.0.2") as sender:
+        sender.write_datagram(NetworkDatagram(b"x", "", 0, HOST, receiver.local_port(), interface_index=loopback))
+
+        datagram = await receiver.receive_datagram()
+        assert (datagram.sender_address, datagram.interface_index) == (HostAddress("127.0.0.2"), loopback)
 
 
 async def test_who_sends_without_an_address_is_bound_first(network: Network) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -10,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.networks import Network
+from tests.networks import Network, RawListener, RawPeer
 from trioqt import (
     ErrorKind,
     ErrorOccurred,
@@ -338,3 +341,112 @@ async def test_a_bind_that_is_called_off_leaves_nothing(
 
         assert sock.state() is UNCONNECTED
     nursery.cancel_scope.cancel()
+
+
+# ---- a proxy of few words ------------------------------------------------------------------
+
+BY_ADDRESS = b"\1\x7f\0\0\1"
+
+
+@attrs.define
+class Relay:
+    """Both ends of a proxy that does what a test tells it: the connection, and where it takes datagrams in."""
+
+    control: RawPeer
+    sock: trio.socket.SocketType
+    client: Any = None
+
+    async def receive(self) -> bytes:
+        """What the client sends, its head included."""
+        data, self.client = await self.sock.recvfrom(65536)
+        return data
+
+    async def send(self, data: bytes, head: bytes = b"\0\0\0" + BY_ADDRESS + b"\0\x09") -> None:
+        await self.sock.sendto(head + data, self.client)
+
+
+@contextlib.asynccontextmanager
+async def relay(
+    network: Network, *, said: bytes = BY_ADDRESS, more: bytes = b""
+) -> AsyncIterator[tuple[UdpSocket, Relay]]:
+    """A socket that is bound by way of such a proxy.
+
+    Args:
+      said: How the proxy spells its own address.
+      more: Goes out with its answer.
+    """
+    made: list[Relay] = []
+
+    async def answer(listener: RawListener) -> None:
+        peer, sock = await listener.accept(), trio.socket.socket(type=socket.SOCK_DGRAM)
+        await sock.bind(("127.0.0.1", 0))
+        made.append(Relay(peer, sock))
+        await peer.receive(3)
+        await peer.send(b"\5\0")
+        await peer.receive(10)
+        await peer.send(b"\5\0\0" + said + struct.pack("!H", sock.getsockname()[1]) + more)
+
+    with await network.raw_listener() as listener:
+        async with UdpSocket() as client:
+            client.set_proxy(NetworkProxy(ProxyKind.SOCKS5, "127.0.0.1", listener.port))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(answer, listener)
+                await client.bind()
+            try:
+                yield client, made[0]
+            finally:
+                made[0].sock.close()
+                made[0].control.close()
+
+
+@pytest.mark.parametrize(
+    "said", [BY_ADDRESS, b"\1\0\0\0\0", b"\4" + bytes(16), b"\3\x0aproxy.test"], ids=["address", "any", "any6", "name"]
+)
+async def test_where_the_proxy_takes_datagrams_in(network: Network, said: bytes) -> None:
+    """An address; any, or a name, stands for where it was reached.  What it says behind its answer is nothing."""
+    async with relay(network, said=said, more=b"more words") as (client, proxy):
+        await client.send_datagram(b"?", "127.0.0.1", 9)
+        assert await proxy.receive() == b"\0\0\0" + BY_ADDRESS + b"\0\x09?"
+        await proxy.send(b"!")
+
+        assert await client.receive_datagram() == NetworkDatagram(b"!", LOCAL, 9)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_what_the_proxy_has_carried_is_not_lost_with_it(network: Network, watched: bool) -> None:
+    """It arrived before the connection ended, so it is read, and then the end is told."""
+    async with relay(network) as (client, proxy), contextlib.AsyncExitStack() as stack:
+        if watched:
+            await stack.enter_async_context(client.events())
+        await client.send_datagram(b"?", "127.0.0.1", 9)
+        await proxy.receive()
+        for number in range(100):
+            await proxy.send(bytes([number]))
+        proxy.control.close()
+
+        for number in range(100):
+            assert (await client.receive_datagram()).data == bytes([number])
+        with pytest.raises(SocketError) as caught:
+            await client.receive_datagram()
+        assert caught.value.kind is ErrorKind.PROXY_CONNECTION_CLOSED
+        assert client.state() is UNCONNECTED
+
+
+@pytest.mark.parametrize(
+    ("host", "head"),
+    [
+        ("fe80::1%lo", b"\4" + bytes.fromhex("fe80" + "0" * 27 + "1")),
+        ("::ffff:127.0.0.1", BY_ADDRESS),
+        ("127.0.0.1", b"\4" + bytes(10) + b"\xff\xff\x7f\0\0\1"),
+    ],
+)
+async def test_the_peer_is_known_by_its_address_however_it_is_spelled(network: Network, host: str, head: bytes) -> None:
+    """A zone is of this machine and not of the proxy's; a mapped address is an IPv4 address."""
+    async with relay(network) as (client, proxy):
+        await client.connect_to_host(host, 9)
+        client.write(b"?")
+        await proxy.receive()
+        await proxy.send(b"another's", b"\0\0\0\1\x7f\0\0\2\0\x09")
+        await proxy.send(b"!", b"\0\0\0" + head + b"\0\x09")
+
+        assert (await client.receive_datagram()).data == b"!"

@@ -16,8 +16,8 @@ from tests.networks import Network, RawPeer
 from tests.sockets.arrivals import accept_queue, until
 from tests.sockets.echoing import ask, echo
 from trioqt import AcceptError, Draining, DrainReport, ErrorKind, SocketError, TcpServer, TcpSocket
+from trioqt.sockets.acceptor import HANDSHAKES_PAUSE
 from trioqt.sockets.serving import HARD_LIMIT
-from trioqt.sockets.tcp_server import HANDSHAKES_PAUSE
 from trioqt.testing import DescriptorsExhausted, VirtualNetwork, simulate
 from trioqt.testing.network.fabric import Conditions
 

@@ -157,7 +157,7 @@ async def test_the_queue_is_bounded_before_there_is_a_connection_too(network: Ne
     async with attempt(network, write_buffer_size=10) as it:
         it.sock.write(b"12345678")
         it.sock.write(b"abcdefgh")
-        with pytest.raises(trio.WouldBlock):
+        with pytest.raises(trio.WouldBlock, match=r"await send_all\(\)"):
             it.sock.write(b"refused")
         sent = await it.wait_with(lambda sock: sock.send_all(b" and more"))
         queued = it.sock.bytes_to_write()

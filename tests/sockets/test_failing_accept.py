@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from tests.sockets.arrivals import accept_queue, open_descriptors, until
 from tests.sockets.echoing import ask, echo
 from trioqt import AcceptError, DrainReport, ErrorKind, NewConnection, TcpServer, TcpSocket
 from trioqt.links.native import NativeListener
-from trioqt.sockets.tcp_server import ENDED_BEFORE_ACCEPT
+from trioqt.sockets.acceptor import ENDED_BEFORE_ACCEPT
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,6 +163,103 @@ async def test_any_other_failure_is_told_and_tried_again_after_a_tenth_of_a_seco
     assert answered
     assert (server.server_error(), server.error_string()) == (kind, f"cannot accept: {os.strerror(number)}")
     assert (first.levelno, later) == (logging.WARNING, [])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), OSError(errno.ENOMEM, "Out of memory")],
+    ids=["ENOSPC", "ENOMEM"],
+)
+async def test_a_system_that_cannot_wait_for_connections_is_asked_every_tenth_of_a_second(
+    network: Network,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: OSError,
+) -> None:
+    """epoll_ctl(2): the limit on watches is the user's, so others can reach it.  That ended the server."""
+    fired = 0
+
+    async def wait_acceptable(listener: NativeListener) -> None:
+        nonlocal fired
+        fired += 1
+        raise error
+
+    async with TcpServer() as server, server.events(AcceptError) as events:
+        await server.listen(network.host)
+        monkeypatch.setattr(NativeListener, "wait_acceptable", wait_acceptable)
+        await nursery.start(server.serve, echo)
+        event = await anext(events)
+        with await network.raw_connect(server.server_port()) as client:
+            answered = await ask(client)
+        monkeypatch.undo()
+        with await network.raw_connect(server.server_port()) as client:
+            answered_again = await ask(client)
+
+    assert (answered, answered_again, fired > 0) == (True, True, True)
+    assert event.message == f"cannot accept: {error.strerror}"
+    assert caplog.records[0].getMessage() == f"cannot accept: {error.strerror}; trying again every 0.1 s"
+
+
+@pytest.mark.parametrize("name", ["EPERM", "EOPNOTSUPP", "ECONNABORTED"])
+async def test_a_system_that_lets_nobody_in_is_told_and_asked_every_tenth_of_a_second(
+    network: Network,
+    nursery: trio.Nursery,
+    mock_clock: trio.testing.MockClock,
+    failing_accept: FailingAccept,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    """Of one connection that has ended nobody hears; when accept says nothing else, a sandbox forbids it, for one.
+
+    That was a loop without a pause, and nothing was said.
+    """
+    number = failing_accept.for_ever = getattr(errno, name)
+    async with TcpServer() as server, server.events(AcceptError) as events:
+        await server.listen(network.host)
+        await nursery.start(server.serve, echo)
+        with await network.raw_connect(server.server_port()) as client:
+            event = await anext(events)
+            await trio.testing.wait_all_tasks_blocked()
+            tries = failing_accept.tries
+            mock_clock.jump(0.09)
+            await trio.testing.wait_all_tasks_blocked()
+            still = failing_accept.tries
+            failing_accept.for_ever = 0
+            mock_clock.jump(0.02)
+            answered = await ask(client)
+
+    assert event.message == f"cannot accept: {os.strerror(number)}"
+    assert (tries, still, answered) == (64, 64, True)
+    (record,) = caplog.records
+    assert record.getMessage() == f"cannot accept: {os.strerror(number)}; trying again every 0.1 s"
+
+
+async def test_a_program_that_waits_for_our_listening_socket_too_ends_no_server(
+    network: Network, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trio lets one task wait for a descriptor: the other is told so, and here that is the one that accepts."""
+    async with TcpServer() as server:
+        server.pause_accepting()
+        await server.listen(network.host)
+        with network.socket(server.socket_descriptor()) as sock:
+            wait = getattr(sock, "wait_readable", None)  # of a simulated one
+            if wait is None:
+                wait = functools.partial(trio.lowlevel.wait_readable, server.socket_descriptor())
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                server.resume_accepting()
+                await nursery.start(server.serve, echo)
+                await trio.testing.wait_all_tasks_blocked()
+                waiting.cancel_scope.cancel()
+        with await network.raw_connect(server.server_port()) as client:
+            answered = await ask(client)
+
+    assert answered
+    (record,) = caplog.records
+    assert record.getMessage().startswith("cannot accept: another task is already")
 
 
 async def test_a_failure_that_lasts_is_logged_once_a_second_and_told_in_one_nudge(

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
+import outcome
 import pytest
 import trio
 import trio.testing
@@ -21,7 +22,7 @@ from tests.certificates import Contexts
 from tests.networks import Network, RawPeer
 from tests.sockets.arrivals import until
 from tests.sockets.echoing import ask, echo
-from trioqt import ConnectionFinished, ErrorKind, HostAddress, SocketError, TcpServer, TcpSocket
+from trioqt import ConnectionFinished, ErrorKind, HostAddress, SocketError, SocketOption, TcpServer, TcpSocket
 
 OVER_TLS = True
 
@@ -349,6 +350,100 @@ async def test_what_can_hardly_be_judged_or_shown_ends_its_own_connection_too(
     assert (finished.error, end, answer) == (error, "reset", b"answer")
     assert ("connection from 127.0.0.1" in record.getMessage(), len(caplog.records)) == (True, 1)
     assert handler_failures() == ([error] if level == logging.ERROR else [])
+
+
+class Undeclared(BaseExceptionGroup[BaseException]):
+    """A program's own, which does not become an ``Exception`` though nothing else is in it."""
+
+
+class Closed(Failing, ExceptionGroup[Exception]):
+    """What is in it cannot be asked."""
+
+    exceptions = property(Failing.fails)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Undeclared("a group", [Undeclared("inner", [ValueError("a bug")])]),
+        lambda: Closed("a group", [ValueError("a bug")]),
+    ],
+    ids=["of a class that is no Exception", "of a class that fails"],
+)
+async def test_a_group_of_the_programs_own_ends_its_own_connection_too(
+    network: Network,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    handler_failures: Failures,
+    make: Callable[[], BaseException],
+) -> None:
+    """By a reset; the next client is served; and it is a bug that is logged, and that a test hears of."""
+
+    async def handler(sock: TcpSocket) -> None:
+        if await sock.receive_line() == b"raise\n":
+            raise make()
+        await sock.send_all(b"answer")
+
+    async with serving(network, nursery, handler) as (server, events):
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"raise\n")
+            end = await client.how_it_ends()
+            await anext(events)
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"ask\n")
+            answer = await client.receive_to_end()
+
+    *_, record = caplog.records  # one that cannot be shown is told once more, without its traceback
+    assert (end, answer, record.levelno) == ("reset", b"answer", logging.ERROR)
+    (failure,) = handler_failures()
+    assert (isinstance(failure, ExceptionGroup), failure.message) == (True, "a group")  # type: ignore[attr-defined]
+
+
+async def cancelled_before() -> trio.Cancelled:
+    """A cancellation that is over, as a result keeps it that was captured in a task that somebody cancelled."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        result = await outcome.acapture(trio.sleep_forever)
+    assert isinstance(result, outcome.Error)
+    assert isinstance(result.error, trio.Cancelled)
+    return result.error
+
+
+@pytest.mark.parametrize("wrap", [lambda error: error, lambda error: BaseExceptionGroup("of a nursery", [error])])
+async def test_a_cancellation_that_is_nobodys_ends_its_own_connection_and_is_a_bug(
+    network: Network,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    handler_failures: Failures,
+    wrap: Callable[[BaseException], BaseException],
+) -> None:
+    """The nursery of ``serve`` took it for its own: all handlers were cancelled, and ``serve`` returned in silence."""
+    failed = await fail(network, nursery, wrap(await cancelled_before()))
+
+    (record,) = caplog.records
+    (failure,) = handler_failures()
+    assert failed == Failed(failed.port, failure, True, True)
+    assert isinstance(failure, RuntimeError)
+    assert str(failure) == "the handler raised trio.Cancelled, and nobody had cancelled it"
+    assert record.getMessage() == f"the handler of the connection from 127.0.0.1:{failed.port} failed"
+
+
+async def test_without_isolate_a_cancellation_that_is_nobodys_goes_out_as_a_bug(network: Network) -> None:
+    """It is not lost on the way."""
+    error = await cancelled_before()
+
+    async def handler(sock: TcpSocket) -> None:
+        raise error
+
+    async with TcpServer() as server:
+        await server.listen(network.host)
+        with await network.raw_connect(server.server_port()):
+            with pytest.raises(ExceptionGroup) as caught:
+                await server.serve(handler, isolate=False)
+
+    (failure,) = leaves(caught.value)
+    assert isinstance(failure, RuntimeError)
+    assert failure.__cause__ is error
 
 
 # ---- the same from programs as they are ----------------------------------------------------------
@@ -848,3 +943,105 @@ async def test_the_books_are_kept_by_identity(network: Network, nursery: trio.Nu
 
     assert (counts, answered, ends) == ([2, 1], [True, True], [b"", b""])
     assert server.connection_count() == 0
+
+
+# ---- who meddles with what is ours ---------------------------------------------------------------
+
+
+class NoBeginning(TcpSocket):
+    """Its block cannot be entered."""
+
+    async def __aenter__(self) -> NoBeginning:
+        await trio.testing.wait_all_tasks_blocked()  # so that the peer knows that it is connected
+        raise LookupError("no beginning")
+
+
+class NoEnd(TcpSocket):
+    """Its block fails before ours has ended the connection."""
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        raise LookupError("no end")
+
+
+class Forgetful(TcpSocket):
+    """Its block has forgotten ``super()``, and swallows what is raised."""
+
+    async def __aexit__(self, *exc_info: object) -> bool:  # type: ignore[override]
+        return True
+
+
+@pytest.mark.plain("its sockets are of classes of their own")
+@pytest.mark.parametrize("kind", [NoBeginning, NoEnd, Forgetful])
+async def test_a_class_with_a_bug_in_its_block_keeps_no_connection_open(
+    network: Network, nursery: trio.Nursery, handler_failures: Failures, kind: type[TcpSocket]
+) -> None:
+    """The handler is over, so its peer sees a reset, and its slot is free: it waited for ever, and so did the next."""
+
+    async def handler(sock: TcpSocket) -> None:
+        await sock.send_all(b"answer")
+
+    async with TcpServer(kind, max_connections=1) as server:
+        await server.listen(network.host)
+        await nursery.start(server.serve, handler)
+        ends = []
+        for _ in range(3):
+            with await network.raw_connect(server.server_port()) as client:
+                ends.append(await client.how_it_ends())
+        count = server.connection_count()
+
+    assert (ends, count) == (["reset"] * 3, 0)
+    assert [str(failure) for failure in handler_failures()] == {
+        NoBeginning: ["no beginning"] * 3,
+        NoEnd: ["no end"] * 3,
+        Forgetful: [],
+    }[kind]
+
+
+@pytest.mark.unwatched("where somebody watches it is our task that waits first, and the handler that is told")
+@pytest.mark.plain("what is below TLS is not the handler's to wait for")
+@pytest.mark.parametrize("way", ["to receive", "to send"])
+async def test_a_handler_that_waits_for_its_descriptor_itself_ends_no_server(
+    network: Network, nursery: trio.Nursery, handler_failures: Failures, way: str
+) -> None:
+    """Trio lets one task wait for a descriptor.  Where the other one is ours that connection ends, by OPERATION."""
+    kinds: list[ErrorKind | None] = []
+
+    async def wait(sock: TcpSocket) -> None:
+        native = sock._native()
+        assert native is not None
+        with pytest.raises(trio.ClosedResourceError):
+            await (native.wait_readable() if way == "to receive" else native.wait_writable())  # type: ignore[union-attr]
+
+    async def handler(sock: TcpSocket) -> None:
+        if (await sock.receive_line()) != b"wait\n":
+            await sock.send_all(b"answer")
+            return
+        sock.set_socket_option(SocketOption.SEND_BUFFER_SIZE, 4096)
+        async with trio.open_nursery() as waiting:
+            if way == "to receive":
+                waiting.start_soon(wait, sock)
+                await trio.testing.wait_all_tasks_blocked()
+                async with sock.events():
+                    await sock.wait_for_disconnected()
+            else:
+                link = sock._link
+                assert link is not None
+                while link.try_send(bytes(65536)):
+                    pass
+                waiting.start_soon(wait, sock)
+                await trio.testing.wait_all_tasks_blocked()
+                sock.write(bytes(65536))
+                await sock.wait_for_disconnected()
+            kinds.append(sock.error())
+
+    async with serving(network, nursery, handler) as (server, events):
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"wait\n")
+            await anext(events)
+        with await network.raw_connect(server.server_port()) as client:
+            await client.send(b"ask\n")
+            answer = await client.receive_to_end()
+
+    assert (kinds, answer) == ([ErrorKind.OPERATION], b"answer")
+    failures = [failure.kind for failure in handler_failures() if isinstance(failure, SocketError)]
+    assert failures == ([] if way == "to receive" else [ErrorKind.OPERATION])  # bytes that were queued are lost

@@ -22,6 +22,7 @@ from trioqt import (
     InterfaceFlag,
     NetworkInterface,
     SocketError,
+    SocketState,
     TcpServer,
     TcpSocket,
     local_host_name,
@@ -216,6 +217,9 @@ IMPOSSIBLE: list[tuple[Host, str]] = [
     ("x" * 64,               f"cannot look up {'x' * 64}: label empty or longer than 63 characters"),
     ("x." * 127 + "y",       f"cannot look up {'x.' * 30}...: a name has at most 253 characters"),
     ("x" * 1_000_000,        f"cannot look up {'x' * 60}...: label empty or longer than 63 characters"),
+    ("127.0.0.1:80",         "cannot look up 127.0.0.1:80: a host is a name or an address, without a port"),
+    ("[::1]",                "cannot look up [::1]: an address is written without brackets"),
+    ("http://localhost/",    "cannot look up http://localhost/: a host is a name or an address, and no URL"),
     ("fe80::1%nosuch0",      "cannot look up fe80::1%nosuch0: no interface has the name in the scope"),
 ]
 # fmt: on
@@ -491,3 +495,32 @@ async def test_a_machine_out_of_descriptors_says_so(monkeypatch: pytest.MonkeyPa
         network_interfaces()
 
     assert (caught.value.kind, caught.value.errno) == (ErrorKind.SOCKET_RESOURCE, errno.EMFILE)
+
+
+async def test_a_machine_out_of_threads_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's resolver is asked in a thread.  SOCKET_RESOURCE of every verb, not a RuntimeError."""
+    fired = 0
+
+    async def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
+        nonlocal fired
+        fired += 1
+        raise RuntimeError("can't start new thread")  # as trio.to_thread.run_sync hands it on
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(trio.socket, "getnameinfo", getaddrinfo)
+    told = []
+    async with TcpSocket() as sock, TcpServer() as server:
+        for ask in (
+            lambda: sock.connect_to_host("localhost", 1),
+            lambda: sock.bind("localhost"),
+            lambda: server.listen("localhost"),
+            lambda: look_up_host("localhost"),
+            lambda: look_up_host("127.0.0.1"),
+        ):
+            with pytest.raises(SocketError, match="can't start new thread") as caught:
+                await ask()
+            told.append(caught.value.kind)
+        state = sock.state()
+
+    assert (told, fired) == ([ErrorKind.SOCKET_RESOURCE] * 5, 5)
+    assert state is SocketState.UNCONNECTED

@@ -227,6 +227,21 @@ async def test_an_orderly_end_over_tls_with_unread_bytes_does_not_cost_the_answe
     assert answers == [b"413 too large\n" + bytes(100_000)]
 
 
+@every_kind
+@pytest.mark.parametrize("verbs", [("disconnect_from_host",) * 2, ("disconnect_from_host", "aclose"), ("aclose",) * 2])
+async def test_two_tasks_that_end_it_in_one_step_both_do(network: Network, kind: str, verbs: tuple[str, ...]) -> None:
+    """Each looks for what the stream has brought, and a stream takes one look at a time: one got BusyResourceError."""
+    async with over(network, kind) as pair:
+        await pair.peer.send(b"unread")
+        await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as ending:
+            for verb in verbs:
+                ending.start_soon(getattr(pair.sock, verb))
+            assert await pair.peer.receive_to_end() == b""
+            pair.peer.close()
+        assert pair.sock.state() is SocketState.UNCONNECTED
+
+
 async def test_a_cancelled_send_eof_is_cancelled(network: Network, nursery: trio.Nursery) -> None:
     """The socket below cannot finish before its queue is sent; and what was cancelled has not happened."""
     inner, peer = await network.connected(nursery)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
+import pickle
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
@@ -15,7 +17,7 @@ import trio
 from tests.networks import Network
 from tests.sockets.every_call import SERVER_CALLS, SOCKET_CALLS
 from tests.sockets.pairs import connection
-from trioqt import SocketState, StateChanged, TcpServer, TcpSocket
+from trioqt import DrainReport, SocketState, SslSocket, StateChanged, TcpServer, TcpSocket, UdpSocket
 
 ELSEWHERE = "belongs to another trio.run"
 
@@ -347,3 +349,49 @@ def test_the_message_says_what_to_do() -> None:
         "this Line belongs to another trio.run; a thread that was started there calls it with"
         " trio.from_thread.run_sync or trio.from_thread.run"
     )
+
+
+async def use_of_another_run(use: Callable[[TcpSocket], None]) -> None:
+    """``use`` here a socket that lives in another run meanwhile."""
+    ready, done = threading.Event(), threading.Event()
+    socks: list[TcpSocket] = []
+
+    async def main() -> None:
+        async with TcpSocket() as sock:
+            socks.append(sock)
+            ready.set()
+            await trio.to_thread.run_sync(done.wait)
+
+    thread = threading.Thread(target=trio.run, args=(main,))
+    thread.start()
+    await trio.to_thread.run_sync(ready.wait)
+    try:
+        use(socks[0])
+    finally:
+        done.set()
+        thread.join()
+
+
+async def test_a_server_takes_no_connection_of_another_run(network: Network) -> None:
+    """``add_pending_connection`` took it, and then ``drain`` and the server's block fell over it."""
+    async with TcpServer() as server:
+        await server.listen(network.host)
+
+        def add(sock: TcpSocket) -> None:
+            with pytest.raises(RuntimeError, match=ELSEWHERE):
+                server.add_pending_connection(sock)
+
+        await use_of_another_run(add)
+        assert not server.has_pending_connections()
+        assert await server.drain(0) == DrainReport(0, 0)
+
+
+@pytest.mark.parametrize("make", [TcpSocket, UdpSocket, SslSocket, TcpServer])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+async def test_there_are_no_copies(make: Callable[[], Any], copied: Callable[[object], object]) -> None:
+    """Two of them would share what each takes for its own; they said nothing, and a state changed twice."""
+    with pytest.raises(TypeError, match=f"cannot copy or pickle a {make.__name__}"):
+        copied(make())
+    async with make() as thing:
+        with pytest.raises(TypeError, match=f"cannot copy or pickle a {make.__name__}"):
+            copied(thing)

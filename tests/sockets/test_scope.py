@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import errno
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -30,6 +32,7 @@ from trioqt import (
     StateChanged,
     TcpServer,
     TcpSocket,
+    UdpSocket,
 )
 from trioqt.links.native import NativeLink
 
@@ -1179,3 +1182,77 @@ async def test_an_error_that_leaves_the_block_is_told_once(network: Network) -> 
             await be_refused(sock)
 
     assert [event async for event in subscription] == [ErrorOccurred(caught.value.kind, caught.value.message)]
+
+
+# ---- the end of the run --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("busy", ["listens", "sends", "datagrams"])
+def test_a_run_ends_though_a_generator_was_left_inside_of_a_block(busy: str) -> None:
+    """Trio closes it after its system tasks, which are all that a block has: it waited for them, for ever."""
+    kept = []
+
+    async def inside(port: int) -> AsyncIterator[int]:
+        async with UdpSocket() if busy == "datagrams" else TcpSocket() as sock:
+            if isinstance(sock, UdpSocket):
+                await sock.bind("127.0.0.1")
+            else:
+                await sock.connect_to_host("127.0.0.1", port)
+            async with contextlib.AsyncExitStack() as stack:
+                if isinstance(sock, UdpSocket) or busy == "listens":
+                    await stack.enter_async_context(sock.events())
+                else:
+                    while not sock.bytes_to_write():
+                        sock.write(bytes(65536))
+                yield port
+
+    async def main(port: int) -> str:
+        generator = inside(port)
+        kept.append(generator)
+        await anext(generator)
+        await trio.testing.wait_all_tasks_blocked()
+        return "over"
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert trio.run(main, listener.getsockname()[1]) == "over"
+        if busy != "datagrams":
+            peer, _ = listener.accept()
+            with peer, pytest.raises(ConnectionResetError):
+                while peer.recv(65536):
+                    pass
+
+
+@pytest.mark.parametrize("listens", [False, True], ids=["unwatched", "watched"])
+def test_a_system_task_can_say_goodbye_when_the_run_ends(listens: bool) -> None:
+    """It is cancelled only then, and its shielded last words need the tasks of its socket."""
+    size = 3_000_000
+    heard: list[int] = []
+
+    async def serve_on(port: int) -> None:
+        async with TcpSocket() as sock, contextlib.AsyncExitStack() as stack:
+            await sock.connect_to_host("127.0.0.1", port)
+            if listens:
+                await stack.enter_async_context(sock.events())
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await sock.send_all(bytes(size))
+                    await sock.wait_for_bytes_written()
+
+    async def main(port: int) -> None:
+        trio.lowlevel.spawn_system_task(serve_on, port)
+        await trio.testing.wait_all_tasks_blocked()
+
+    def read(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            heard.append(sum(iter(lambda: len(peer.recv(65536)), 0)))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        reader = threading.Thread(target=read, args=(listener,))
+        reader.start()
+        trio.run(main, listener.getsockname()[1])
+        reader.join()
+
+    assert heard == [size]

@@ -229,6 +229,26 @@ async def test_a_server_chooses_its_context_by_the_name(network: Network, tls: C
             assert await answers(network, server, tls.client)
 
 
+async def test_a_name_that_the_context_refuses_is_told_to_both_ends(network: Network, tls: Contexts) -> None:
+    """By the alert that its callback gives back."""
+    strict = tls.new_server()
+    strict.sni_callback = lambda channel, name, context: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    async with SslServer(strict) as server, trio.open_nursery() as nursery, server.events(ConnectionFinished) as ends:
+        await server.listen(network.host)
+        await nursery.start(server.serve, echo)
+        async with SslSocket(context=tls.client) as sock:
+            with pytest.raises(SocketError) as refused:
+                await sock.connect_to_host_encrypted(network.host, server.server_port(), server_hostname=NAME)
+        error = (await anext(ends)).error
+        nursery.cancel_scope.cancel()
+
+    assert isinstance(error, SocketError)
+    assert [error.message, refused.value.message] == [
+        "the TLS handshake failed: the context's own callback refuses it, for the name that was asked for",
+        "the TLS handshake failed: the peer does not know the name that was asked for",
+    ]
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_client_without_its_certificate_is_refused(
     network: Network, tls: Contexts, version: ssl.TLSVersion
@@ -374,6 +394,48 @@ async def test_what_was_added_by_hand_is_served_as_it_is(network: Network, tls: 
 
         assert await right.receive_some(5) == b"plain"
         nursery.cancel_scope.cancel()
+
+
+class Broken(ssl.SSLContext):
+    """A program's own context, with a bug."""
+
+    def wrap_bio(self, *args: object, **options: object) -> ssl.SSLObject:
+        raise LookupError("a bug")
+
+
+@pytest.mark.parametrize("style", ["serve", "accept"])
+async def test_a_bug_in_a_handshake_ends_its_own_connection_and_no_more(
+    network: Network,
+    tls: Contexts,
+    handler_failures: Callable[[], list[Exception]],
+    caplog: pytest.LogCaptureFixture,
+    style: str,
+) -> None:
+    """Served or waiting to be taken; the next one has a good context.  It ended the server where nobody served."""
+    server = SslServer(Broken(ssl.PROTOCOL_TLS_SERVER))
+
+    async def take() -> None:
+        async for sock in server:
+            async with sock:
+                await echo(sock)
+
+    async with server, server.events(ConnectionFinished) as endings, trio.open_nursery() as nursery:
+        await server.listen(network.host)
+        if style == "serve":
+            await nursery.start(server.serve, echo)
+        else:
+            nursery.start_soon(take)
+        with await network.raw_connect(server.server_port()) as raw:
+            ended = await anext(endings)
+            await raw.how_it_ends()
+        server.set_context(tls.server)
+        answered = await answers(network, server, tls.client)
+        nursery.cancel_scope.cancel()
+
+    (failure,) = handler_failures()
+    (record,) = caplog.records
+    assert (str(failure), ended.error, answered) == ("a bug", failure, True)
+    assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
 
 
 # ---- clients that behave badly -----------------------------------------------------------------

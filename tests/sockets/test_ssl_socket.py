@@ -205,6 +205,13 @@ async def test_wrong_arguments_are_refused_before_anything_is_touched(network: N
             with pytest.raises(error):
                 await sock.connect_to_host_encrypted(network.host, 1, server_hostname=bad)  # type: ignore[arg-type]
             assert sock.state() is SocketState.UNCONNECTED
+    async with SslSocket(context=tls.server) as sock:
+        with pytest.raises(ValueError, match="a client needs a context for clients"):
+            await sock.connect_to_host_encrypted(network.host, 1, server_hostname=NAME)
+        assert sock.state() is SocketState.UNCONNECTED
+    async with SslSocket(context=tls.client) as sock:
+        with pytest.raises(ValueError, match="a server needs a context for servers"):
+            await sock.start_server_encryption()
     with pytest.raises(TypeError):
         SslSocket(context="context")  # type: ignore[arg-type]
     async with SslSocket() as sock:
@@ -255,11 +262,41 @@ async def test_a_peer_that_speaks_no_tls_is_a_protocol_failure(network: Network,
     ]
 
 
-async def test_a_peer_that_closes_in_the_handshake_has_closed(network: Network, tls: Contexts) -> None:
+def alert(level: int, what: int) -> bytes:
+    """A record with an alert, RFC 8446 section 6."""
+    return bytes([21, 3, 3, 0, 2, level, what])
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (40, "the peer refuses the handshake: no cipher in common, or no certificate"),
+        (47, "the peer says: illegal parameter"),
+        (49, "the peer says: access denied"),
+        (80, "the peer says: internal error"),
+        (109, "the peer says: missing extension"),
+        (110, "the peer says: unsupported extension"),
+        (115, "the peer says: unknown psk identity"),
+        (120, "the peer speaks none of the protocols that were offered (ALPN)"),
+        (255, "TLS failed: unknown error"),
+    ],
+)
+async def test_what_the_peer_says_in_an_alert_is_told(network: Network, tls: Contexts, what: int, message: str) -> None:
+    """In words, also where Python has no name for it."""
+    found = await failure(network, tls, lambda raw: raw.send(alert(2, what)))
+
+    assert found[:2] == [ErrorKind.SSL_HANDSHAKE_FAILED, f"the TLS handshake failed: {message}"]
+
+
+@pytest.mark.parametrize("how", ["end", "close_notify"])
+async def test_a_peer_that_closes_in_the_handshake_has_closed(network: Network, tls: Contexts, how: str) -> None:
     """REMOTE_HOST_CLOSED and the ordinary sequence, as in Qt."""
     message = "the TLS handshake failed: the peer ended the connection during the TLS handshake"
 
     async def finish(raw: RawPeer) -> None:
+        if how == "close_notify":
+            await raw.send(alert(1, 0))
+            await raw.receive_to_end()
         raw.finish()
 
     found = await failure(network, tls, finish)
@@ -550,6 +587,28 @@ async def test_alpn_and_sni_choose(network: Network, tls: Contexts) -> None:
         assert asked == [NAME]
 
 
+async def test_a_name_may_end_with_a_dot(network: Network, tls: Contexts) -> None:
+    """It says that the name is whole; no certificate has it, and nobody is asked for it (RFC 6066, section 3)."""
+    asked = []
+    server = tls.new_server()
+
+    def note(channel: ssl.SSLObject, name: str, context: ssl.SSLContext) -> None:
+        asked.append(name)
+
+    server.sni_callback = note
+    with await network.raw_listener() as listener:
+        async with trio.open_nursery() as nursery, SslSocket(context=tls.client) as sock:
+
+            @nursery.start_soon
+            async def _() -> None:
+                (await TlsPeer.over(await listener.accept(), server, server_side=True)).close()
+
+            await sock.connect_to_host_encrypted(network.host, listener.port, server_hostname=NAME + ".")
+            assert sock.is_encrypted()
+
+    assert asked == [NAME]
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_session_saves_a_part_of_the_handshake(
     network: Network, tls: Contexts, version: ssl.TLSVersion
@@ -573,6 +632,40 @@ async def test_a_session_saves_a_part_of_the_handshake(
     assert reused == [True, False]
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_of_a_server_that_was_not_checked_does_not_stand_for_a_check(
+    network: Network, tls: Contexts, version: ssl.TLSVersion
+) -> None:
+    """Who goes on with a session does not look at the certificate again; so one that nobody looked at is of no use."""
+    server = only(tls, version)
+    context = ssl.create_default_context()  # which does not know who issued the certificate
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with SslSocket(context=context) as sock:
+        _, peer = await connect_pair(network, sock, server)
+        await peer.send(b"x")
+        await sock.receive_exactly(1)
+        session = sock.session()
+        peer.sock.close()
+        sock.abort()
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async with SslSocket(context=context) as again, trio.open_nursery() as nursery:
+        again.set_session(session)
+        with await network.raw_listener() as listener:
+
+            @nursery.start_soon
+            async def _() -> None:
+                with await listener.accept() as raw, pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
+                    await TlsPeer.over(raw, server, server_side=True)
+
+            refused = await refusal(
+                partial(again.connect_to_host_encrypted, network.host, listener.port, server_hostname=NAME)
+            )
+
+    assert session is not None
+    assert refused[0] is ErrorKind.SSL_HANDSHAKE_FAILED
+
+
 async def test_channel_binding_is_the_same_at_both_ends(network: Network, tls: Contexts) -> None:
     """Of TLS 1.2; TLS 1.3 has no tls-unique."""
     async with encrypted(network, tls, server=only(tls, ssl.TLSVersion.TLSv1_2)) as (sock, peer):
@@ -592,9 +685,11 @@ async def test_channel_binding_is_the_same_at_both_ends(network: Network, tls: C
 
 
 @asynccontextmanager
-async def plain(network: Network, tls: Contexts, *, watched: bool = False) -> AsyncIterator[tuple[SslSocket, RawPeer]]:
+async def plain(
+    network: Network, tls: Contexts, *, watched: bool = False, context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[SslSocket, RawPeer]]:
     """A client of ours, connected, and a scripted peer."""
-    async with SslSocket(context=tls.client) as sock:
+    async with SslSocket(context=context or tls.client) as sock:
         with await network.raw_listener() as listener:
             await sock.connect_to_host(network.host, listener.port)
             raw = await listener.accept()
@@ -738,7 +833,8 @@ async def test_a_transaction_that_may_bring_back_plain_bytes_is_to_be_ended_firs
     network: Network, tls: Contexts, side: str
 ) -> None:
     """They would lie in front of what came under TLS, and look as that; so would a client's first message."""
-    async with plain(network, tls, watched=side == "server") as (sock, raw):
+    context = tls.client if side == "client" else tls.server
+    async with plain(network, tls, watched=side == "server", context=context) as (sock, raw):
         start = partial(sock.start_client_encryption, server_hostname=NAME)
         await raw.send(b"220 go ahead\r\n")
         with pytest.raises(LookupError):

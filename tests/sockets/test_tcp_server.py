@@ -1075,6 +1075,10 @@ def _fails() -> TcpSocket:
     raise LookupError("a factory's bug")
 
 
+def _raises_a_cancellation() -> TcpSocket:
+    raise trio.Cancelled._create(source="explicit")
+
+
 def _makes_something_else() -> Any:
     return socket.socket
 
@@ -1092,13 +1096,17 @@ def _asks_for_what_tcp_cannot() -> TcpSocket:
 
 
 @pytest.fixture(
-    params=["fails", "something else", "nothing", "the same again", "a closed one", "one that has a parent"]
+    params=[
+        *("fails", "a cancellation of nobody", "something else", "nothing", "the same again", "a closed one"),
+        "one that has a parent",
+    ]
 )
 def bad_factory(request: pytest.FixtureRequest) -> tuple[Any, type[Exception], int]:
     """A factory with a bug, what comes of it, and which of its connections is the first that cannot be taken."""
     kept: list[TcpSocket] = []
     return {
         "fails": (_fails, LookupError, 1),
+        "a cancellation of nobody": (_raises_a_cancellation, RuntimeError, 1),
         "something else": (_makes_something_else, TypeError, 1),
         "nothing": (lambda: None, TypeError, 1),
         "the same again": (lambda: _makes_the_same_again(kept), TypeError, 2),

@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import traceback
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -40,6 +40,7 @@ from trioqt import (
     set_application_proxy,
     set_application_proxy_factory,
 )
+from trioqt.core.network_proxy import LONGEST_CHAIN
 from trioqt.links.through_proxy import ANSWER_TIME
 from trioqt.testing import ScriptedProxy, SignalSpy
 
@@ -492,6 +493,50 @@ async def test_a_wrong_answer_of_an_authenticator_is_not_shown(
 
         assert shown_in(mistake) == []
         nursery.cancel_scope.cancel()
+
+
+class Awaitable:
+    """Shows its password in its repr, and fails when it is awaited."""
+
+    def __repr__(self) -> str:
+        return "hunter2"
+
+    def __await__(self) -> Iterator[Any]:
+        raise KeyError("nobody is there")
+
+
+@pytest.mark.parametrize("answer", [("user", "hunter2"), "hunter2", None, Awaitable(), KeyError("nobody is there")])
+async def test_an_authenticator_that_is_no_async_function_shows_nothing(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, answer: Any
+) -> None:
+    """What it answers at once is a mistake, what it raises goes out; and neither is in a variable of ours."""
+
+    def authenticator(proxy: NetworkProxy, realm: str) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with TcpSocket() as sock:
+        proxy = await start(nursery, ProxyKind.SOCKS5, user="user", password="hunter2")
+        sock.set_proxy(proxy.network_proxy("", ""))
+        sock.set_proxy_authenticator(authenticator)
+        with pytest.raises(KeyError if isinstance(answer, Awaitable | KeyError) else TypeError) as caught:
+            await sock.connect_to_host("far.test", 80)
+
+        assert shown_in(caught.value) == []
+        assert (sock.state(), sock.socket_descriptor()) == (UNCONNECTED, -1)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("answer", ["socks5://user:hunter2@host", ["socks5://user:hunter2@host"], {"hunter2": 1}])
+async def test_a_wrong_answer_of_a_factory_is_not_shown(network: Network, answer: Any) -> None:
+    """URLs are a likely mistake, and have passwords in them."""
+    async with TcpSocket() as sock:
+        set_application_proxy_factory(lambda query: answer)
+        with pytest.raises(TypeError) as caught:
+            await sock.connect_to_host("far.test", 80)
+
+        assert shown_in(caught.value) == []
 
 
 def shown_in(error: BaseException) -> list[str]:
@@ -1043,6 +1088,24 @@ async def test_a_proxy_behind_a_proxy(
         assert await sock.receive_exactly(9) == b"earlyping"
         assert f"CONNECT far.test:{there.port}" in first.seen
         assert second.seen[-1] == "name and password" if kind is ProxyKind.HTTP else f"CONNECT far.test:{port}"
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_longest_chain_carries(
+    network: Network, autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, kind: ProxyKind
+) -> None:
+    """Sixteen times the same proxy, which reaches itself."""
+    async with echoing(nursery) as port, TcpSocket() as sock:
+        proxy = await start(nursery, kind)
+        chain = proxy.network_proxy()
+        for _ in range(LONGEST_CHAIN - 1):
+            chain = attrs.evolve(proxy.network_proxy(), via=chain)
+        sock.set_proxy(chain)
+        await sock.connect_to_host("far.test", port)
+        await sock.send_all(b"ping")
+
+        assert await sock.receive_exactly(4) == b"ping"
+        assert len([seen for seen in proxy.seen if seen.startswith("CONNECT")]) == LONGEST_CHAIN
         nursery.cancel_scope.cancel()
 
 

@@ -560,7 +560,7 @@ async def test_a_server_without_limits_has_ordinary_links_and_no_task(network: N
         with await network.raw_connect(server.server_port()):
             sock = await server.accept()
             assert type(sock._link) is NativeLink
-            assert tasks_of(server) == ["TcpServer._accept_from"]
+            assert tasks_of(server) == ["Acceptor._accept_from"]
 
 
 @pytest.mark.unwatched("it counts tasks, or what the system holds")
@@ -581,7 +581,7 @@ async def test_one_task_watches_while_there_are_connections(network: Network) ->
                 second.abort()
                 await trio.testing.wait_all_tasks_blocked()
 
-    accepting, watching = ["TcpServer._accept_from"], ["TcpServer._accept_from", "TimeLimits._run"]
+    accepting, watching = ["Acceptor._accept_from"], ["Acceptor._accept_from", "TimeLimits._run"]
     assert seen == [accepting, watching, watching] * 2
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 import trio
@@ -29,6 +31,21 @@ async def encrypt(left: SslSocket, right: SslSocket) -> Pair:
         nursery.start_soon(right.start_server_encryption)
         await left.start_client_encryption(server_hostname=NAME)
     return left, right
+
+
+async def failures_of(left: SslSocket, right: SslSocket) -> list[str]:
+    """How both ends fail to become encrypted."""
+    failures: list[str] = []
+
+    async def run(begin: Callable[[], Awaitable[None]]) -> None:
+        with pytest.raises(SocketError) as failed:
+            await begin()
+        failures.append(failed.value.message.removeprefix("the TLS handshake failed: "))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, right.start_server_encryption)
+        nursery.start_soon(run, partial(left.start_client_encryption, server_hostname=NAME))
+    return sorted(failures)
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -76,6 +93,72 @@ async def test_tls_over_memory_streams_is_a_trio_stream(tls: Contexts) -> None:
 
         await trio.testing.check_half_closeable_stream(make, None)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_server_over_a_stream_that_holds_nothing_waits_for_no_client_that_speaks_first(
+    tls: Contexts, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Its tickets go with its first bytes; to send them at once would wait for the client to read, and that for us."""
+    question = bytes(1_000_000)
+    got: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+        left, right = trio.testing.lockstep_stream_pair()
+        client = SslSocket.from_stream(left, nursery, context=tls.client, write_buffer_size=1000)
+        server = SslSocket.from_stream(right, nursery, context=tls.server)
+
+        @nursery.start_soon
+        async def _() -> None:
+            await server.start_server_encryption()
+            got.append(await server.receive_exactly(len(question)))
+            await server.send_all(b"answer\n")
+
+        with trio.fail_after(60):
+            await client.start_client_encryption(server_hostname=NAME)
+            for half in question[:500_000], question[500_000:]:  # the second waits until the queue has room
+                await client.send_all(half)
+            got.append(await client.receive_line())
+        nursery.cancel_scope.cancel()
+
+    assert got == [question, b"answer\n"]
+
+
+async def test_why_a_handshake_has_failed_is_told_over_a_stream_too(tls: Contexts) -> None:
+    """By an alert, though a stream cannot be asked whether it takes one at once."""
+    async with trio.open_nursery() as nursery:
+        left, right = trio.testing.memory_stream_pair()
+        client = SslSocket.from_stream(left, nursery, context=contexts(NAME).client)
+        server = SslSocket.from_stream(right, nursery, context=tls.server)
+        failures = await failures_of(client, server)
+
+    assert failures == [
+        "the peer does not trust who issued our certificate",
+        "the peer's certificate is refused: unable to get local issuer certificate",
+    ]
+
+
+async def test_a_stream_that_does_not_take_it_holds_a_failed_handshake_up_for_a_second(
+    tls: Contexts, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The failure is told all the same."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    peer = tls.server.wrap_bio(incoming, outgoing, server_side=True)
+    left, right = trio.testing.lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        client = SslSocket.from_stream(left, nursery, context=contexts(NAME).client)
+
+        @nursery.start_soon
+        async def _() -> None:
+            incoming.write(bytes(await right.receive_some(65536)))
+            with pytest.raises(ssl.SSLWantReadError):
+                peer.do_handshake()
+            await right.send_all(outgoing.read())
+
+        began = trio.current_time()
+        with pytest.raises(SocketError, match="unable to get local issuer certificate"):
+            await client.start_client_encryption(server_hostname=NAME)
+        took = trio.current_time() - began
+
+    assert took == 1.0
 
 
 @asynccontextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from tests.networks import Network
+from tests.networks import Loopback, Network
 from tests.sockets.datagram_pairs import HOST, bound, bound_pair, connected_pair, drain_now
 from tests.sockets.telling import told
 from trioqt import ErrorKind, ErrorOccurred, SocketError, SocketState, UdpSocket
@@ -185,6 +186,68 @@ async def test_any_news_of_the_network_is_no_end(
         assert first.value.kind is second.value.kind
         assert (await peer.receive_datagram()).data == b"2"
         assert sock.state() is SocketState.CONNECTED
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EPERM])
+async def test_the_news_of_an_earlier_datagram_is_not_lost_with_a_failure(
+    network: Network, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is to be sent now fails by itself; of the earlier one, who receives hears all the same."""
+    async with UdpSocket() as sock:
+        await refused(sock)
+        link = sock._link
+        assert isinstance(link, NativeDatagramLink)
+        real, told_by = link._sock, [OSError(errno.ECONNREFUSED, "refused"), OSError(number, os.strerror(number))]
+
+        class Failing:
+            """The socket, which sends nothing more."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+            def try_send(self, data: bytes) -> int:
+                raise told_by.pop(0)
+
+        while sock.read_datagram() is None and sock.error() is None:
+            await trio.lowlevel.checkpoint()
+        with pytest.raises(SocketError):
+            await sock.receive_datagram()
+        monkeypatch.setattr(link, "_sock", Failing())
+        async with told(sock, ErrorOccurred) as events:
+            with pytest.raises(trio.WouldBlock if number == errno.EAGAIN else SocketError):
+                sock.write(b"now")
+        monkeypatch.setattr(link, "_sock", real)
+        with pytest.raises(SocketError) as caught:
+            await sock.receive_datagram()
+
+        assert told_by == []
+        assert caught.value.kind is REFUSED
+        kinds = [event.kind for event in events if isinstance(event, ErrorOccurred)]
+        assert kinds == [REFUSED, *([] if number == errno.EAGAIN else [ErrorKind.NETWORK])]
+
+
+@pytest.mark.parametrize("is_connected", [False, True])
+async def test_reports_that_nobody_reads_do_not_keep_a_task_awake(network: Loopback, is_connected: bool) -> None:
+    """ip(7), IP_RECVERR: Linux puts them beside the datagrams, and as long as there is one no wait lasts."""
+    option = [(socket.IPPROTO_IP, 11, 1)]
+    async with bound() as nobody:
+        port = nobody.local_port()
+    async with UdpSocket() as sock:
+        if is_connected:
+            await sock.connect_to_host(HOST, port, options=option)
+        else:
+            await sock.bind(HOST, options=option)
+        for _ in range(3):
+            sock.write_datagram(b"is anybody there?", HOST, port)
+        with pytest.raises(SocketError) as caught:
+            await sock.receive_datagram()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sock.__anext__)
+            with trio.fail_after(20):
+                await trio.testing.wait_all_tasks_blocked()  # which nobody is who wakes again and again
+            nursery.cancel_scope.cancel()
+
+        assert caught.value.kind is REFUSED
 
 
 async def test_a_network_that_has_nothing_but_news_lets_others_run(autojump_clock: object) -> None:

@@ -20,6 +20,9 @@ from trioqt.core.errors import SocketError, reason_of
 
 __all__ = ["failures_told", "new_table", "plural", "print_table", "run_until_signal", "terminal"]
 
+# 128 and the number of SIGPIPE, which not every system has.
+READER_GONE = 141
+
 
 def terminal() -> Console | None:
     """The terminal that stdout is; None if it is a file, a pipe, or a terminal that can only go on."""
@@ -82,9 +85,15 @@ def plural(count: float, noun: str) -> str:
 def run_until_signal(main: Callable[[], Awaitable[int]]) -> int:
     """Run ``main`` in trio; SIGINT or SIGTERM cancels it.  Its exit status, or the one that tells of the signal.
 
-    Raises: OSError if one ended ``main``, bare where it came in a group.
+    Raises:
+      OSError: One has ended ``main``, bare where it came in a group.
+      click.ClickException: Nobody reads stdout any more.  What was at work, and is cut short, says so.
     """
-    return trio.run(_until_signal, main)
+    try:
+        return trio.run(_until_signal, main)
+    except BrokenPipeError as exc:
+        _give_up_stdout()
+        raise click.ClickException("stdout was closed") from exc
 
 
 async def _until_signal(main: Callable[[], Awaitable[int]]) -> int:
@@ -119,15 +128,19 @@ async def _until_signal(main: Callable[[], Awaitable[int]]) -> int:
 
 @contextlib.contextmanager
 def failures_told() -> Iterator[None]:
-    """Turn what the network or the system refuses into a line on stderr and status 1."""
+    """Turn what the network or the system refuses into a line on stderr and status 1.
+
+    What only prints ends without a word if nobody reads on, as ``head``, with the status of what SIGPIPE has ended.
+    """
     try:
         yield
     except SocketError as exc:
         raise click.ClickException(str(exc)) from exc
     except OSError as exc:
         _give_up_stdout()
-        reason = "stdout was closed" if isinstance(exc, BrokenPipeError) else reason_of(exc)
-        raise click.ClickException(reason) from exc
+        if isinstance(exc, BrokenPipeError):
+            raise click.exceptions.Exit(READER_GONE) from exc
+        raise click.ClickException(reason_of(exc)) from exc
 
 
 def _give_up_stdout() -> None:

@@ -7,6 +7,7 @@ interface has, because a socket call wants the number where people write ``fe80:
 from __future__ import annotations
 
 import enum
+import errno
 import functools
 import ipaddress
 import re
@@ -256,7 +257,10 @@ def _scope_id(scope: str) -> int:
     # 32 bits are what the system's sin6_scope_id holds; a longer number is looked up as a name, and not found.
     if re.fullmatch("[0-9]{1,10}", scope) and int(scope) < 2**32:
         return int(scope)
-    return socket.if_nametoindex(scope)
+    try:
+        return socket.if_nametoindex(scope)
+    except OSError as exc:  # Python before 3.14 gives it no number
+        raise OSError(errno.ENODEV, "no interface has the name in the scope") from exc
 
 
 def _is_scope(scope: str) -> bool:

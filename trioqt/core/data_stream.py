@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -178,6 +178,8 @@ class DataStream(DateStream):
         return dict(self._read_items(read_pair, 9, "a QVariantMap"))
 
     def _write_variant_map(self, items: Any) -> None:
+        if not isinstance(items, Mapping):
+            raise TypeError(f"a map is written, not {type(items).__name__}")
         in_order = sorted(items.items(), key=lambda item: str(item[0]).encode("utf-16-be"))
         self.write_map(dict(in_order), DataStream.write_q_string, DataStream.write_q_variant)
 
@@ -188,6 +190,8 @@ class DataStream(DateStream):
         return chr(number)
 
     def _write_q_char(self, char: str) -> None:
+        if not isinstance(char, str):
+            raise TypeError(f"a QChar is str, not {type(char).__name__}")
         if len(char) != 1 or not 0 <= ord(char) < 0x10000:
             raise ValueError(f"a QChar is one character of 16 bits, not {char!r}")
         self.write_uint16(ord(char))

@@ -186,6 +186,8 @@ def _kind_of(exc: BaseException) -> ErrorKind:
         if exc.errno is None:
             return next((CLASS_KINDS[base] for base in type(exc).__mro__ if base in CLASS_KINDS), ErrorKind.UNKNOWN)
         return ERRNO_KINDS.get(exc.errno, ErrorKind.UNKNOWN)
+    if isinstance(exc, trio.BusyResourceError):
+        return ErrorKind.OPERATION
     return ErrorKind.REMOTE_HOST_CLOSED if isinstance(exc, trio.BrokenResourceError) else ErrorKind.UNKNOWN
 
 
@@ -288,7 +290,30 @@ def _teller(exc: BaseException) -> BaseException:
 
 def is_cancellation(exc: BaseException) -> bool:
     """Is it ``trio.Cancelled``, or a group of nothing else?  Never fails: the end of a connection hangs on it."""
-    return all(type(leaf) is trio.Cancelled for leaf in _leaves(exc))
+    try:
+        return all(type(leaf) is trio.Cancelled for leaf in _leaves(exc))
+    except Exception:  # of a group whose class fails when it is asked what is in it
+        return False
+
+
+def holds_cancellation(exc: BaseException) -> bool:
+    """Is it ``trio.Cancelled``, or a group with one in which all else is an ``Exception``?  Never fails."""
+    try:
+        others = [leaf for leaf in _leaves(exc) if not isinstance(leaf, Exception)]
+    except Exception:  # as above
+        return False
+    return bool(others) and all(type(other) is trio.Cancelled for other in others)
+
+
+def as_exception(group: BaseExceptionGroup[BaseException]) -> ExceptionGroup[Exception] | None:
+    """A group that is no ``Exception``, because its class is not, though all in it is, as one that is; else None."""
+    try:
+        leaves = [leaf for leaf in _leaves(group) if isinstance(leaf, Exception)]
+        if len(leaves) < sum(1 for _ in _leaves(group)):
+            return None
+        return ExceptionGroup(str(group.message), leaves).with_traceback(group.__traceback__)
+    except Exception:  # as above
+        return None
 
 
 class keeping:

@@ -53,6 +53,9 @@ CAN_CARRY: dict[ProxyUse, frozenset[ProxyKind]] = {
     "server": frozenset({ProxyKind.SOCKS5}),
 }
 
+# Each proxy of a chain is asked by way of those before it, and every byte passes through them all; three are common.
+LONGEST_CHAIN = 16
+
 # What a URL's scheme stands for, and the port where it names none: curl's.
 SCHEMES: dict[str, tuple[ProxyKind, int]] = {
     "socks5": (ProxyKind.SOCKS5, 1080),
@@ -87,6 +90,8 @@ def _check_kind(proxy: object, attribute: attrs.Attribute[ProxyKind], kind: obje
 def _check_context(proxy: object, attribute: attrs.Attribute[Any], context: object) -> None:
     if context is not None and not isinstance(context, ssl.SSLContext):
         raise TypeError(f"context is an ssl.SSLContext, not {type(context).__name__}")
+    if context is not None and context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise ValueError("a proxy is spoken to as a client: context is ssl.create_default_context()")
 
 
 @attrs.frozen
@@ -102,6 +107,11 @@ def _check_via(proxy: object, attribute: attrs.Attribute[Any], via: object) -> N
         raise TypeError(f"via is a NetworkProxy, not {type(via).__name__}")
     if via is not None and not can_carry(via, "tcp"):
         raise ValueError(f"no proxy can be reached via a proxy of the kind {via.kind.name}")
+    length = 1
+    while via is not None:
+        length, via = length + 1, via.via
+    if length > LONGEST_CHAIN:
+        raise ValueError(f"a chain has {LONGEST_CHAIN} proxies at most")
 
 
 @attrs.frozen
@@ -114,8 +124,9 @@ class NetworkProxy:
       user, password: What it is told if it asks.  The password is in no repr, message or log.
       context: TLS to the proxy, checked by this; None: plain.
       looks_up_names: Names are sent to the proxy as they are.  False: they are looked up here, and it gets an address.
-      via: The proxy through which this one is reached; None: straight.
+      via: The proxy through which this one is reached; None: straight.  A chain has 16 proxies at most.
 
+    Raises: TypeError, ValueError: A value is none of its kind, or out of range.
     Qt: there, ``looks_up_names`` is the capability HostNameLookupCapability; no TLS to a proxy, and no proxy behind a
     proxy.
     """
@@ -147,13 +158,15 @@ class NetworkProxy:
           TypeError: It is no text.
         Qt: no counterpart.
         """
-        if not isinstance(url, str):
-            raise TypeError(f"a URL is a str, not {type(url).__name__}")
-        scheme, host, port, user, password = _parts_of(url)
+        known = _parts_of(url)
+        del url  # it is in no frame of what is raised here, which may be shown with its variables
+        if isinstance(known, Exception):
+            raise known
+        scheme, host, port, who = known
         kind, usual_port = SCHEMES[scheme]
         if scheme == "https" and context is None:
             context = _default_context()
-        return cls(kind, host, usual_port if port is None else port, user, password, context, via=via)
+        return cls(kind, host, usual_port if port is None else port, who.user, who.password, context, via=via)
 
     def __str__(self) -> str:
         """Its kind and where it is, for messages."""
@@ -179,19 +192,21 @@ def _default_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _parts_of(url: str) -> tuple[str, str, int | None, str, str]:
-    """Scheme, host, port, name, password.  Raises: ValueError that does not tell the URL, nor has it behind it."""
+def _parts_of(url: object) -> tuple[str, str, int | None, Credentials] | Exception:
+    """Scheme, host, port, name and password; or what is wrong, which does not tell the URL, nor has it behind it."""
+    if not isinstance(url, str):
+        return TypeError(f"a URL is a str, not {type(url).__name__}")
     parts, host, port, user, password = _split(url)
     if parts is None or _has_blanks(url) or _has_blanks(host):  # of the URL, urlsplit would leave some of them out
-        raise ValueError("not the URL of a proxy: its host, its port or its encoding is wrong")
+        return ValueError("not the URL of a proxy: its host, its port or its encoding is wrong")
     if parts.scheme not in SCHEMES:
         known = ", ".join(SCHEMES)
-        raise ValueError(f"not the URL of a proxy: it begins with none of {known}, and ://")
+        return ValueError(f"not the URL of a proxy: it begins with none of {known}, and ://")
     if not host:
-        raise ValueError("not the URL of a proxy: it has no host")
+        return ValueError("not the URL of a proxy: it has no host")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError("not the URL of a proxy: something is behind the host and the port")
-    return parts.scheme, host, port, user, password
+        return ValueError("not the URL of a proxy: something is behind the host and the port")
+    return parts.scheme, host, port, Credentials(user, password)
 
 
 def _split(url: str) -> tuple[SplitResult | None, str, int | None, str, str]:

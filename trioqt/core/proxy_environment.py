@@ -31,10 +31,13 @@ def environment_proxies(query: ProxyQuery) -> Sequence[NetworkProxy]:
     Raises: ValueError if the variable holds no such value; its name is in the message, and not its value.
     Qt: QNetworkProxyFactory::systemProxyForQuery().
     """
-    return _proxies(query, os.environ)
+    found = _proxies(query, os.environ)
+    if isinstance(found, ValueError):
+        raise found  # from here, where no frame knows a password
+    return found
 
 
-def _proxies(query: ProxyQuery, environment: Mapping[str, str]) -> Sequence[NetworkProxy]:
+def _proxies(query: ProxyQuery, environment: Mapping[str, str]) -> Sequence[NetworkProxy] | ValueError:
     if query.host and _is_excepted(query.host, _value("no_proxy", environment)[1]):
         return [NO_PROXY]
     tag = query.protocol_tag.lower() or TAGS.get(query.port, "")
@@ -42,6 +45,8 @@ def _proxies(query: ProxyQuery, environment: Mapping[str, str]) -> Sequence[Netw
         name, value = _value(variable, environment)
         if value:
             proxy = _proxy(name, value)
+            if isinstance(proxy, ValueError):
+                return proxy
             return [proxy if can_carry(proxy, query.kind) else NO_PROXY]
     return [NO_PROXY]
 
@@ -56,11 +61,11 @@ def _value(variable: str, environment: Mapping[str, str]) -> tuple[str, str]:
     return next(((name, environment[name].strip()) for name in names if environment.get(name)), (variable, ""))
 
 
-def _proxy(name: str, value: str) -> NetworkProxy:
+def _proxy(name: str, value: str) -> NetworkProxy | ValueError:
     try:
         return NetworkProxy.from_url(value if "://" in value else f"http://{value}")
     except ValueError as exc:
-        raise ValueError(f"the variable {name} is {exc}") from None
+        return ValueError(f"the variable {name} is {exc}")
 
 
 def _is_excepted(host: str, exceptions: str) -> bool:

@@ -117,12 +117,14 @@ SINGLE = struct.Struct("f")
 
 def to_double(value: float) -> float:
     """Raises: TypeError, ValueError."""
-    if isinstance(value, (str, bytes, bytearray)):
-        raise TypeError(f"a float is written, not {type(value).__name__}")
     try:
-        return float(value)
+        if not isinstance(value, (str, bytes, bytearray)):
+            return float(value)
+    except TypeError:
+        pass
     except OverflowError:
         raise ValueError("an int that is too large for a float") from None
+    raise TypeError(f"a float is written, not {type(value).__name__}")
 
 
 def to_single(value: float) -> float:
@@ -165,7 +167,7 @@ class RawStream:
         byte_order: Literal["big", "little"] = "big",
         floating_point_precision: Literal["single", "double"] = "double",
     ) -> None:
-        self._data: bytes | bytearray = data if type(data) is bytes else bytes(memoryview(data))
+        self._data: bytes | bytearray = data if type(data) is bytes else bytes(_view(data, "read"))
         # What is read lies from _begin to _end, and is read up to _position; all else of _data is not ours.
         self._begin = self._position = 0
         self._end = len(self._data)
@@ -176,6 +178,9 @@ class RawStream:
         self.set_version(version)
         self.set_byte_order(byte_order)
         self.set_floating_point_precision(floating_point_precision)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._end - self._begin} bytes, {self._position - self._begin} read>"
 
     # -- what it is set to ------------------------------------------------------------------
 
@@ -189,6 +194,8 @@ class RawStream:
         Raises: ValueError: A version of before Qt 4.0, or one that is not known yet.
         Qt: setVersion().
         """
+        if not hasattr(version, "__index__"):
+            raise TypeError(f"a version is a DataStreamVersion or an int, not {type(version).__name__}")
         number = operator.index(version)
         oldest, newest = min(DataStreamVersion), max(DataStreamVersion)
         if not oldest <= number <= newest:
@@ -249,7 +256,7 @@ class RawStream:
             raise TypeError("this stream is there to be read only")
         if type(self._data) is not bytearray:
             self._data = bytearray(self._data)
-        self._data += memoryview(data)
+        self._data += _view(data, "written")
         self._end = len(self._data)
 
     # -- numbers ----------------------------------------------------------------------------
@@ -379,7 +386,9 @@ class RawStream:
         try:
             piece = self._numbers[code].pack(value)
         except struct.error:
-            value = operator.index(value)  # a TypeError says more than the other
+            if not hasattr(value, "__index__"):
+                raise TypeError(f"an int is written, not {type(value).__name__}") from None
+            value = operator.index(value)
             bits = 8 * self._numbers[code].size
             sort = "a signed" if code.islower() else "an unsigned"
             raise ValueError(f"{value} does not fit into {sort} integer of {bits} bits") from None
@@ -410,8 +419,17 @@ class RawStream:
         self._data, self._begin, self._position, self._end = b"", 0, 0, 0
 
 
+def _view(data: bytes | bytearray | memoryview, done: str) -> memoryview:
+    try:
+        return memoryview(data)
+    except TypeError:
+        raise TypeError(f"bytes are {done}, not {type(data).__name__}") from None
+
+
 def check_count(count: int) -> int:
     """``count``, if it can be one."""
+    if not hasattr(count, "__index__"):
+        raise TypeError(f"a count is an int, not {type(count).__name__}")
     number = operator.index(count)
     if number < 0:
         raise ValueError(f"a count must not be negative, and {number} is")

@@ -74,11 +74,15 @@ class ValueStream(RawStream):
         Raises: DataStreamError, Incomplete: As ``read_item``; at once if there are fewer bytes than items.
         Qt: operator>>(QList<T> &).
         """
+        self._check_step(read_item)
         return self._read_items(read_item, 1, "a list")
 
     @whole
     def write_list(self, items: Collection[T], write_item: Callable[[Self, T], object]) -> None:
         """``stream.write_list([1, 2], DataStream.write_int32)``.  Qt: operator<<(const QList<T> &)."""
+        self._check_step(write_item)
+        if not hasattr(items, "__len__"):
+            raise TypeError(f"a list is written, not {type(items).__name__}")
         self._write_size(len(items))
         for item in items:
             write_item(self, item)
@@ -88,6 +92,8 @@ class ValueStream(RawStream):
 
         Raises: DataStreamError, Incomplete: As ``read_list``.
         """
+        self._check_step(read_key)
+        self._check_step(read_value)
         return dict(self._read_items(lambda stream: (read_key(stream), read_value(stream)), 1, "a map"))
 
     @whole
@@ -101,6 +107,10 @@ class ValueStream(RawStream):
 
         Qt: operator<<(const QMap<K, V> &).
         """
+        self._check_step(write_key)
+        self._check_step(write_value)
+        if not isinstance(items, Mapping):
+            raise TypeError(f"a map is written, not {type(items).__name__}")
         self._write_size(len(items))
         for key, value in items.items():
             write_key(self, key)
@@ -116,15 +126,24 @@ class ValueStream(RawStream):
             raise TypeError("a QStringList is several str, not one")
         self.write_list(texts, ValueStream.write_q_string)
 
+    def _check_step(self, step: Callable[..., object]) -> None:
+        """Raises: TypeError: It is a method of this stream, ``stream.read_int32``, which could not be given one."""
+        if getattr(step, "__self__", None) is self:
+            name = getattr(step, "__name__", "")
+            raise TypeError(f"give DataStream.{name}, which is called with the stream, and not the stream's own {name}")
+
     # -- sizes ------------------------------------------------------------------------------
 
-    @whole
     def _read_size(self, what: str) -> int | None:
         """``| u32 |``, or since Qt 6.7 ``| 0xFFFFFFFE | i64 |`` for what is larger; None: null."""
-        size = self.read_uint32()
+        size = self._read_integer("I", 4)  # in one read, so there is nothing to go back to
+        return size if size < EXTENDED else self._read_large_size(size, what)
+
+    @whole
+    def _read_large_size(self, size: int, what: str) -> int | None:
         if size == NULL:
             return None
-        if size == EXTENDED and self._version >= DataStreamVersion.QT_6_7:
+        if self._version >= DataStreamVersion.QT_6_7:
             size = self.read_int64()
             if size == -1:
                 return None

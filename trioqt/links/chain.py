@@ -4,8 +4,8 @@ It needs pyOpenSSL, and with that cryptography (``pip install trioqt[tls]``): th
 handshake or not at all.  The verdict is OpenSSL's, asked again with what it has found allowed, so that it goes on to
 what is behind.  What it cannot be made to look behind of can be found here, and not ignored.
 
-What a context was told and does not tell, its lists of revoked certificates and authorities that are none, counts as
-missing; so this refuses what the handshake refuses, and may refuse more.
+What a context was told and does not tell, its lists of revoked certificates, authorities that are none and those of a
+directory, counts as missing; so this refuses what the handshake refuses, and may refuse more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from trioqt.core.tls import SslError, SslErrorKind, ssl_error_kind
+from trioqt.links.tls_terms import checks_of
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -71,24 +72,25 @@ def find_errors(
     Args:
       of_client: It is a client's, and else a server's.
     """
-    if context.verify_mode is ssl.CERT_NONE:
+    mode, checks_name = checks_of(context)
+    if mode is ssl.CERT_NONE:
         return ()
     if not chain:
         return (SslError(SslErrorKind.NO_PEER_CERTIFICATE, "the peer has shown no certificate"),)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cryptography finds fault with the numbers of some authorities of a system
-        return _find_errors(chain, context, hostname, of_client)
+        return _find_errors(chain, context, hostname, checks_name=checks_name, of_client=of_client)
 
 
 def _find_errors(
-    chain: Sequence[bytes], context: ssl.SSLContext, hostname: str | None, of_client: bool
+    chain: Sequence[bytes], context: ssl.SSLContext, hostname: str | None, *, checks_name: bool, of_client: bool
 ) -> tuple[SslError, ...]:
     from cryptography import x509
 
     try:
         certificates = [x509.load_der_x509_certificate(der) for der in chain]
         found: list[SslError] = []
-        if context.check_hostname and not (hostname and matches(_names(certificates[0]), hostname)):
+        if checks_name and not (hostname and matches(_names(certificates[0]), hostname)):
             message = f"the certificate is not for {hostname}"
             found.append(SslError(SslErrorKind.HOST_NAME_MISMATCH, message, chain[0]))
         verified = list(_questions(certificates, context, found))
@@ -238,6 +240,6 @@ def matches(names: Sequence[str], hostname: str) -> bool:
         pattern = name.lower().rstrip(".")
         if pattern == wanted:
             return True
-        if pattern.startswith("*.") and pattern[2:] == rest and "." in rest and first and not first.startswith("xn--"):
+        if pattern.startswith("*.") and pattern[2:] == rest and "." in rest and first:
             return True
     return False

@@ -20,7 +20,7 @@ import trio
 from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, parse_address, to_sockaddr, unmapped
 from trioqt.core.errors import raise_bare
 from trioqt.links.base import NativeSocket, Sockaddr
-from trioqt.links.names import check_name
+from trioqt.links.names import check_name, needing_a_thread
 from trioqt.links.native import KernelSocket, NativeLink, native_socket
 
 __all__ = [
@@ -90,6 +90,7 @@ async def look_up(host: HostAddress | str, port: int, protocol: NetworkLayerProt
 
     Raises:
       socket.gaierror: There is none, or none of that family.
+      SocketError: As ``needing_a_thread``.
     Cancelled: nothing is left behind but a worker thread that may still wait for the system's resolver.
     """
     address = host if isinstance(host, HostAddress) else parse_address(host)
@@ -103,7 +104,8 @@ async def look_up(host: HostAddress | str, port: int, protocol: NetworkLayerProt
     except OSError:
         await trio.lowlevel.checkpoint()
         raise
-    found = await trio.socket.getaddrinfo(str(host), port, family=FAMILIES[protocol], type=socket.SOCK_STREAM)
+    with needing_a_thread():
+        found = await trio.socket.getaddrinfo(str(host), port, family=FAMILIES[protocol], type=socket.SOCK_STREAM)
     targets = list(dict.fromkeys(Target(entry[0], entry[4]) for entry in found))
     if not targets:
         raise socket.gaierror(socket.EAI_NONAME, "no address")

@@ -14,7 +14,6 @@ import sys
 from collections import deque
 from collections.abc import Awaitable
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any, Final, TypeVar, cast
 
 import trio
@@ -103,6 +102,9 @@ MAPPED: Final = "::ffff:"
 # What Linux says of a sender's address that is not this host's; the last since 6.x, on a socket of both families.
 NOT_OURS: Final = (errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH)
 
+# Any address: a datagram that has it for its sender's goes out from whatever the system chooses.
+NO_SOURCE: Final = ("", HostAddress.ANY.text, HostAddress.ANY_IPV4.text, HostAddress.ANY_IPV6.text)
+
 
 @protected
 class NativeDatagramLink(DatagramLink):
@@ -131,7 +133,7 @@ class NativeDatagramLink(DatagramLink):
         return self._drained
 
     def try_receive(self, arrived: deque[NetworkDatagram], most: int) -> OSError | None:
-        self._drained = False
+        was_drained, self._drained = self._drained, False
         many = many_of_this_run() if self._crowded else None
         left, peer = most, self._peer
         try:
@@ -159,6 +161,8 @@ class NativeDatagramLink(DatagramLink):
                             arrived.append(with_header(data, header))
         except BlockingIOError:
             self._drained = True
+            if left == most and not was_drained and isinstance(self._sock, KernelSocket):
+                self._sock.drop_reports()  # a wait has ended, and for no datagram
         except OSError as exc:
             return exc
         finally:
@@ -197,10 +201,11 @@ class NativeDatagramLink(DatagramLink):
             self._sock.try_send_message([data], ancillary, 0, target)
         except OSError as exc:
             address, port, source, interface, hop_limit = where
-            if exc.errno not in NOT_OURS or not source:
+            if exc.errno not in NOT_OURS or not (source or self._own):
                 raise
             # It may be no address of this host: that of a subnet's broadcast for one, which looks like any other.
-            self.try_send(data, (address, port, "", interface, hop_limit))
+            target, ancillary = _route(self._family, "", (address, port, "", interface, hop_limit), self._peer)
+            self._sock.try_send_message([data], ancillary, 0, target)
 
     async def wait_sendable(self) -> None:
         self._check_open()
@@ -356,18 +361,19 @@ def _route(family: int, own: str, where: Where, peer: Sockaddr | None) -> Route:
     address, port, source, interface, hop_limit = where
     target = _target(address, port, family) if address else None
     there = str((target or peer or ("",))[0])
-    if source and source == own:
-        # The answer of a socket with one address: what it is from is so, and by which interface follows from the route,
-        # unless the same address may be behind several.  An ordinary send is 0.7 us faster.
-        source = ""
-        if not _is_local_to_a_link(there):
-            interface = 0
-    return target, _ancillary(4 if "." in there else 6, source, interface, hop_limit)
+    if source == own and not (interface and _may_leave(own, there)):
+        # The answer of a socket with one address: what it is from is so, and by which interface too, unless there are
+        # several ways.  An ordinary send is 0.7 us faster.
+        source, interface = "", 0
+    is_ipv4 = "." in there
+    if interface and is_ipv4 and not source:
+        source = own  # IPv4's two are told together, and without the one Linux takes any that the other has
+    return target, _ancillary(4 if is_ipv4 else 6, source, interface, hop_limit)
 
 
-def _is_local_to_a_link(address: str) -> bool:
-    ip = ip_address(address.partition("%")[0].removeprefix(MAPPED))
-    return ip.is_link_local or ip.is_multicast
+def _may_leave(own: str, there: str) -> bool:
+    """Can what goes from here to there leave this machine?"""
+    return not (HostAddress(own).is_loopback() and HostAddress(there).is_loopback())
 
 
 def _target(address: str, port: int, family: int) -> Sockaddr:
@@ -386,7 +392,7 @@ def _target(address: str, port: int, family: int) -> Sockaddr:
 def _ancillary(version: int, source: str, interface: int, hop_limit: int) -> tuple[Ancillary, ...]:
     """What is told beside a datagram that goes out by that version of IP."""
     plain = source.partition("%")[0].removeprefix(MAPPED)
-    if plain and (4 if "." in plain else 6) != version:
+    if plain in NO_SOURCE or (4 if "." in plain else 6) != version:
         plain = ""
     wanted: list[Ancillary] = []
     if version == 4:

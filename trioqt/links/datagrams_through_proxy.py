@@ -97,7 +97,7 @@ class ProxiedDatagramLink(DatagramLink):
             return True
         # Of a peer whose name only the proxy has looked up, only the port is known.
         known = isinstance(self._peer.host, HostAddress)
-        return port == self._peer.port and (not known or address == self._peer.host)
+        return port == self._peer.port and (not known or _bare(address) == _bare(self._peer.host))
 
     async def wait_receivable(self) -> None:
         self._check_control()
@@ -181,3 +181,8 @@ class ProxiedDatagramLink(DatagramLink):
 
     def native(self) -> DatagramSocket:
         return self._below.native()
+
+
+def _bare(address: HostAddress | str) -> HostAddress:
+    """Without its zone, which means something on one machine only, and so is not told to a proxy or by it."""
+    return HostAddress(str(address).partition("%")[0])

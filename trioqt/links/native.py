@@ -48,6 +48,9 @@ STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 # What is taken at once to be dropped.
 BLOCK_SIZE = 65536
 
+# Of the reports about datagrams, so many in one go.
+MOST_REPORTS = 64
+
 # struct tcp_info of linux/tcp.h: tcpi_last_data_recv is at 52, in milliseconds.
 ARRIVED_AGO = struct.Struct("=52xI")
 
@@ -124,6 +127,14 @@ class KernelSocket(socket.socket):
         if STREAM == socket.SOCK_STREAM:
             opened.setblocking(False)
         return opened
+
+    def drop_reports(self) -> None:
+        """What Linux has put beside the datagrams for who has asked for it (ip(7), IP_RECVERR): it ends every wait."""
+        queue = getattr(socket, "MSG_ERRQUEUE", None)
+        if queue is not None:
+            with contextlib.suppress(OSError):
+                for _ in range(MOST_REPORTS):
+                    self.recvmsg(0, 0, queue)
 
     def begin_connecting(self, address: Sockaddr) -> Sockaddr | None:
         """Begin; the peer's address if it is connected at once, as over Linux' loopback.  Raises: OSError."""

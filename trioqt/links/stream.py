@@ -7,6 +7,7 @@ takes nothing: whatever is written is queued and sent by a task.
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Any
 
 import trio
@@ -17,6 +18,8 @@ from trioqt.links.interrupts import protected
 from trioqt.links.native import drop_unread, reset_on_close
 
 __all__ = ["StreamLink"]
+
+logger: logging.Logger = logging.getLogger("trioqt.stream")
 
 # How much is taken in at once of what nobody will read.
 BLOCK_SIZE = 65536
@@ -79,7 +82,9 @@ class StreamLink(Link):
         try:
             with trio.CancelScope() as self._wait:
                 await self._shake_hands()
-                arrived = bytes(await self._stream.receive_some(max_bytes))
+                data = await self._stream.receive_some(max_bytes)
+                # Of an int, which a stream with a bug may give, bytes() would make as many that nobody has sent.
+                arrived = data if type(data) is bytes else bytes(memoryview(data))
             if arrived is None:
                 raise trio.ClosedResourceError("woken")
             if not arrived:
@@ -141,6 +146,8 @@ class StreamLink(Link):
             raise found[0]
 
     async def _take_in(self, found: list[Exception]) -> None:
+        if self._wait is not None:
+            return  # somebody else looks in the same step
         try:
             await self.wait_receivable(BLOCK_SIZE)
         except ENDS as exc:
@@ -200,7 +207,7 @@ class StreamLink(Link):
                 return
         except RuntimeError:
             pass  # that nursery has ended
-        trio.lowlevel.spawn_system_task(_close_forcefully, self._stream)
+        trio.lowlevel.spawn_system_task(_close_for_nobody, self._stream)
 
     def has_goodbye(self) -> bool:
         return True
@@ -309,8 +316,18 @@ def _close_by_reset(stream: trio.abc.Stream) -> None:
 async def _close_forcefully(stream: trio.abc.Stream) -> None:
     try:
         await trio.aclose_forcefully(stream)
-    except (OSError, trio.BrokenResourceError):
+    except ENDS:
         pass  # it is gone, which is all that was wanted
+
+
+@trio.lowlevel.enable_ki_protection
+async def _close_for_nobody(stream: trio.abc.Stream) -> None:
+    """The same where there is no block that could fail; what fails among trio's system tasks ends the run."""
+    try:
+        await _close_forcefully(stream)
+    except Exception as exc:
+        with contextlib.suppress(Exception):  # of a handler of the program's
+            logger.error("a stream of class %s could not be closed", type(stream).__qualname__, exc_info=exc)
 
 
 def _rules_out_an_end(exc: BaseException) -> bool:

@@ -18,10 +18,12 @@ from trioqt.core.addresses import HostAddress, NetworkLayerProtocol, from_sockad
 from trioqt.core.errors import ErrorKind, SocketError, kind_of, reason_of
 from trioqt.core.network_proxy import Credentials, NetworkProxy, ProxyKind, credentials_of
 from trioqt.core.proxies import Again, Ask, Prologue, Receive, Reported, Send, Target, target_of
+from trioqt.core.tls_failures import message_of
 from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
 from trioqt.links.connect import AttemptsFailed, look_up
 from trioqt.links.interrupts import protected
-from trioqt.links.tls import Terms, TlsLink, message_of
+from trioqt.links.tls import TlsLink
+from trioqt.links.tls_terms import Terms
 
 __all__ = [
     "ANSWER_TIME",

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Awaitable
+from typing import cast
 
-import attrs
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
-from trioqt.links.base import Bytes, Link, NativeSocket, Sockaddr
+from trioqt.core.tls_failures import ended_early, message_of
+from trioqt.links.base import ENDS, Bytes, Link, NativeSocket, Sockaddr
 from trioqt.links.interrupts import protected
+from trioqt.links.tls_terms import Negotiated, Terms, chain_of, refused_chain_of
 
-__all__ = ["REFUSALS", "Negotiated", "Terms", "TlsLink", "message_of"]
+__all__ = ["TlsLink"]
 
 # RFC 8446, section 5.1: a record has at most so many bytes, and OpenSSL encrypts and decrypts one at a time.
 RECORD_SIZE = 16384
@@ -50,68 +51,12 @@ MOST_FRUITLESS = 4
 # The answers to a peer that has TLS itself answer (new keys, refused renegotiations) and does not read them.
 MOST_ANSWERS = 16384
 
+# So many seconds a stream below may take to send why a handshake has failed: as long as lingering takes elsewhere.
+ALERT_TIME = 1.0
+
+ENDED_EARLY = "the peer ended the connection during the TLS handshake"
+
 HANDSHAKE = 22  # the type of a record, RFC 8446 section 5.1; TLS 1.3 shows it as application data
-
-MESSAGES = {
-    "HTTP_REQUEST": "the peer speaks plain HTTP, not TLS",
-    "HTTPS_PROXY_REQUEST": "the peer takes this for an HTTP proxy, and does not speak TLS",
-    "WRONG_VERSION_NUMBER": "the peer does not speak TLS",
-    "PACKET_LENGTH_TOO_LONG": "the peer does not speak TLS",
-    "RECORD_LAYER_FAILURE": "the peer does not speak TLS",
-    "BAD_RECORD_TYPE": "the peer does not speak TLS",
-    "UNSUPPORTED_PROTOCOL": "there is no version of TLS in common",
-    "NO_PROTOCOLS_AVAILABLE": "the context allows no version of TLS",
-    "TLSV1_ALERT_PROTOCOL_VERSION": "the peer says that there is no version of TLS in common",
-    "NO_SHARED_CIPHER": "there is no cipher in common, or the context has no certificate that fits one",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the peer refuses the handshake: no cipher in common, or no certificate",
-    "TLSV1_ALERT_INSUFFICIENT_SECURITY": "the peer refuses the ciphers as too weak",
-    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust who issued our certificate",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "the peer refuses our certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the peer says that our certificate has expired",
-    "SSLV3_ALERT_CERTIFICATE_REVOKED": "the peer says that our certificate is revoked",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer refuses our certificate",
-    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the peer refuses our certificate as of the wrong kind",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer wants a certificate, and the context has none",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer has shown no certificate",
-    "TLSV1_UNRECOGNIZED_NAME": "the peer does not know the name that was asked for",
-    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the peer speaks none of the protocols that were offered (ALPN)",
-}
-"""By OpenSSL's name for it, what a failure means; others say what OpenSSL says."""
-
-REFUSALS = frozenset(
-    [
-        *("TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_EXPIRED"),
-        *("SSLV3_ALERT_CERTIFICATE_REVOKED", "SSLV3_ALERT_CERTIFICATE_UNKNOWN", "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE"),
-        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
-    ]
-)
-"""Of these, what a peer says that does not want our certificate."""
-
-
-@attrs.frozen
-class Terms:
-    """How TLS is to begin.
-
-    ``judge`` is asked about the peer's chain before anything is sent that follows from it; then the context's own
-    verification is off.
-    """
-
-    context: ssl.SSLContext
-    server_side: bool
-    server_hostname: str | None = None
-    session: ssl.SSLSession | None = None
-    judge: Callable[[tuple[bytes, ...]], Awaitable[None]] | None = None
-
-
-@attrs.frozen
-class Negotiated:
-    """What the two ends have agreed on."""
-
-    protocol: str | None
-    cipher: tuple[str, str, int] | None
-    alpn: str | None
-    chain: tuple[bytes, ...]
-    """The peer's certificates, its own first, each as DER."""
 
 
 @protected
@@ -173,7 +118,7 @@ class TlsLink(Link):
         """Do the handshake.  Only one task does, and from then on both directions are open.
 
         Raises:
-          ssl.SSLError: It failed; ``ssl.SSLEOFError`` if the peer ended it.  An alert was sent if it could be at once.
+          ssl.SSLError: It failed; ``ssl.SSLEOFError`` if the peer ended it.  An alert was sent if it could be in time.
           ValueError: The name cannot be asked for.
           OSError, trio.BrokenResourceError: What the link below ended with.
           trio.ClosedResourceError: The link was closed meanwhile.
@@ -181,7 +126,7 @@ class TlsLink(Link):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
-        self._tls = tls = self._make_object()
+        self._tls = tls = self._terms.make_object(self._incoming, self._outgoing)
         judge = self._terms.judge
         waited = done = False
         while not done:
@@ -190,22 +135,29 @@ class TlsLink(Link):
                 done = True
             except ssl.SSLWantReadError:
                 pass
+            except ssl.SSLZeroReturnError as exc:
+                raise ended_early(ENDED_EARLY) from exc
             except ssl.SSLError:
-                self._send_alert()
+                await self._send_alert()
                 raise
-            if judge is not None and (done or _chain_of(tls)):
+            if judge is not None and (done or chain_of(tls)):
                 try:
-                    await judge(_chain_of(tls))
+                    await judge(chain_of(tls))
                 finally:
                     self._check_open()
                 judge, waited = None, True
-            waited = await self._flush() or waited
+            if done and self._terms.server_side and tls.version() == "TLSv1.3":
+                # What is left are tickets.  They are nobody's to wait for: a client that speaks first need not read.
+                self._collect()
+                self._push()
+            else:
+                waited = await self._flush() or waited
             if not done:
                 await self._take_ciphertext()
                 waited = True
         self._check_open()
         self._holds = self._incoming.pending > 0
-        negotiated = Negotiated(tls.version(), tls.cipher(), tls.selected_alpn_protocol(), _chain_of(tls))
+        negotiated = Negotiated(tls.version(), tls.cipher(), tls.selected_alpn_protocol(), chain_of(tls))
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
             self._check_open()
@@ -213,35 +165,15 @@ class TlsLink(Link):
         self._wake_waiting()
         return negotiated
 
-    def _make_object(self) -> ssl.SSLObject:
-        terms, context = self._terms, self._terms.context
-
-        def make() -> ssl.SSLObject:
-            return context.wrap_bio(
-                self._incoming,
-                self._outgoing,
-                server_side=terms.server_side,
-                server_hostname=terms.server_hostname,
-                session=terms.session,
-            )
-
-        if terms.judge is None:
-            return make()
-        # An SSLObject keeps what its context was when it was made.  It has no way to be told of its own.
-        mode, checks = context.verify_mode, context.check_hostname
-        try:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            return make()
-        finally:
-            context.verify_mode = mode
-            context.check_hostname = checks
-
-    def _send_alert(self) -> None:
-        """What OpenSSL has to say of a failure, if it can go at once."""
-        with contextlib.suppress(OSError):
-            self._collect()
-            self._push()
+    async def _send_alert(self) -> None:
+        """What OpenSSL has to say of a failure, if it can go at once; a stream cannot be asked, and gets a moment."""
+        with contextlib.suppress(*ENDS):
+            if self._can_be_asked:
+                self._collect()
+                self._push()
+            else:
+                with trio.move_on_after(ALERT_TIME):
+                    await self._flush()
 
     async def _take_ciphertext(self) -> None:
         """Wait for some, as the one who does the handshake.  Raises: ssl.SSLEOFError if there will be none."""
@@ -256,7 +188,7 @@ class TlsLink(Link):
                 self._incoming.write(data)
                 return
             if data is not None:
-                raise _ended_early("the peer ended the connection during the TLS handshake")
+                raise ended_early(ENDED_EARLY)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -371,7 +303,7 @@ class TlsLink(Link):
         if self._may_be_truncated():
             self._ended = True
             return b""
-        raise _ended_early("the peer ended without a close_notify: the stream may be cut short")
+        raise ended_early("the peer ended without a close_notify: the stream may be cut short")
 
     def _decrypt(self, max_bytes: int) -> bytes | None:
         """Bytes that are here; ``b""`` for a close_notify, None if there are none.  Raises: OSError."""
@@ -666,7 +598,7 @@ class TlsLink(Link):
 
     def chain(self) -> tuple[bytes, ...]:
         """The certificates that the peer has sent by now, its own first, each as DER."""
-        return () if self._tls is None else _chain_of(self._tls) or _refused_chain_of(self._tls)
+        return () if self._tls is None else chain_of(self._tls) or refused_chain_of(self._tls)
 
     def session(self) -> ssl.SSLSession | None:
         """What the next connection to the same server may go on with."""
@@ -679,37 +611,3 @@ class TlsLink(Link):
     def channel_binding(self, kind: str) -> bytes | None:
         """See ``ssl.SSLObject.get_channel_binding``.  Raises: ValueError: Python does not know that kind."""
         return None if self._tls is None else self._tls.get_channel_binding(kind)
-
-
-def message_of(exc: ssl.SSLError) -> str:
-    """What a failure means, in words."""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"the peer's certificate is refused: {exc.verify_message}"
-    known = MESSAGES.get(exc.reason or "")
-    if known is not None:
-        return known
-    text = (exc.reason or exc.strerror or str(exc)).replace("_", " ").lower()
-    return f"TLS failed: {text}"
-
-
-def _ended_early(message: str) -> ssl.SSLEOFError:
-    """As OpenSSL says it, in plainer words."""
-    exc = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, message)
-    exc.library, exc.reason = "SSL", "UNEXPECTED_EOF_WHILE_READING"
-    return exc
-
-
-def _chain_of(tls: ssl.SSLObject) -> tuple[bytes, ...]:
-    """The certificates that the peer has sent, its own first."""
-    # Public from Python 3.13 on.  But a server whose client has shown none, though asked, finds None among them, for
-    # which the public one raises AttributeError.
-    return _as_der(cast("Any", tls)._sslobj.get_unverified_chain())
-
-
-def _refused_chain_of(tls: ssl.SSLObject) -> tuple[bytes, ...]:
-    """What OpenSSL has come to with a client's certificates: of those that it refuses a server keeps nothing else."""
-    return _as_der(cast("Any", tls)._sslobj.get_verified_chain())
-
-
-def _as_der(certificates: Any) -> tuple[bytes, ...]:
-    return tuple(one.public_bytes(2) for one in certificates or () if one is not None)  # 2 is _ssl.ENCODING_DER

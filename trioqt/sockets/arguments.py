@@ -106,6 +106,8 @@ def check_size(size: int, name: str, *, least: int = 0) -> int:
     """Raises: TypeError, ValueError."""
     if type(size) is int and size >= least:
         return size  # as each new socket's are
+    if not hasattr(size, "__index__"):
+        raise TypeError(f"{name} is an int, not {type(size).__name__}")
     size = operator.index(size)
     if size < least:
         raise ValueError(f"{name} must be at least {least}, not {size}")
@@ -148,7 +150,7 @@ def check_factory(factory: object, kind: type) -> None:
     if isinstance(factory, type) and not issubclass(factory, kind):
         raise TypeError(f"a socket factory must make {kind.__name__}s, not {factory.__name__}s")
     if inspect.iscoroutinefunction(factory) or inspect.isasyncgenfunction(factory):
-        raise TypeError("a socket factory is an ordinary function, and not an async one")
+        raise TypeError("a socket factory is an ordinary function, and not an async one; a handler is given to serve()")
     _check_takes(factory, 0, "a socket factory is called without arguments")
 
 

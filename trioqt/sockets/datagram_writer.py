@@ -163,17 +163,22 @@ class DatagramWriter(Datagrams):
         address, port, _, _, _ = where
         if not (address and port) and (address or link.peer_address() is None):
             if not port or isinstance(link, ProxiedDatagramLink):  # of a proxy "this machine" would be another
-                exc = OSError(errno.EDESTADDRREQ, "it has no destination")
+                exc = OSError(errno.EDESTADDRREQ, "it has no port" if address else "it has no destination")
                 self._datagram_failed("cannot send a datagram", exc, ErrorKind.NETWORK)  # as Qt
             where = HostAddress.ANY_IPV4.text, *where[1:]  # this machine, as with Qt
         try:
             try:
                 link.try_send(data, where)
             except OSError as exc:
-                if link.peer_address() is None or isinstance(exc, BlockingIOError):
+                if isinstance(exc, BlockingIOError | SocketError):
                     raise
                 # It may be what the network says of an earlier one: the system tells that once, to whoever comes first.
-                link.try_send(data, where)
+                try:
+                    link.try_send(data, where)
+                except OSError as again:
+                    if again.errno != exc.errno:
+                        self._note(exc)
+                    raise
                 self._note(exc)
         except BlockingIOError:
             raise trio.WouldBlock("the system has no room for a datagram") from None

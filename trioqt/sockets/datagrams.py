@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket
 from collections import deque
 from typing import Any, NoReturn
 
@@ -26,8 +27,9 @@ from trioqt.core.states import Input
 from trioqt.links.base import DatagramLink, NativeSocket, Sockaddr
 from trioqt.links.datagram import NativeDatagramLink, native_datagram_socket
 from trioqt.links.interrupts import protected
-from trioqt.sockets.abstract_socket import AbstractSocket, Failure, Generation, raise_failure
+from trioqt.sockets.abstract_socket import AbstractSocket
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
+from trioqt.sockets.generation import Failure, Generation, raise_failure
 from trioqt.sockets.nursery_ends import at_end_of
 from trioqt.sockets.subscription import Subscription
 
@@ -170,6 +172,19 @@ class Datagrams(AbstractSocket):
             if self._lot is not None:
                 self._lot.unpark_all()
 
+    def _take_rest(self, link: DatagramLink) -> None:
+        """What the system holds can still be read after the end; its own buffer bounds how much that is."""
+        try:
+            room = link.native().getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        except OSError:
+            return  # there is no socket below any more
+        while room > 0 and self._link is link:
+            before = len(self._arrived)
+            self._pull(before + BATCH)
+            if link.is_drained() or len(self._arrived) == before:
+                return
+            room -= sum(len(self._arrived[index].data) + 256 for index in range(before, len(self._arrived)))
+
     def _note(self, exc: OSError) -> None:
         """The network says that a datagram could not be delivered: told now, and to the next who waits for one."""
         message = f"a datagram was not delivered: {reason_of(exc)}"
@@ -179,7 +194,9 @@ class Datagrams(AbstractSocket):
         self._changed()
 
     def _lose(self, exc: OSError) -> None:
-        """Somebody has closed the descriptor below us, or the proxy carries nothing more."""
+        """Somebody has closed the descriptor below us, or the proxy carries nothing more than what is here."""
+        if isinstance(exc, SocketError) and self._link is not None:
+            self._take_rest(self._link)
         self._set_failure(kind_of(exc), f"the socket was lost: {reason_of(exc)}", exc)
         self._machine.feed(Input.DATAGRAM_FAILED, self._tell)
         self._machine.feed(Input.ABORT, self._tell)
@@ -284,7 +301,7 @@ class Datagrams(AbstractSocket):
             if not wanted:
                 self._watch_scope.cancel(reason="nobody watches")
         elif wanted and self._in_scope():
-            self._watch_scope = trio.CancelScope(shield=self._parent is None)
+            self._watch_scope = trio.CancelScope(shield=self._is_shielded())
             self._start(self._watch, self._link, self._watch_scope)
 
     async def _watch(self, link: DatagramLink, scope: trio.CancelScope) -> None:
@@ -305,10 +322,11 @@ class Datagrams(AbstractSocket):
         except ENDS as exc:
             self._link_failed(link, exc)
         except trio.Cancelled:
-            # The parent nursery is cancelled.  The socket is closed once it has ended, and who listens must hear of it.
-            assert self._parent is not None
+            # The run ends, or the parent nursery is cancelled.  Then the socket is closed once it has ended, and who
+            # listens must hear of it.
             self._orphaned = True
-            at_end_of(self._parent, self._in_scope)
+            if self._parent is not None:
+                at_end_of(self._parent, self._in_scope)
             raise
         except BaseException:
             self._close()

@@ -15,6 +15,7 @@ import trio
 from trioqt.core.buffers import OneTransaction
 from trioqt.core.data_stream import DataStream
 from trioqt.core.errors import ErrorKind, SocketError
+from trioqt.core.hints import AsyncBlock
 from trioqt.core.raw_stream import DataStreamError, DataStreamVersion, Incomplete
 from trioqt.links.interrupts import call_interruptible, protected
 from trioqt.sockets.arguments import check_size
@@ -50,7 +51,8 @@ class MessageReader(StreamReader):
         """Wait until ``read(stream)`` can finish, and take just the bytes it read.
 
         ``read`` is tried on what has arrived, and again when as many bytes are there as it asked for; so it must have
-        no side effects, and a long message is better read as one list or block than item by item.
+        no side effects, and a long message is better read as one list or block than item by item.  No other task runs
+        while it does, and an item takes 1 to 2 us: let ``max_bytes`` be what your messages need, and no more.
         ``receive_message(DataStream.read_q_string)`` is the shortest.
 
         Args:
@@ -62,13 +64,15 @@ class MessageReader(StreamReader):
           SocketError: LIMIT_EXCEEDED when ``max_bytes`` do not suffice, as soon as that is known; CORRUPT_DATA when
             ``read`` raises ``DataStreamError``; REMOTE_HOST_CLOSED if the peer finishes first, or the failure.
           trio.ClosedResourceError, trio.BusyResourceError: as ``receive_some``.
-          TypeError: ``read`` is an async function.
+          TypeError: ``read`` cannot be called, or is an async function.
           Exception: What else ``read`` raises.
         After any of them all bytes stay readable.
         Cancelled: nothing was taken.
         Qt: QDataStream::startTransaction, then commitTransaction, at each readyRead.
         """
         max_bytes = check_size(max_bytes, "max_bytes", least=1)
+        if not callable(read):
+            raise TypeError(f"a message is read by a function, as DataStream.read_q_string, not {type(read).__name__}")
         DataStream(version=version)  # a version that is none is told before anything is waited for
         self._begin_receiving()
         generation, owed = self._generation, False
@@ -162,7 +166,7 @@ class MessageReader(StreamReader):
 
 
 @protected
-class _Transaction(AbstractAsyncContextManager[None]):
+class _Transaction(AbstractAsyncContextManager[None], AsyncBlock):
     __slots__ = ("_max_bytes", "_owned", "_sock")
 
     def __init__(self, sock: MessageReader, max_bytes: int) -> None:

@@ -26,6 +26,7 @@ async def look_up_host(host: Host) -> HostInfo:
     Raises:
       SocketError: HOST_NOT_FOUND if there is no such name, if it has no address, or if it cannot be one: empty, too
         long, or with characters that no name has; also if no name server answers.  The message says which.
+        SOCKET_RESOURCE if the system has no thread or descriptor left to ask with.
       TypeError: It is no text and no address.
     Cancelled: nothing is left behind but a worker thread that may still wait for the system's resolver.
     Qt: QHostInfo::lookupHost and fromName; ``abortHostLookup`` is to cancel it.

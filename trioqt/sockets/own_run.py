@@ -7,7 +7,7 @@ the thread costs 0.03 us, and is enough where every byte passes; the token of th
 from __future__ import annotations
 
 from _thread import get_ident
-from typing import Protocol
+from typing import NoReturn, Protocol, SupportsIndex
 
 import trio
 
@@ -32,6 +32,10 @@ class OfOneRun:
     def __init__(self) -> None:
         self._run: trio.lowlevel.TrioToken | None = None
         self._thread = 0  # no thread has this number
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+        """What copy and pickle ask: two of them would share what each takes for its own, as a file's do."""
+        raise TypeError(f"cannot copy or pickle a {type(self).__name__}")
 
     def _belongs_here(self) -> None:
         """From now on it may only be called in this run."""

@@ -23,7 +23,7 @@ from trioqt.core.network_proxy import (
     ProxyUse,
     can_carry,
 )
-from trioqt.links.interrupts import await_interruptible, call_interruptible, protected
+from trioqt.links.interrupts import answer_of, call_interruptible, protected
 from trioqt.sockets.subscription import EventSource
 
 __all__ = [
@@ -164,7 +164,9 @@ class HasProxy(EventSource):
             if factory is None or is_loopback(host):
                 return None
             query = ProxyQuery(host, port, self.protocol_tag(), use)
-            proxies = _checked(call_interruptible(factory, query))
+            proxies, mistake = _proxies_in(call_interruptible(factory, query))
+            if mistake is not None:
+                raise mistake
         for proxy in proxies:
             if proxy.kind in (ProxyKind.NONE, ProxyKind.DEFAULT):
                 return None
@@ -182,7 +184,7 @@ class HasProxy(EventSource):
         authenticator = None if self._proxies is None else self._proxies.authenticator
         if authenticator is None:
             return None
-        credentials, mistake = _credentials_in(await await_interruptible(authenticator, proxy, realm))
+        credentials, mistake = _credentials_in(await answer_of(authenticator, proxy, realm))
         if mistake is not None:
             raise mistake
         return credentials
@@ -204,11 +206,12 @@ def _credentials_in(answer: Any) -> tuple[Credentials | None, Exception | None]:
 USES: dict[ProxyUse, str] = {"tcp": "a connection", "udp": "datagrams", "server": "a server"}
 
 
-def _checked(proxies: Any) -> Sequence[NetworkProxy]:
-    """What a factory returned.  Raises: TypeError."""
-    if not isinstance(proxies, Sequence) or not all(isinstance(proxy, NetworkProxy) for proxy in proxies):
-        raise TypeError(f"a factory of proxies returns a sequence of NetworkProxy, not {type(proxies).__name__}")
-    return proxies
+def _proxies_in(answer: Any) -> tuple[Sequence[NetworkProxy], TypeError | None]:
+    """What a factory returned, or what is wrong with it; as above, for a URL may have a password in it."""
+    if not isinstance(answer, Sequence) or not all(isinstance(proxy, NetworkProxy) for proxy in answer):
+        what = f"a factory of proxies returns a sequence of NetworkProxy, not {type(answer).__name__}"
+        return (), TypeError(what)
+    return answer, None
 
 
 def is_loopback(host: str) -> bool:

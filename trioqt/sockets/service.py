@@ -14,7 +14,14 @@ from typing import Any, Generic, Protocol, TypeVar
 import trio
 
 from trioqt.core.addresses import HostAddress, from_sockaddr, location
-from trioqt.core.errors import SocketError, class_name, in_one_line, is_network_trouble
+from trioqt.core.errors import (
+    SocketError,
+    as_exception,
+    class_name,
+    holds_cancellation,
+    in_one_line,
+    is_network_trouble,
+)
 from trioqt.core.events import ConnectionFinished, Event
 from trioqt.links.base import Link, Sockaddr
 from trioqt.links.interrupts import await_interruptible, protected
@@ -86,7 +93,12 @@ class Service(Generic[SocketT]):
         sock._handler = handler = trio.lowlevel.current_task()
         try:
             async with sock:
-                await await_interruptible(self._handler, sock)
+                try:
+                    await await_interruptible(self._handler, sock)
+                except (trio.Cancelled, BaseExceptionGroup) as exc:
+                    if _is_of_nobody(exc):
+                        raise RuntimeError("the handler raised trio.Cancelled, and nobody had cancelled it") from exc
+                    raise
                 sock._task_ends = True
         except BaseException as exc:
             if not self._ended(link, exc):
@@ -95,8 +107,20 @@ class Service(Generic[SocketT]):
             if self._server._subscriptions:
                 self._ended(link, None)
         finally:
+            if sock._link is not None:
+                self._end(sock)
             self.running -= 1
             self._server._handler_done(handler)
+
+    def _end(self, sock: SocketT) -> None:
+        """End a connection that the end of its block has not: a class of the program's has its own block, which failed.
+
+        Else its peer would wait for ever, and its slot would never be free.
+        """
+        try:
+            sock._abort(reset=True)
+        finally:
+            sock._close()
 
     def _ended(self, link: Link | None, error: BaseException | None) -> bool:
         """A handler has ended: tell; was that an end, and not a bug or a cancellation that must go out?
@@ -113,6 +137,8 @@ class Service(Generic[SocketT]):
         if isinstance(error, Exception):
             return self._stays_here(peer, error)
         if isinstance(error, BaseExceptionGroup):
+            if (plain := as_exception(error)) is not None:
+                return self._stays_here(peer, plain)
             # A handler with a nursery of its own may end by cancellation and by other things at once.
             try:
                 others, goes_out = error.split(Exception)
@@ -142,8 +168,19 @@ class Service(Generic[SocketT]):
         return True
 
 
+def _is_of_nobody(exc: BaseException) -> bool:
+    """Is there a cancellation in it that is not the handler's, as when a result was kept of a task that was cancelled?
+
+    A nursery would take it for its own: it would cancel all other handlers, and end as if nothing had been wrong.
+    """
+    return holds_cancellation(exc) and trio.current_effective_deadline() != -math.inf
+
+
 def _first(error: BaseException) -> BaseException:
     """Of a group, what stands for it in the log."""
     while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+        try:
+            error = error.exceptions[0]
+        except Exception:  # of a class that fails when it is asked what is in it
+            break
     return error

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from trioqt.core.errors import raise_bare
-from trioqt.core.events import Draining
+from trioqt.core.events import Draining, NewConnection
 from trioqt.core.socket_state import SocketState
 from trioqt.links.interrupts import await_interruptible, protected
 from trioqt.sockets.arguments import check_handler, check_seconds
@@ -31,7 +31,7 @@ SocketT = TypeVar("SocketT", bound=Connection)
 # How long ``drain`` waits, after it has cut what was left, for handlers that shield themselves, in seconds.
 HARD_LIMIT = 1.0
 
-DRAINING = Draining()
+DRAINING, NEW_CONNECTION = Draining(), NewConnection()
 
 
 @attrs.frozen
@@ -74,7 +74,7 @@ class _Drain:
 class Serving(PendingConnections[SocketT], Generic[SocketT]):
     """A server as who hands its connections to handlers sees it."""
 
-    __slots__ = ("_connections", "_drain", "_drain_lot", "_handshakes", "_log", "_nursery", "_service", "_services")
+    __slots__ = ("_connections", "_drain", "_drain_lot", "_is_finishing", "_log", "_nursery", "_service", "_services")
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,8 +84,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         self._log: TroubleLog | None = None  # from the block's beginning on
         self._service: Service[SocketT] | None = None  # while a serve() takes connections
         self._services: list[Service[SocketT]] = []  # and those that have not ended
-        # While it listens no more, but waits for handshakes that are half done: of the task that ends that.
-        self._handshakes: trio.CancelScope | None = None
+        self._is_finishing = False  # it listens no more, but waits for handshakes that are half done
         self._drain: _Drain | None = None  # from the beginning of a drain() until it listens again
         # Of all who wait for that.  Each handler may have a task that does, so no other news is to wake them.
         self._drain_lot = trio.lowlevel.ParkingLot()
@@ -119,7 +118,8 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
         ``serve``, in an ExceptionGroup; trouble of peers and networks never does.  Under ``simulate`` and the pytest
         plug-in an isolated bug fails the test, unless the test takes it.
         KeyboardInterrupt, SystemExit and cancellation always go out, bare if nothing else does.  So does what else is
-        no ``Exception``, as ``asyncio.CancelledError``, in a group.
+        no ``Exception``, as ``asyncio.CancelledError``, in a group.  But a ``trio.Cancelled`` of somebody else's, as
+        out of a result that was kept of a cancelled task, is a bug of its handler: a RuntimeError.
         Returns after ``close()`` once the last handler is done; ``listen`` and ``serve`` may begin again before.
 
         Args:
@@ -204,6 +204,18 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
                 raise
 
         await self.serve(lend, isolate=isolate, task_status=task_status)
+
+    def _give(self, sock: SocketT) -> None:
+        """To a handler if there are any, else to the pending queue."""
+        if self._service is not None:
+            sock._taken()
+            self._service.start(sock)
+        else:
+            self._pending.append(sock)
+            self._note_full()
+            self._lot.unpark_all()
+        if self._subscriptions:
+            self._post(NEW_CONNECTION)
 
     def _check_can_lend(self) -> None:
         """Raises: SocketError."""
@@ -314,7 +326,7 @@ class Serving(PendingConnections[SocketT], Generic[SocketT]):
 
         Asked whenever one ends, so it must not look at each of the others.
         """
-        if self._handshakes is not None or sum(service.running for service in self._services) > len(drain.callers):
+        if self._is_finishing or sum(service.running for service in self._services) > len(drain.callers):
             return False
         return next(self._without_handler(), None) is None
 

@@ -5,6 +5,7 @@ The handshake is the first thing that a connection's own task does, so whoever s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import ssl
@@ -14,13 +15,15 @@ from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 import trio
 
 from trioqt.core.addresses import HostAddress, from_sockaddr, location
-from trioqt.core.errors import SocketError, in_one_line
+from trioqt.core.errors import class_name, in_one_line, is_network_trouble, kind_of
 from trioqt.core.events import ConnectionFinished
 from trioqt.core.socket_state import SocketState
+from trioqt.links.base import Sockaddr
 from trioqt.links.interrupts import await_interruptible, protected
-from trioqt.links.tls import Terms
+from trioqt.links.tls_terms import Terms
 from trioqt.sockets.arguments import check_handler, check_seconds, check_size
-from trioqt.sockets.ssl_socket import SslSocket, check_context
+from trioqt.sockets.ssl_socket import SslSocket, check_side
+from trioqt.sockets.survived_bugs import tell_bug
 from trioqt.sockets.tcp_server import TcpServer
 
 __all__ = ["SslServer"]
@@ -44,7 +47,8 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
 
     The handshake runs in the connection's own task: a client that says nothing holds up nobody.  With ``serve`` that is
     the handler's task; a handshake that fails is told and logged as a handler that ends so, and the handler is not
-    called.  Without it a connection is pending once its handshake is done.
+    called.  Without it a connection is pending once its handshake is done, and one whose handshake fails is told and
+    logged in the same way.
 
     Args:
       context: Of the standard library, yours, with the certificate.  Which one a client gets by the name it asks for
@@ -53,6 +57,8 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
       handshake_timeout: In seconds; then the connection is dropped with SOCKET_TIMEOUT.  Qt's default.
       max_handshakes: So many at once; further clients wait in the kernel's queue.  None: no limit.
       server: As for ``TcpServer``.
+
+    Raises: TypeError if the context is none; ValueError if it is a client's.
     """
 
     __slots__ = ("_coming", "_context", "_greeted", "_handshake_timeout", "_max_handshakes")
@@ -86,7 +92,7 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
         max_handshakes: int | None = 1000,
         **server: Unpack[ServerArguments],
     ) -> None:
-        self._context = check_context(context)
+        self._context = check_side(context, server_side=True)
         self._handshake_timeout = check_seconds(handshake_timeout, "handshake_timeout")
         if max_handshakes is not None:
             max_handshakes = check_size(max_handshakes, "max_handshakes", least=1)
@@ -99,10 +105,11 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
     def set_context(self, context: ssl.SSLContext) -> None:
         """For connections from now on: a renewed certificate needs no restart.
 
+        Raises: TypeError, ValueError: It is no context, or a client's.
         Qt: setSslConfiguration().
         """
         self._check_run()
-        self._context = check_context(context)
+        self._context = check_side(context, server_side=True)
 
     async def serve(
         self,
@@ -185,19 +192,29 @@ class SslServer(TcpServer[SslSocketT], Generic[SslSocketT]):
         peer = sock._peer()
         try:
             await self._encrypt(sock)
-        except SocketError as exc:
-            address, port = (HostAddress.NULL, 0) if peer is None else (from_sockaddr(peer), peer[1])
-            self._post(ConnectionFinished(address, port, exc))
-            assert self._log is not None
-            whose = f"the connection from {location(address, port)}"
-            self._log.tell(("ended", exc.kind), logging.INFO, f"{whose} ended: {in_one_line(exc)}")
         except trio.ClosedResourceError:
             pass  # the server has been closed
+        except Exception as exc:
+            self._handshake_failed(sock, peer, exc)
         else:
             if self._machine.state is SocketState.LISTENING or self._ends_when_taken:
                 self._give(sock)
             else:
                 sock._close()
+
+    def _handshake_failed(self, sock: SslSocketT, peer: Sockaddr | None, exc: Exception) -> None:
+        """Nobody has it yet, so it is told here."""
+        with contextlib.suppress(OSError):  # somebody has closed the descriptor, for one
+            sock._close()
+        address, port = (HostAddress.NULL, 0) if peer is None else (from_sockaddr(peer), peer[1])
+        self._post(ConnectionFinished(address, port, exc))
+        assert self._log is not None
+        whose = f"the connection from {location(address, port)}"
+        if is_network_trouble(exc):
+            self._log.tell(("ended", kind_of(exc)), logging.INFO, f"{whose} ended: {in_one_line(exc)}")
+        else:
+            self._log.tell(("failed", class_name(exc)), logging.ERROR, f"the handshake of {whose} failed", exc=exc)
+            tell_bug(exc)
 
     def _stop_listening(self, *, keep_pending: bool = False) -> None:
         super()._stop_listening(keep_pending=keep_pending)

@@ -23,13 +23,15 @@ from trioqt.core.network_proxy import NetworkProxy
 from trioqt.core.options import SystemOption
 from trioqt.core.states import Input, Told
 from trioqt.core.tls import PauseMode, SslError, SslErrorKind, SslMode, ssl_error_of, verification_error
+from trioqt.core.tls_failures import REFUSALS, message_of
 from trioqt.links.base import ENDS, Link
 from trioqt.links.chain import BEHIND, can_judge, find_errors
 from trioqt.links.interrupts import protected
-from trioqt.links.tls import REFUSALS, Negotiated, Terms, TlsLink, message_of
-from trioqt.sockets.abstract_socket import Generation
+from trioqt.links.tls import TlsLink
+from trioqt.links.tls_terms import Negotiated, Terms, checks_of
 from trioqt.sockets.arguments import Host
 from trioqt.sockets.connection import CONNECTED
+from trioqt.sockets.generation import Generation
 from trioqt.sockets.tcp_socket import SocketArguments, TcpSocket
 
 __all__ = ["SslSession", "SslSocket"]
@@ -47,6 +49,8 @@ class SslSession:
     """That of the connection that it came from."""
     session: ssl.SSLSession = attrs.field(repr=False)
     """The standard library's."""
+    checks: tuple[ssl.VerifyMode, bool] | None = attrs.field(default=None, repr=False)
+    """What that context checked of the server's certificate, which is not sent again: None if that is not known."""
 
 
 @cache
@@ -62,6 +66,16 @@ def check_context(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
+def check_side(context: ssl.SSLContext, *, server_side: bool) -> ssl.SSLContext:
+    """Raises: TypeError; ValueError: It is for the other side."""
+    check_context(context)
+    if server_side and context.protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError("a server needs a context for servers: ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)")
+    if not server_side and context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise ValueError("a client needs a context for clients: ssl.create_default_context()")
+    return context
+
+
 def check_hostname(name: str) -> str:
     """Raises: TypeError, ValueError."""
     if not isinstance(name, str):
@@ -69,7 +83,7 @@ def check_hostname(name: str) -> str:
     if not name or name.startswith(".") or "\0" in name:
         raise ValueError(f"not a name that a server can have: {name!r}")
     name.encode("idna")  # UnicodeError is a ValueError
-    return name
+    return name.removesuffix(".")  # which says that it is whole, and stands in no certificate
 
 
 def name_of(host: Host) -> str | None:
@@ -93,7 +107,7 @@ class SslSocket(TcpSocket):
       context: Of the standard library, yours: certificates, authorities, versions, ALPN.  None: for a client
         ``ssl.create_default_context()``, made once in a process; a server needs one.  The socket does not change it;
         but where errors are ignored by name or paused on, its verification is off for the moment in which the TLS
-        object is made, so another thread must not use it then.
+        object is made.  Sockets in other threads wait for that; another thread must not use it otherwise then.
 
     Qt: QSslSocket.
     """
@@ -170,6 +184,7 @@ class SslSocket(TcpSocket):
           SocketError: As ``connect_to_host``; SSL_HANDSHAKE_FAILED, with ``ssl_handshake_errors()`` if the certificate
             is why; the ``ssl.SSLError`` is the cause.
           trio.ClosedResourceError: Another task ended the attempt or the connection meanwhile.
+          TypeError, ValueError: There is no name, and the context checks it; it is none; or the context is a server's.
         Cancelled: the attempt is dropped; UNCONNECTED.
         Qt: connectToHostEncrypted + waitForEncrypted.
         """
@@ -200,7 +215,7 @@ class SslSocket(TcpSocket):
             unread; what the connection was lost by; SSL_HANDSHAKE_FAILED as ``connect_to_host_encrypted``.
           trio.BusyResourceError: Another task is in a ``receive_...``, or sends.
           trio.ClosedResourceError: Another task ended the connection, or sending is finished.
-          TypeError, ValueError: There is no name, and the context checks it; or it is none.
+          TypeError, ValueError: As ``connect_to_host_encrypted``.
         Cancelled: the connection is aborted.
         Qt: startClientEncryption + waitForEncrypted.  There, unread bytes are fed to TLS.
         """
@@ -217,6 +232,7 @@ class SslSocket(TcpSocket):
         Raises:
           SocketError: As ``start_client_encryption``; SSL_INVALID_USER_DATA if the socket has no context.
           trio.BusyResourceError, trio.ClosedResourceError: As ``start_client_encryption``.
+          ValueError: The context is a client's.
         Cancelled: as ``start_client_encryption``.
         Qt: startServerEncryption + waitForEncrypted.  There, it crashes on an unconnected socket (6.12).
         """
@@ -224,6 +240,7 @@ class SslSocket(TcpSocket):
         if self._context is None:
             await trio.lowlevel.checkpoint()
             raise SocketError(ErrorKind.SSL_INVALID_USER_DATA, "cannot begin TLS: a server needs a context")
+        check_side(self._context, server_side=True)
         await self._start_encryption(Terms(self._context, True))
 
     async def wait_for_encrypted(self) -> None:
@@ -256,13 +273,15 @@ class SslSocket(TcpSocket):
 
     def _client_terms(self, hostname: str | None) -> Terms:
         """How the next handshake as a client is to be.  Raises: ValueError."""
-        context = default_context() if self._context is None else self._context
-        if context.check_hostname and not hostname:
+        context = default_context() if self._context is None else check_side(self._context, server_side=False)
+        checks = checks_of(context)
+        if not hostname and checks[1]:
             raise ValueError("the context checks the name in the certificate, so it needs a server_hostname")
-        given = self._session
-        if given is not None and given.context is context and given.server_hostname == hostname:
-            return Terms(context, False, hostname, session=given.session)
-        return Terms(context, False, hostname)
+        given, session = self._session, None
+        # One of a context that checked less then would pass for what it checks by now.
+        if given is not None and (given.context, given.server_hostname, given.checks) == (context, hostname, checks):
+            session = given.session
+        return Terms(context, False, hostname, session, checks)
 
     def _judged(self, terms: Terms) -> Terms:
         """``terms``, with somebody who looks at the peer's certificate, if there is something to ask."""
@@ -271,7 +290,7 @@ class SslSocket(TcpSocket):
             return terms
         # Who goes on with a session shows no certificate, so there would be nothing to judge.
         judge = partial(self._judge, terms.context, terms.server_hostname)
-        return Terms(terms.context, False, terms.server_hostname, judge=judge)
+        return Terms(terms.context, False, terms.server_hostname, checks=terms.checks, judge=judge)
 
     # -- the link becomes TLS ---------------------------------------------------------------
 
@@ -302,6 +321,7 @@ class SslSocket(TcpSocket):
 
     async def _start_encryption(self, terms: Terms) -> None:
         self._check_can_encrypt(terms)
+        check_side(terms.context, server_side=terms.server_side)
         generation = self._generation
         try:
             # It begins in this very step if it can: a watcher would take the peer's first message for bytes.
@@ -517,6 +537,14 @@ class SslSocket(TcpSocket):
             self._is_paused = False
             self._changed()
 
+    def _why_unsent(self, flush_timeout: float) -> str:
+        channel = self._link
+        if self._is_paused:
+            return f"nobody has resumed the handshake, paused on the peer's certificate, for {flush_timeout:g} s"
+        if isinstance(channel, TlsLink) and not channel.is_open():
+            return f"the TLS handshake was not done within {flush_timeout:g} s"
+        return super()._why_unsent(flush_timeout)
+
     # -- what was negotiated ----------------------------------------------------------------
 
     def mode(self) -> SslMode:
@@ -576,10 +604,13 @@ class SslSocket(TcpSocket):
         session = channel.session()
         if session is None or channel.is_server():
             return None
-        return SslSession(channel.terms().server_hostname, channel.terms().context, session)
+        terms = channel.terms()
+        return SslSession(terms.server_hostname, terms.context, session, terms.checks)
 
     def set_session(self, session: SslSession | None) -> None:
         """Go on with ``session`` in the handshakes to come, if they are for the same name with the same context.
+
+        And if that checks what it checked: nobody looks at the certificate again.
 
         Qt: sslConfiguration().setSessionTicket().
         """

@@ -2,7 +2,7 @@
 
 As trio's ``Stream`` is a ``ReceiveStream`` and a ``SendStream``, a device is a ``StreamReader``, with what reads whole
 messages, and a ``StreamWriter``, which have the verbs and know nothing of each other.  What belongs to both is here:
-how it is made, and its end.
+its end in order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
-from typing import Final
 
 import trio
 
@@ -18,17 +17,13 @@ from trioqt.core.errors import ErrorKind, SocketError, is_cancellation, kind_of
 from trioqt.core.states import Input
 from trioqt.links.base import ENDS, Link
 from trioqt.links.interrupts import protected
-from trioqt.sockets.abstract_socket import Generation, raise_failure
-from trioqt.sockets.arguments import check_seconds, check_size
-from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CLOSING, CONNECTED, LINGER, Flushing
+from trioqt.sockets.connection import BLOCK_SIZE, CLOSING, CONNECTED, Flushing
+from trioqt.sockets.generation import Generation, raise_failure
 from trioqt.sockets.message_reader import MessageReader
 from trioqt.sockets.stream_writer import StreamWriter
+from trioqt.sockets.traffic import BLOCKS_AT_ONCE, LINGER
 
-__all__ = ["BUFFER_SIZE", "FLUSH_TIMEOUT", "StreamDevice"]
-
-# What a socket has that is told nothing else: bytes, and seconds.
-BUFFER_SIZE: Final = 65536
-FLUSH_TIMEOUT: Final = 10.0
+__all__ = ["StreamDevice"]
 
 
 @protected
@@ -39,24 +34,6 @@ class StreamDevice(MessageReader, StreamWriter, trio.abc.HalfCloseableStream):
     """
 
     __slots__ = ()
-
-    def __init__(
-        self,
-        parent: trio.Nursery | None = None,
-        *,
-        read_buffer_size: int = BUFFER_SIZE,
-        write_buffer_size: int = BUFFER_SIZE,
-        half_open: bool = True,
-        flush_timeout: float = FLUSH_TIMEOUT,
-    ) -> None:
-        # What is left out need not be checked: five calls of the 200 in a short life.
-        if read_buffer_size is not BUFFER_SIZE:
-            read_buffer_size = check_size(read_buffer_size, "read_buffer_size")
-        if write_buffer_size is not BUFFER_SIZE:
-            write_buffer_size = check_size(write_buffer_size, "write_buffer_size", least=1)
-        if flush_timeout is not FLUSH_TIMEOUT:
-            flush_timeout = check_seconds(flush_timeout, "flush_timeout")
-        super().__init__(parent, read_buffer_size, write_buffer_size, bool(half_open), flush_timeout)
 
     # -- its end in order -------------------------------------------------------------------
 
@@ -280,8 +257,12 @@ class StreamDevice(MessageReader, StreamWriter, trio.abc.HalfCloseableStream):
         finally:
             self._flushing = tuple(other for other in self._flushing if other is not flushing)
         if flushing.scope.cancelled_caught and self._queue and self._link is link:
-            reason = f"the peer took nothing for {flush_timeout:g} s, {len(self._queue)} bytes were not sent"
+            reason = f"{self._why_unsent(flush_timeout)}, {len(self._queue)} bytes were not sent"
             self._fail(TimeoutError(errno.ETIMEDOUT, reason), Input.WRITE_FAILED)
+
+    def _why_unsent(self, flush_timeout: float) -> str:
+        """What has kept the queue from going out for so long."""
+        return f"the peer took nothing for {flush_timeout:g} s"
 
     async def _join(self, link: Link, flush_timeout: float) -> None:
         """Wait for an end that somebody else makes."""

@@ -1,6 +1,6 @@
 """The reading verbs of a stream: Qt's, which take what is there, and trio's, which wait for it.
 
-Both with lines and transactions.  What they do to bytes is here; how bytes get here is ``connection.py``.
+Both with lines and transactions.  What they do to bytes is here; how bytes get here is ``traffic.py``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from trioqt.core.buffers import Delimiters, OneTransaction
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.links.base import ENDS
 from trioqt.links.interrupts import protected
-from trioqt.sockets.abstract_socket import Generation, is_another_task
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_char, check_delimiter, check_size
-from trioqt.sockets.connection import BLOCK_SIZE, BLOCKS_AT_ONCE, CONNECTED, Connection
+from trioqt.sockets.connection import BLOCK_SIZE, CONNECTED
+from trioqt.sockets.generation import Generation, is_another_task
+from trioqt.sockets.traffic import BLOCKS_AT_ONCE, Traffic
 
 __all__ = ["StreamReader"]
 
@@ -30,7 +31,7 @@ RECEIVE_SIZE = 127 * 1024
 
 
 @protected
-class StreamReader(Connection):
+class StreamReader(Traffic):
     """A connection that can be read.  Qt: QIODevice."""
 
     __slots__ = ()

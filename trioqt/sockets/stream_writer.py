@@ -1,6 +1,6 @@
 """The writing verbs of a stream: Qt's, which queue, and trio's, which wait for room.
 
-What they do to bytes is here; who sends what is queued is ``connection.py``.
+What they do to bytes is here; who sends what is queued is ``traffic.py``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from trioqt.core.events import BytesWritten
 from trioqt.core.states import Input
 from trioqt.links.base import ENDS, Link
 from trioqt.links.interrupts import protected
-from trioqt.sockets.abstract_socket import Generation
 from trioqt.sockets.arguments import check_char
-from trioqt.sockets.connection import CONNECTED, Connection
+from trioqt.sockets.connection import CONNECTED
 from trioqt.sockets.corks import corks_of_this_run
+from trioqt.sockets.generation import Generation
+from trioqt.sockets.traffic import Traffic
 
 __all__ = ["StreamWriter"]
 
@@ -26,9 +27,11 @@ __all__ = ["StreamWriter"]
 # the line 3: with a send for each, a server of pipelined lines did 2.4 x raw trio, collecting it does more than 4.
 CORK_SIZE = 16384
 
+FULL = "write_buffer_size bytes are queued: await send_all(), which waits for room"
+
 
 @protected
-class StreamWriter(Connection):
+class StreamWriter(Traffic):
     """A connection that can be written to.  Qt: QIODevice."""
 
     __slots__ = ()
@@ -98,7 +101,7 @@ class StreamWriter(Connection):
         more = bool(buffer.data) and not self._unseen and len(buffer) > buffer.ahead
         if queue.size:
             if not self._corked and queue.size >= self._write_buffer_size:
-                raise trio.WouldBlock
+                raise trio.WouldBlock(FULL)
         elif more and size < CORK_SIZE and not self._sending:
             self._check_run()
             self._corked = True
@@ -144,7 +147,7 @@ class StreamWriter(Connection):
         if not self._in_scope() or not (self._attempt is not None or joins):
             self._refuse_sending("write")
         if self._queue.size >= self._write_buffer_size:
-            raise trio.WouldBlock
+            raise trio.WouldBlock(FULL)
         if data:
             if self._attempt is not None:
                 self._attempt.reset_when_dropped()

@@ -11,13 +11,14 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, overload
 
 import outcome
 import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import Event, Nudge
+from trioqt.core.hints import AsyncBlock, KnowsOtherNames
 from trioqt.links.interrupts import protected
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_size
@@ -141,7 +142,7 @@ class Subscription(AsyncIterator[E], Generic[E]):
 
 
 @protected
-class EventSource(OfOneRun):
+class EventSource(OfOneRun, AsyncBlock, KnowsOtherNames):
     """What can be listened to.  Base of sockets and servers."""
 
     __slots__ = ("_events_over", "_subscriptions")
@@ -246,8 +247,13 @@ class EventSource(OfOneRun):
 
 
 @protected
-class _Subscribing(AbstractAsyncContextManager["AsyncIterator[Any]"]):
+class _Subscribing(AbstractAsyncContextManager["AsyncIterator[Any]"], AsyncBlock):
     __slots__ = ("_facts", "_kinds", "_source", "_subscription")
+
+    if not TYPE_CHECKING:  # to which it is none
+
+        def __aiter__(self) -> NoReturn:
+            raise TypeError("write `async with it.events(...) as events:`, and in it `async for event in events:`")
 
     def __init__(self, source: EventSource, kinds: tuple[type[Event], ...], facts: int | None) -> None:
         self._source = source

@@ -54,7 +54,7 @@ from trioqt.links.native import (
 )
 from trioqt.links.stream import StreamLink
 from trioqt.links.through_proxy import connect_through
-from trioqt.sockets.abstract_socket import Bound, Failure
+from trioqt.sockets.abstract_socket import Bound
 from trioqt.sockets.arguments import (
     Host,
     check_host,
@@ -65,10 +65,11 @@ from trioqt.sockets.arguments import (
     check_stream_type,
     spelled,
 )
-from trioqt.sockets.connection import CONNECTED, Attempt, Owner
+from trioqt.sockets.connection import BUFFER_SIZE, CONNECTED, FLUSH_TIMEOUT, Attempt, Owner
 from trioqt.sockets.descriptors import open_connection
+from trioqt.sockets.generation import Failure
 from trioqt.sockets.native_options import fit_user_timeout
-from trioqt.sockets.stream_device import BUFFER_SIZE, FLUSH_TIMEOUT, StreamDevice
+from trioqt.sockets.stream_device import StreamDevice
 
 __all__ = ["TcpSocket"]
 

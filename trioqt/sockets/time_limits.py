@@ -18,7 +18,7 @@ from trioqt.core.states import Input
 from trioqt.links.base import Link
 from trioqt.links.interrupts import protected
 from trioqt.links.timed import TimedLink
-from trioqt.sockets.connection import Connection
+from trioqt.sockets.traffic import Traffic
 
 __all__ = ["TimeLimits"]
 
@@ -28,7 +28,7 @@ LOOKS_AT_ONCE = 64
 # Entries of connections that have ended are swept out once there are more of them than others, and than this.
 SWEEP_SIZE = 64
 
-Entry = tuple[float, int, Connection, TimedLink]
+Entry = tuple[float, int, Traffic, TimedLink]
 """| when to look | a number that makes it unique | the socket | its link then |"""
 
 
@@ -60,7 +60,7 @@ class TimeLimits:
         """What an accepted connection has in place of ``link``."""
         return TimedLink(link, self._text)
 
-    def watch(self, sock: Connection, nursery: trio.Nursery) -> None:
+    def watch(self, sock: Traffic, nursery: trio.Nursery) -> None:
         """``sock`` was accepted; the task, if there must be one, runs in ``nursery``."""
         link = sock._timed
         if link is None:
@@ -72,7 +72,7 @@ class TimeLimits:
             self._scope = trio.CancelScope(shield=True)
             nursery.start_soon(self._run, self._scope)
 
-    def forget(self, sock: Connection) -> None:
+    def forget(self, sock: Traffic) -> None:
         """Its connection has ended."""
         if self._watched.pop(id(sock), None) is None:
             return
@@ -85,7 +85,7 @@ class TimeLimits:
             self._entries = [entry for entry in self._entries if self._is_watched(entry)]
             heapq.heapify(self._entries)
 
-    def _put(self, sock: Connection, link: TimedLink, when: float) -> None:
+    def _put(self, sock: Traffic, link: TimedLink, when: float) -> None:
         self._number += 1
         heapq.heappush(self._entries, (when, self._number, sock, link))
 
@@ -120,7 +120,7 @@ class TimeLimits:
                 if looks % LOOKS_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
 
-    def _look(self, sock: Connection, link: TimedLink, now: float) -> None:
+    def _look(self, sock: Traffic, link: TimedLink, now: float) -> None:
         """End the connection if it is over a limit; else look again when it could be."""
         due, why = self._over(sock, link, now)
         if due <= now:
@@ -133,7 +133,7 @@ class TimeLimits:
         else:
             self._put(sock, link, due)
 
-    def _take_unread(self, sock: Connection, link: TimedLink) -> None:
+    def _take_unread(self, sock: Traffic, link: TimedLink) -> None:
         """Take what the system holds and nobody has read: that is movement.
 
         So is what cannot be taken here: it has come behind a full buffer, or somebody has just begun to wait for it.
@@ -146,7 +146,7 @@ class TimeLimits:
         if link.moved_at != before or sock._room() <= 0 or link.is_waited_on():
             link.correct(before)
 
-    def _over(self, sock: Connection, link: TimedLink, now: float) -> tuple[float, str]:
+    def _over(self, sock: Traffic, link: TimedLink, now: float) -> tuple[float, str]:
         """When it is over a limit if nothing moves, and what is said then; nothing may be due before ``now``."""
         idle = link.moved_at + self._idle_limit
         due = [(now, "something is due")]  # or may be, from now on
@@ -160,7 +160,7 @@ class TimeLimits:
             return stall, f"no byte moved for {self._stall_limit:g} s while {what}"
         return idle, f"no byte moved for {self._idle_limit:g} s"
 
-    def _waits_for_rest(self, sock: Connection, link: TimedLink) -> bool:
+    def _waits_for_rest(self, sock: Traffic, link: TimedLink) -> bool:
         """Is a task in a receive_... that has a part of what it wants?"""
         waits = sock._parked or (link.is_waited_on() and not sock._watcher_waits)
         return sock._receiving and waits and sock._read_buffer.held > 0

@@ -25,12 +25,13 @@ from trioqt.links.datagram import NativeDatagramLink
 from trioqt.links.datagrams_through_proxy import ProxiedDatagramLink, associate_through
 from trioqt.links.interrupts import protected
 from trioqt.links.native import set_options
-from trioqt.sockets.abstract_socket import Bound, Failure, Generation
+from trioqt.sockets.abstract_socket import Bound
 from trioqt.sockets.arguments import Host, check_host, check_options, check_port, check_protocol, spelled
 from trioqt.sockets.datagram_reader import DatagramReader
 from trioqt.sockets.datagram_writer import DatagramWriter
-from trioqt.sockets.datagrams import BATCH, BOUND, CONNECTED, UNCONNECTED
+from trioqt.sockets.datagrams import BOUND, CONNECTED, UNCONNECTED
 from trioqt.sockets.descriptors import open_datagram_socket
+from trioqt.sockets.generation import Failure, Generation
 from trioqt.sockets.multicast import Multicast
 
 __all__ = ["UdpSocket"]
@@ -381,19 +382,6 @@ class UdpSocket(DatagramReader, DatagramWriter, Multicast):
                     self._machine.feed(Input.FLUSHED, self._tell)
                     self._drop_link()
         return there_was
-
-    def _take_rest(self, link: DatagramLink) -> None:
-        """What the system holds can still be read after the end; its own buffer bounds how much that is."""
-        try:
-            room = link.native().getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        except OSError:
-            return  # there is no socket below any more
-        while room > 0 and self._link is link:
-            before = len(self._arrived)
-            self._pull(before + BATCH)
-            if len(self._arrived) < before + BATCH:
-                return
-            room -= sum(len(self._arrived[index].data) + 256 for index in range(before, before + BATCH))
 
     def abort(self, *, reset: bool = False) -> None:
         """Give the address back, and the peer, now; what had arrived is dropped.  Never waits, never fails.

@@ -30,7 +30,7 @@ class Program:
             try:
                 await self.answer_all(reader, writer)
             finally:
-                if self.options.certificate is not None:
+                if self.options.goodbye:
                     writer.write(b"BYE\n")
                     await writer.drain()
         except (ConnectionError, TimeoutError):

@@ -50,6 +50,7 @@ class Options(argparse.Namespace):
     stall: float
     grace: float | None
     certificate: str | None
+    goodbye: bool
     broken_log: bool
     monitor: bool
 
@@ -79,6 +80,7 @@ def read_options() -> Options:
     parser.add_argument("--stall", type=float, default=math.inf, help="how long a client may make no progress")
     parser.add_argument("--grace", type=float, help="stop in order at SIGTERM, within so many seconds")
     parser.add_argument("--certificate", help="speak TLS")
+    parser.add_argument("--goodbye", action="store_true", help="the handler says BYE at its end, whatever has happened")
     parser.add_argument("--broken-log", action="store_true")
     parser.add_argument("--monitor", action="store_true", help="count the connections that end")
     options = parser.parse_args(namespace=Options())

@@ -69,7 +69,8 @@ class Program:
                 try:
                     await self.answer_all(stream)
                 finally:
-                    await stream.send_all(b"BYE\n")
+                    if self.options.goodbye:
+                        await stream.send_all(b"BYE\n")
 
     async def answer_all(self, stream: trio.abc.Stream) -> None:
         lines = Lines(stream)

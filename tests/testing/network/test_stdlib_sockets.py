@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import pickle
 import select
 import selectors
 import socket
 import ssl
+import stat
 import sys
 import threading
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from socket import socket as socket_by_name
 
 import anyio
@@ -471,3 +474,57 @@ async def test_a_datagram_of_several_calls_is_refused_by_name(net: VirtualNetwor
     with listener, client, accepted:
         await client.send(b"part", socket.MSG_MORE)
         assert await accepted.recv(100) == b"part"
+
+
+# ---- files of AF_UNIX -----------------------------------------------------------------------------
+
+
+def test_a_unix_listener_of_anyio_has_a_mode(tmp_path: Path) -> None:
+    """Its file is there for who looks at it, and can be connected to; afterwards nothing is left."""
+    path = tmp_path / "socket"
+
+    async def main(net: VirtualNetwork) -> int:
+        async with await anyio.create_unix_listener(path, mode=0o600) as listener, trio.open_nursery() as nursery:
+            nursery.start_soon(listener.serve, shout)
+            async with await anyio.connect_unix(path) as client:
+                await client.send(b"hello")
+                assert await client.receive() == b"HELLO"
+            nursery.cancel_scope.cancel()
+        return path.stat().st_mode
+
+    assert simulate(main) == stat.S_IFSOCK | 0o600
+    assert list(tmp_path.iterdir()) == []
+
+
+async def shout(stream: anyio.abc.ByteStream) -> None:
+    """What anyio's server does."""
+    async with stream:
+        async for data in stream:
+            await stream.send(data.upper())
+
+
+async def test_a_unix_name_is_free_when_its_file_is_unlinked(net: VirtualNetwork, tmp_path: Path) -> None:
+    """As by a server that takes over from one which still runs; before, the name is taken."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as old, socket.socket(socket.AF_UNIX) as new:
+        old.bind(path)
+        old.listen()
+        with pytest.raises(OSError, match="Address already in use"):
+            new.bind(path)
+        os.unlink(path)
+        with socket.socket(socket.AF_UNIX) as client, pytest.raises(FileNotFoundError):
+            client.connect(path)
+        new.bind(path)
+        new.listen()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            new.accept()[0].close()
+
+
+async def test_a_unix_name_without_a_folder_needs_none(net: VirtualNetwork) -> None:
+    """Nobody can look at its file then."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind("/no/such/folder/socket")
+        listener.listen()
+        client.connect("/no/such/folder/socket")
+        listener.accept()[0].close()

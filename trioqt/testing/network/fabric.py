@@ -17,6 +17,7 @@ import trio
 
 from trioqt.links.interrupts import protected
 from trioqt.testing.network.checksums import checksum, datagram_checksum
+from trioqt.testing.network.socket_files import SocketFiles
 from trioqt.testing.network.trace import Trace
 
 __all__ = ["Conditions", "Fabric", "Packet", "Path", "Station", "Timer"]
@@ -356,6 +357,7 @@ class Fabric(trio.abc.Instrument):
     def __init__(self, seed: int, trace: Trace) -> None:
         self.random: random.Random = random.Random(str(seed))  # of a number its sign would not count
         self.trace = trace
+        self.socket_files: SocketFiles = SocketFiles()
         self.default_latency: float = 0.0
         self.in_trouble: bool = False
         """A fault lasts."""

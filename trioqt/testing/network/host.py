@@ -62,6 +62,9 @@ class World(Protocol):
     def everybody(self) -> Iterable[Host]:
         """Who hears a broadcast."""
 
+    def mtu(self) -> int:
+        """Bytes of the largest IP packet."""
+
     def new_path(self, source: Host, target: Host) -> Path:
         """The way from one to the other."""
 
@@ -389,7 +392,7 @@ class Host:
             return
         holders = self.udp.find(address, port)
         connected = [holder for holder in holders if holder.remote is not None]
-        exact = [holder for holder in connected if holder.remote == packet.source]
+        exact = [holder for holder in connected if holder.is_peer(packet.source)]
         others = [holder for holder in holders if holder.remote is None]
         # Linux: of several that fit equally well the one bound last, unless they share by SO_REUSEPORT.
         taker = next(iter(exact[-1:] or others[-1:]), None)

@@ -11,7 +11,7 @@ import trio
 from trioqt.links.base import Bytes
 from trioqt.links.interrupts import protected
 from trioqt.testing.network.host import fail
-from trioqt.testing.network.waiting import is_system_task
+from trioqt.testing.network.waiting import for_a_thread, is_system_task
 
 __all__ = ["CLOSED", "CRASHED", "LEFT_OPEN", "Closed", "Fresh"]
 
@@ -71,7 +71,9 @@ class Dead(Closed):
 
 
 def _is_asked_by_the_system() -> bool:
-    return trio.lowlevel.in_trio_task() and is_system_task(trio.lowlevel.current_task())
+    if for_a_thread.get() or not trio.lowlevel.in_trio_task():
+        return False
+    return is_system_task(trio.lowlevel.current_task())
 
 
 @protected

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 import attrs
+import trio
 
 __all__ = ["RealNetworkUsed", "is_real_network_allowed", "real_network_allowed", "real_network_refused"]
 
@@ -95,24 +96,29 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
             return
         raise RealNetworkUsed(
             f"{event}({args[0]!r}) would ask the real name service from within a simulation.  Ask by"
-            f" trio.socket.getaddrinfo or getnameinfo, {_WAY_OUT}"
+            f" trio.socket.getaddrinfo or getnameinfo, {_way_out()}"
         )
     if args[1] is None:
         return  # sendmsg on a socket that is connected; it was asked when it was
     raise RealNetworkUsed(
         f"{event}({args[1]!r}) would use a real socket within a simulation.  Make it with trio.socket.socket, or what"
-        f" is built on it, after the virtual network was entered, {_WAY_OUT}"
+        f" is built on it, after the virtual network was entered, {_way_out()}"
     )
 
 
-_WAY_OUT = "or put the call into `with trioqt.testing.real_network_allowed():`"
+def _way_out() -> str:
+    in_thread = "" if trio.lowlevel.in_trio_run() else "call it with simulate(threads='inline'), "
+    return f"{in_thread}or put the call into `with trioqt.testing.real_network_allowed():`"
+
+
+_getaddrinfo = socket.getaddrinfo.__code__  # before anybody stands in for it
 
 
 def _is_numeric(host: object, caller: FrameType) -> bool:
     """Whether a call of getaddrinfo asks no name service; trio makes one before each look-up."""
     if host is None:
         return True
-    if caller.f_code is socket.getaddrinfo.__code__ and caller.f_locals.get("flags", 0) & socket.AI_NUMERICHOST:
+    if caller.f_code is _getaddrinfo and caller.f_locals.get("flags", 0) & socket.AI_NUMERICHOST:
         return True
     try:
         ipaddress.ip_address(host.decode() if isinstance(host, bytes) else str(host))

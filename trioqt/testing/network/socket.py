@@ -24,7 +24,15 @@ from trioqt.testing.network.fabric import Address
 from trioqt.testing.network.host import INTERFACES, Binding, Host, fail, is_multicast
 from trioqt.testing.network.no_end import CLOSED, CRASHED, LEFT_OPEN, Closed, Fresh
 from trioqt.testing.network.options import Options
-from trioqt.testing.network.socket_addresses import own_address, peer_address, resolved, shown, sockaddr
+from trioqt.testing.network.socket_addresses import (
+    check_link,
+    destination,
+    own_address,
+    peer_address,
+    resolved,
+    shown,
+    sockaddr,
+)
 from trioqt.testing.network.socket_messages import Messages
 from trioqt.testing.network.socket_options import choose_interface, join_or_leave, remote_of, what_is_so
 from trioqt.testing.network.sorts import SOCKET_FLAGS, sort_of
@@ -206,7 +214,7 @@ class VirtualSocket(Messages):
         if isinstance(end, UnixEnd):
             return end.peer_name
         remote = remote_of(end)
-        if remote is None or (isinstance(end, TcpEnd) and not end.is_connected()):
+        if remote is None or (isinstance(end, TcpEnd) and not end.is_connected()) or not remote[1]:
             fail(errno.ENOTCONN)
         return sockaddr(self._family, remote)
 
@@ -298,10 +306,15 @@ class VirtualSocket(Messages):
         if len(os.fsencode(name)) > 107 + (name[:1] in (b"\0", "\0")):
             raise OSError("AF_UNIX path too long")
         name = spelled(name)
-        if name in self._host.unix:
+        if name in self._host.unix and not self._is_unlinked(name):
             fail(errno.EADDRINUSE)
         self._unix_name = name
         self._host.unix[name] = self
+        if isinstance(name, str):
+            self._host.fabric.socket_files.make(name)
+
+    def _is_unlinked(self, name: UnixName) -> bool:
+        return isinstance(name, str) and self._host.fabric.socket_files.is_unlinked(name)
 
     def listen(self, backlog: int = min(socket.SOMAXCONN, 128)) -> None:
         self._check_open()
@@ -408,7 +421,9 @@ class VirtualSocket(Messages):
         if isinstance(end, Closed):
             end.connect()  # fails
         if isinstance(end, UdpEnd):
-            end.connect(self._peer_address(address))
+            remote = destination(self._family, self.options, address)
+            check_link(remote[0], address, end.multicast_interface)
+            end.connect(remote)
             return True
         if isinstance(end, StreamEnd | StreamListener):
             return self._connect_again(end)
@@ -473,7 +488,7 @@ class VirtualSocket(Messages):
     def _connect_unix(self, name: UnixName) -> None:
         name = spelled(name)
         holder = self._host.unix.get(name)
-        if holder is None:
+        if holder is None or self._is_unlinked(name):
             fail(errno.ENOENT if isinstance(name, str) else errno.ECONNREFUSED)
         if not isinstance(holder.end, UnixListener):
             fail(errno.ECONNREFUSED)
@@ -601,6 +616,26 @@ class VirtualSocket(Messages):
             await trio.lowlevel.checkpoint()
         else:
             await self._waiting.for_writing(self.end.writer_waits)
+
+    async def readable_for_thread(self) -> None:
+        """Wait for the same as `wait_readable`, for a worker thread; several may.
+
+        Cancelled: nothing has changed.
+        """
+        if self.end.is_readable():
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._waiting.thread_for_reading()
+
+    async def writable_for_thread(self) -> None:
+        """Wait for the same as `wait_writable`, for a worker thread; several may.
+
+        Cancelled: nothing has changed.
+        """
+        if self.end.is_writable():
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._waiting.thread_for_writing(self.end.writer_waits)
 
     def _check_waitable(self, waiting: trio.lowlevel.Task | None) -> None:
         if self.end is CLOSED:

@@ -12,12 +12,12 @@ from typing import Any
 import trio
 
 from trioqt.testing.network.fabric import Address
-from trioqt.testing.network.host import Host, fail, is_multicast
+from trioqt.testing.network.host import ETHERNET, INTERFACES, LOOPBACK, Host, fail, is_multicast
 from trioqt.testing.network.names import is_numeric
 from trioqt.testing.network.options import Options, number
 from trioqt.testing.network.unix import UnixName
 
-__all__ = ["canonical", "own_address", "peer_address", "resolved", "shown", "sockaddr"]
+__all__ = ["canonical", "check_link", "destination", "own_address", "peer_address", "resolved", "shown", "sockaddr"]
 
 MAPPED = "::ffff:"
 
@@ -31,15 +31,18 @@ def sockaddr(family: int, address: Address) -> Any:
         host = "::"
     elif ":" not in host:
         host = MAPPED + host
-    return host, port, 0, 0
+    return host, port, 0, ETHERNET if is_link_local(host) else 0
 
 
 def own_address(host: Host, family: int, options: Options, address: Any) -> Address:
     """What a socket of that host is to be bound to; "" for any."""
     text, port = _numeric(family, options, address, mapped_error=errno.EINVAL)
+    scope = _scope_of(address)
+    if is_link_local(text) and scope != ETHERNET:
+        fail({0: errno.EINVAL, LOOPBACK: errno.EADDRNOTAVAIL}.get(scope, errno.ENODEV))
     if text in ("0.0.0.0", "::"):
         return "", port
-    if not (host.owns(text) or is_multicast(text) or text == "255.255.255.255"):
+    if not (host.owns(text) or is_multicast(text) or host.is_broadcast(text)):
         free = number("IP_FREEBIND")
         if free is None or not options.flag(socket.IPPROTO_IP, free):
             fail(errno.EADDRNOTAVAIL)
@@ -47,13 +50,38 @@ def own_address(host: Host, family: int, options: Options, address: Any) -> Addr
 
 
 def peer_address(family: int, options: Options, address: Any) -> Address:
-    """To whom a socket is to send or to connect; any address is this host."""
+    """To whom a socket is to connect; any address is this host."""
+    host, port = destination(family, options, address)
+    check_link(host, address)
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
+
+
+def destination(family: int, options: Options, address: Any) -> Address:
+    """Where a datagram is to go; which of this host's addresses any address is, its sender knows."""
     host, port = _numeric(family, options, address, mapped_error=errno.ENETUNREACH)
-    if host == "0.0.0.0":
-        host = "127.0.0.1"
-    elif host == "::":
-        host = "::1"
+    if (is_link_local(host) or host.startswith("ff02:")) and _scope_of(address) not in (0, ETHERNET):
+        fail(errno.ENETUNREACH)
     return host, port
+
+
+def check_link(host: str, address: Any, interface: int = 0) -> None:
+    """Of an address that may be on every link, who connects must say on which.
+
+    Args:
+      interface: Where what is sent to groups goes out, if the socket was told.
+
+    Raises: OSError EINVAL.
+    """
+    if (is_link_local(host) or (host.startswith("ff02:") and not interface)) and not _scope_of(address):
+        fail(errno.EINVAL)
+
+
+def _scope_of(address: Any) -> int:
+    """The number of the interface that an IPv6 address is for; 0 if it does not say."""
+    zone: str = address[0].partition("%")[2]
+    if zone:
+        return int(zone) if zone.isdecimal() else INTERFACES.get(zone, -1)
+    return int(address[3]) if len(address) > 3 else 0
 
 
 def _numeric(family: int, options: Options, address: Any, *, mapped_error: int) -> Address:
@@ -64,8 +92,6 @@ def _numeric(family: int, options: Options, address: Any, *, mapped_error: int) 
     if family == socket.AF_INET6 and ":" not in host:
         if options.flag(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
             fail(mapped_error)
-    elif is_link_local(host) and not any(address[3:]) and "%" not in address[0]:
-        fail(errno.EINVAL)  # the same address may be on every interface
     elif (family == socket.AF_INET6) != (":" in host):
         raise socket.gaierror(socket.EAI_ADDRFAMILY, "Address family for hostname not supported")
     return host, port

@@ -19,9 +19,8 @@ from trioqt.links.base import Ancillary, Bytes
 from trioqt.links.interrupts import protected
 from trioqt.testing.network.host import fail
 from trioqt.testing.network.options import Options
-from trioqt.testing.network.socket_addresses import peer_address, sockaddr
+from trioqt.testing.network.socket_addresses import destination, sockaddr
 from trioqt.testing.network.stream_ends import StreamListener
-from trioqt.testing.network.udp import Beside
 from trioqt.testing.network.udp_messages import known_beside, said_beside
 from trioqt.testing.network.unix import UnixEnd
 from trioqt.testing.network.waiting import try_and_wait
@@ -70,7 +69,7 @@ class Messages(trio.socket.SocketType):
     def try_send_message(
         self, buffers: Sequence[Bytes], ancillary: Sequence[Ancillary], flags: int, address: Any, /
     ) -> int:
-        return self.send_now(b"".join(buffers), flags, address, said_beside(ancillary))
+        return self.send_now(b"".join(buffers), flags, address, ancillary)
 
     def try_receive_message(self, max_bytes: int, max_ancillary: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
         return self._receive_datagram(max_bytes, max_ancillary, 0)
@@ -100,13 +99,13 @@ class Messages(trio.socket.SocketType):
         arrival = self.end.read(peek=bool(flags & socket.MSG_PEEK))
         return arrival.data[:count], sockaddr(self.family, arrival.source)
 
-    def send_now(self, data: Any, flags: int = 0, address: Any = None, beside: Beside | None = None) -> int:
+    def send_now(self, data: Any, flags: int = 0, address: Any = None, said: Sequence[Ancillary] = ()) -> int:
         refuse_urgent(flags)
         view = memoryview(data)
         if self.type == socket.SOCK_DGRAM:
             refuse_collecting(flags)
-            target = None if address is None else peer_address(self.family, self.options, address)
-            sent: int = self.end.send(view.tobytes(), target, beside)
+            target = None if address is None else destination(self.family, self.options, address)
+            sent: int = self.end.send(view.tobytes(), target, said_beside(said))
             return sent
         if isinstance(self.end, StreamListener):
             fail(errno.EPIPE if self.family != socket.AF_UNIX else errno.ENOTCONN)
@@ -190,10 +189,9 @@ class Messages(trio.socket.SocketType):
             said = [(level, kind, bytes(memoryview(value))) for level, kind, value in ancdata]
             if said and self.type != socket.SOCK_DGRAM:
                 raise NotImplementedError("simulated streams carry no ancillary data")
-            beside = said_beside(said)
             if address is not None:
                 address = await self.resolve(address)
-            return await try_and_wait(self.wait_writable, self.send_now, data, flags, address, beside)
+            return await try_and_wait(self.wait_writable, self.send_now, data, flags, address, said)
 
 
 def refuse_urgent(flags: int) -> None:

@@ -82,11 +82,12 @@ def remote_of(end: Any) -> Address | None:
 
 def _path_mtu(host: Host, end: Any, level: int) -> int:
     remote = remote_of(end)
-    path = None if remote is None else host.path_to(remote[0])
-    if path is None:
+    if remote is None:
         fail(errno.ENOTCONN)
+    path = host.path_to(remote[0])
+    mtu = host.world.mtu() if path is None else path.conditions.mtu
     # No IPv4 packet is longer than its length can say; Linux: IP_MAX_MTU in net/ip.h.
-    return min(int(path.conditions.mtu), 65535) if level == socket.IPPROTO_IP else int(path.conditions.mtu)
+    return min(int(mtu), 65535) if level == socket.IPPROTO_IP else int(mtu)
 
 
 # How each membership request is laid out: | group | interface's address | its number |, | group | number |, and

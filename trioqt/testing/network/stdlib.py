@@ -1,15 +1,18 @@
 """The standard library's sockets, on the simulated network: what ``socket.socket()`` gives to code that runs on it.
 
 Servers are often built from such sockets: made, bound and set to listen by plain calls, and only then handed to trio
-(``trio.socket.from_stdlib_socket``).  Trio has no hook for them, so five things of Python's and trio's are replaced
+(``trio.socket.from_stdlib_socket``).  Trio has no hook for them, so seven things of Python's and trio's are replaced
 while there is a network: ``socket.socket`` gives a `SyncSocket` to code that runs on one, ``from_stdlib_socket`` knows
 it, ``trio.lowlevel.wait_readable`` and its like wait for it, ``socket.gethostname`` and ``getfqdn`` give the host's
-name, and ``select.select`` and `selectors` say that they cannot wait for it.  To all other code they do what they did.
+name, ``if_nametoindex`` and its like know the host's interfaces, ``getaddrinfo`` and its like ask the network from
+worker threads, and ``select.select`` and `selectors` say that they cannot wait for it.  To all other code they do what
+they did.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import select
 import selectors
@@ -21,9 +24,10 @@ from typing import Any
 
 import trio
 
+from trioqt.testing.network.host import INTERFACES, fail
 from trioqt.testing.network.real_network import is_real_network_allowed
 from trioqt.testing.network.socket import VirtualSocket
-from trioqt.testing.network.sync_socket import Network, SyncSocket, join, network_here, new_socket
+from trioqt.testing.network.sync_socket import Network, SyncSocket, join, network_here, new_socket, worker_here
 
 __all__ = ["stdlib_sockets"]
 
@@ -65,6 +69,9 @@ def _end() -> None:
 
 _plain_host_name = socket.gethostname
 _plain_full_name = socket.getfqdn
+_plain_interface_index = socket.if_nametoindex
+_plain_interface_name = socket.if_indextoname
+_plain_interface_pairs = socket.if_nameindex
 _trio_namespace: dict[str, Any] = trio.socket.from_stdlib_socket.__globals__
 _plain_trio_socket: Callable[..., Any] = _trio_namespace["_SocketType"]
 # trio.lowlevel.wait_readable and its like are calls of what the run waits for the system with.
@@ -193,12 +200,35 @@ def _full_name(name: str = "") -> str:
     return _plain_full_name(name)
 
 
+def _interface_index(name: str, /) -> int:
+    if network_here() is None:
+        return _plain_interface_index(name)
+    if name not in INTERFACES:
+        fail(errno.ENODEV)
+    return INTERFACES[name]
+
+
+def _interface_name(index: int, /) -> str:
+    if network_here() is None:
+        return _plain_interface_name(index)
+    for name, number in INTERFACES.items():
+        if number == index:
+            return name
+    fail(errno.ENXIO)
+
+
+def _interface_pairs() -> list[tuple[int, str]]:
+    if network_here() is None:
+        return _plain_interface_pairs()
+    return [(number, name) for name, number in INTERFACES.items()]
+
+
 def _telling(plain: Callable[..., Any], what: str) -> Callable[..., Any]:
     """A call that hands descriptors to the kernel, which knows none of a simulated socket."""
 
     @functools.wraps(plain)
     def call(*args: Any) -> Any:
-        if trio.lowlevel.in_trio_run():
+        if trio.lowlevel.in_trio_run() or worker_here() is not None:
             for arg in args:
                 for each in arg if isinstance(arg, list | tuple | set) else (arg,):
                     if isinstance(each, SyncSocket | VirtualSocket):
@@ -211,13 +241,71 @@ def _telling(plain: Callable[..., Any], what: str) -> Callable[..., Any]:
     return call
 
 
+def _looking_up(plain: Callable[..., Any], ask: Callable[..., Any]) -> Callable[..., Any]:
+    """A look-up that waits, of the network in a worker thread; another would have the whole run wait, and is told."""
+
+    @functools.wraps(plain)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        worker = worker_here()
+        if worker is None or network_here() is None:
+            return plain(*args, **kwargs)
+        return ask(worker.ask, *args, **kwargs)
+
+    return call
+
+
+def _address_info(
+    ask: Callable[..., Any], host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+) -> Any:
+    return ask(trio.socket.getaddrinfo, host, port, family, type, proto, flags)
+
+
+def _name_info(ask: Callable[..., Any], sockaddr: Any, flags: int, /) -> Any:
+    return ask(trio.socket.getnameinfo, sockaddr, flags)
+
+
+def _host_by_name(ask: Callable[..., Any], name: Any, /) -> str:
+    return str(_addresses_by_name(ask, name)[0])
+
+
+def _host_by_name_ex(ask: Callable[..., Any], name: Any, /) -> tuple[str, list[str], list[str]]:
+    return str(name), [], _addresses_by_name(ask, name)
+
+
+def _addresses_by_name(ask: Callable[..., Any], name: Any) -> list[str]:
+    found = ask(trio.socket.getaddrinfo, name or "0.0.0.0", None, socket.AF_INET, socket.SOCK_STREAM)
+    return [info[4][0] for info in found]
+
+
+def _host_by_address(ask: Callable[..., Any], address: Any, /) -> tuple[str, list[str], list[str]]:
+    try:
+        found = ask(trio.socket.getaddrinfo, address, None, 0, socket.SOCK_STREAM)[0][4]
+        name, _ = ask(trio.socket.getnameinfo, found, socket.NI_NAMEREQD)
+    except socket.gaierror:
+        raise socket.herror(1, "Unknown host") from None
+    return name, [], [found[0]]
+
+
 # What a selector asks of all that is registered with it.
 _plain_lookup = getattr(selectors, "_fileobj_to_fd", None)
 
 _NAMES: dict[str, tuple[Any, Any]] = {
     "gethostname": (_plain_host_name, _host_name),
     "getfqdn": (_plain_full_name, _full_name),
+    "if_nametoindex": (_plain_interface_index, _interface_index),
+    "if_indextoname": (_plain_interface_name, _interface_name),
+    "if_nameindex": (_plain_interface_pairs, _interface_pairs),
     "select": (select.select, _telling(select.select, "select.select()")),
+    **{
+        plain.__name__: (plain, _looking_up(plain, ask))
+        for plain, ask in (
+            (socket.getaddrinfo, _address_info),
+            (socket.getnameinfo, _name_info),
+            (socket.gethostbyname, _host_by_name),
+            (socket.gethostbyname_ex, _host_by_name_ex),
+            (socket.gethostbyaddr, _host_by_address),
+        )
+    },
 }
 """| a name in a module | what it is, and what it is while there is a network |"""
 if _plain_lookup is not None:

@@ -1,22 +1,25 @@
-"""The standard library's face of a simulated socket: plain calls that never wait."""
+"""The standard library's face of a simulated socket: plain calls, which wait in worker threads only."""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
+import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NoReturn, Protocol, Self
 
 import trio
 
 from trioqt.links.interrupts import protected
 from trioqt.testing.network.names import is_numeric
+from trioqt.testing.network.no_end import Closed
 from trioqt.testing.network.real_network import is_real_network_allowed
 from trioqt.testing.network.socket_messages import not_negative, writable_view
 
-__all__ = ["Network", "SyncSocket", "join", "new_socket", "network_here"]
+__all__ = ["Network", "SyncSocket", "Worker", "join", "new_socket", "network_here", "set_worker", "worker_here"]
 
 VirtualSocket = Any
 """`trioqt.testing.network.socket.VirtualSocket`, which needs this module."""
@@ -38,12 +41,26 @@ class Network(Protocol):
         """Of the same host."""
 
 
+class Worker(Protocol):
+    """A worker thread that takes turns with trio's, as that thread itself sees it."""
+
+    network: Network | None
+    """On which its task was."""
+
+    def do(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Have trio's thread call it, now."""
+
+    def ask(self, wait: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """Have trio's thread wait for it, while the run goes on.  Raises: OSError ENETDOWN if the run is over."""
+
+
 @protected
 class SyncSocket(socket.socket):
     """The standard library's face of a simulated socket.
 
-    It blocks nobody: a call that would wait raises BlockingIOError if the socket is non-blocking, and RuntimeError
-    otherwise, since nothing else could happen meanwhile, so the wait would never end.
+    In trio's thread it blocks nobody: a call that would wait raises BlockingIOError if the socket is non-blocking, and
+    RuntimeError otherwise, since nothing else could happen meanwhile, so the wait would never end.  In a worker thread
+    it waits, in virtual time.
     """
 
     # The base class is for isinstance(); nothing of it is initialised, so it has no descriptor and closes none.
@@ -54,11 +71,8 @@ class SyncSocket(socket.socket):
         if network is None:
             raise RuntimeError("there is no simulated network here")
         inet, stream = socket.AF_INET, socket.SOCK_STREAM
-        self._show(
-            network.make_socket(
-                inet if family == -1 else family, stream if type == -1 else type, 0 if proto == -1 else proto
-            )
-        )
+        wanted = (inet if family == -1 else family, stream if type == -1 else type, 0 if proto == -1 else proto)
+        self._show(_now(network.make_socket, *wanted))
 
     def _show(self, virtual: VirtualSocket) -> None:
         self._virtual = virtual
@@ -98,7 +112,7 @@ class SyncSocket(socket.socket):
         found: int = self._virtual.proto
         return found
 
-    # ---- waiting, which it cannot --------------------------------------------------------------
+    # ---- waiting, which trio's thread cannot ---------------------------------------------------
 
     @property
     def timeout(self) -> float | None:
@@ -119,17 +133,34 @@ class SyncSocket(socket.socket):
         return self._seconds != 0
 
     def _try(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return call(*args)
-        except BlockingIOError:
-            if self._seconds == 0:
-                raise
-            self._would_wait(name)
+        """Call it, and in a worker thread wait until it does not block."""
+        worker = worker_here()
+        if worker is None and not (trio.lowlevel.in_trio_run() or isinstance(self._virtual.end, Closed)):
+            raise RuntimeError(
+                f"{name}() of a simulated socket in another thread than trio's: trio.to_thread.run_sync can, with"
+                " simulate(threads='inline')"
+            )
+        wait = self._virtual.writable_for_thread if name in _SENDING else self._virtual.readable_for_thread
+        deadline: float | None = None
+        while True:
+            try:
+                return _now(call, *args)
+            except BlockingIOError:
+                if self._seconds == 0:
+                    raise
+                if worker is None:
+                    self._would_wait(name)
+            deadline = self._deadline(worker) if deadline is None else deadline
+            worker.ask(_by, deadline, wait)
+
+    def _deadline(self, worker: Worker) -> float:
+        return math.inf if self._seconds is None else worker.do(trio.current_time) + self._seconds
 
     def _would_wait(self, name: str) -> NoReturn:
         raise RuntimeError(
             f"{name}() of a blocking socket would wait for ever: nothing else happens on a simulated network meanwhile."
-            "  Set it non-blocking and hand it to trio.socket.from_stdlib_socket"
+            "  Set it non-blocking and hand it to trio.socket.from_stdlib_socket, or call this in"
+            " trio.to_thread.run_sync, which can wait within simulate()"
         ) from None
 
     # ---- its life ------------------------------------------------------------------------------
@@ -139,7 +170,7 @@ class SyncSocket(socket.socket):
         return found
 
     def detach(self) -> int:
-        found: int = self._virtual.detach()
+        found: int = _now(self._virtual.detach)
         return found
 
     def dup(self) -> NoReturn:
@@ -154,24 +185,24 @@ class SyncSocket(socket.socket):
         self._virtual.set_inheritable(inheritable)
 
     def _real_close(self, _ss: Any = None) -> None:
-        self._virtual.close()  # called by close(), or by the last file that makefile() has made
+        _now(self._virtual.close)  # called by close(), or by the last file that makefile() has made
 
     def shutdown(self, how: int, /) -> None:
-        self._virtual.shutdown(how)
+        _now(self._virtual.shutdown, how)
 
     # ---- options and addresses -----------------------------------------------------------------
 
     def getsockopt(self, level: int, optname: int, buflen: int | None = None, /) -> Any:
-        return self._virtual.getsockopt(level, optname, buflen)
+        return _now(self._virtual.getsockopt, level, optname, buflen)
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None, /) -> None:
-        self._virtual.setsockopt(level, optname, value, optlen)
+        _now(self._virtual.setsockopt, level, optname, value, optlen)
 
     def getsockname(self) -> Any:
-        return self._virtual.getsockname()
+        return _now(self._virtual.getsockname)
 
     def getpeername(self) -> Any:
-        return self._virtual.getpeername()
+        return _now(self._virtual.getpeername)
 
     def _address(self, address: Any, *, own: bool) -> Any:
         """An address without a look-up, which takes time, and here is none."""
@@ -189,17 +220,21 @@ class SyncSocket(socket.socket):
         elif host == "localhost" or (own and host == socket.gethostname()):
             host = "::1" if self.family == socket.AF_INET6 else "127.0.0.1"
         if not is_numeric(self.family, host.partition("%")[0]):
-            raise RuntimeError(
-                f"{host!r} would be looked up by a call that blocks: look it up by trio.socket.getaddrinfo, and give"
-                " the address"
-            )
+            worker = worker_here()
+            if worker is None:
+                raise RuntimeError(
+                    f"{host!r} would be looked up by a call that blocks: look it up by trio.socket.getaddrinfo, and"
+                    " give the address"
+                )
+            found = worker.ask(trio.socket.getaddrinfo, host, port, self.family, self.type)
+            return (*found[0][4][:2], *rest)
         return host, port, *rest
 
     def bind(self, address: Any, /) -> None:
-        self._virtual.bind_now(self._address(address, own=True))
+        _now(self._virtual.bind_now, self._address(address, own=True))
 
     def listen(self, backlog: int = min(socket.SOMAXCONN, 128), /) -> None:
-        self._virtual.listen(backlog)
+        _now(self._virtual.listen, backlog)
 
     def accept(self) -> tuple[SyncSocket, Any]:
         virtual, address = self._try("accept", self._virtual.try_accept)
@@ -207,19 +242,23 @@ class SyncSocket(socket.socket):
 
     def connect(self, address: Any, /) -> None:
         try:
-            is_done = self._virtual.connect_now(self._address(address, own=False))
+            is_done = _now(self._virtual.connect_now, self._address(address, own=False))
         except BlockingIOError:
             is_done = False
         if is_done:
             return
         if self._seconds == 0:
             raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
-        if not self._virtual.end.is_writable():
-            self._would_wait("connect")
         # On a link without latency it is over by now, one way or the other.
-        error: int = self._virtual.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._try("connect", self._check_connected)
+        error: int = _now(self._virtual.getsockopt, socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise OSError(error, os.strerror(error))
+
+    def _check_connected(self) -> None:
+        """Raises: BlockingIOError if that is open."""
+        if not self._virtual.end.is_writable():
+            raise BlockingIOError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
 
     def connect_ex(self, address: Any, /) -> int:
         try:
@@ -268,8 +307,13 @@ class SyncSocket(socket.socket):
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         view = memoryview(data).cast("B")
-        while view.nbytes:
-            view = view[self.send(view, flags) :]
+
+        def send_all() -> None:
+            nonlocal view
+            while view.nbytes:
+                view = view[self._virtual.send_now(view, flags) :]
+
+        self._try("sendall", send_all)
 
     def sendto(self, data: Any, *flags_and_address: Any) -> int:
         *flags, address = flags_and_address
@@ -289,6 +333,39 @@ class SyncSocket(socket.socket):
         return self._sendfile_use_send(file, offset, count)  # type: ignore[attr-defined,no-any-return]
 
 
+_SENDING = frozenset({"connect", "send", "sendall", "sendto", "sendmsg"})
+
+
+async def _by(deadline: float, wait: Callable[[], Awaitable[None]]) -> None:
+    """For a worker thread.  Raises: TimeoutError."""
+    with trio.CancelScope(deadline=deadline) as scope:
+        await wait()
+    if scope.cancelled_caught:
+        raise TimeoutError("timed out")
+
+
+def _now(call: Callable[..., Any], *args: Any) -> Any:
+    """In trio's thread, whoever calls: what is simulated lives there."""
+    worker = worker_here()
+    return call(*args) if worker is None else worker.do(call, *args)
+
+
+_thread = threading.local()
+
+
+def set_worker(worker: Worker | None) -> None:
+    """The calling thread is this one from now on, or none."""
+    _thread.worker = worker
+
+
+def worker_here() -> Worker | None:
+    """The calling thread, if it is a worker that takes turns with trio's."""
+    if trio.lowlevel.in_trio_run():
+        return None  # of its own, in a worker thread
+    worker: Worker | None = getattr(_thread, "worker", None)
+    return worker
+
+
 _network: trio.lowlevel.RunVar[Network | None] = trio.lowlevel.RunVar("trioqt sockets of the standard library", None)
 
 
@@ -299,6 +376,9 @@ def join(network: Network | None) -> None:
 
 def network_here() -> Network | None:
     """That of the run in which the calling code is, unless it may use the real one."""
-    if not trio.lowlevel.in_trio_run() or is_real_network_allowed():
+    if is_real_network_allowed():
         return None
-    return _network.get()
+    if trio.lowlevel.in_trio_run():
+        return _network.get()
+    worker = worker_here()
+    return None if worker is None else worker.network

@@ -9,7 +9,7 @@ from collections import deque
 import attrs
 
 from trioqt.links.interrupts import protected
-from trioqt.testing.network.fabric import Address, Packet
+from trioqt.testing.network.fabric import Address, Packet, Path
 from trioqt.testing.network.host import ETHERNET, LOOPBACK, Binding, Host, Waker, fail, is_multicast
 from trioqt.testing.network.options import Options, number
 
@@ -103,6 +103,10 @@ class UdpEnd:
 
     def connect(self, remote: Address) -> None:
         """Talk to nobody else.  Raises: OSError ENETUNREACH, EINVAL."""
+        if remote[0] == "0.0.0.0":
+            remote = self._own_of_family(remote[0]) or "127.0.0.1", remote[1]
+        remote = self._any_ipv6(remote)
+        self._check_family(remote[0])
         source = self.host.source_for(remote[0])
         if self.binding is None:
             self.bind(source, 0)
@@ -118,32 +122,39 @@ class UdpEnd:
     # ---- datagrams -----------------------------------------------------------------------------
 
     def send(self, data: bytes, target: Address | None = None, beside: Beside | None = None) -> int:
-        """Raises: EDESTADDRREQ, EMSGSIZE, ENETUNREACH, EPIPE, EINVAL, ENODEV; EACCES of a forbidden broadcast."""
-        if self.error:
-            fail(self.take_error())
+        """Raises: EDESTADDRREQ, EMSGSIZE, ENETUNREACH, EPIPE, EINVAL, ENODEV, EAFNOSUPPORT, ENOBUFS; EACCES."""
         if self.sending_ended:
             fail(errno.EPIPE)
         asked, target = target, target or self.remote
         if target is None:
             fail(errno.EDESTADDRREQ)
+        target = self._any_ipv6(target)
         address = target[0]
+        if len(data) > 65535:  # which no length can say; Linux looks at that first
+            fail(errno.EMSGSIZE)
+        if target[1] == 0 and (asked is not None or (self.family == socket.AF_INET6 and ":" not in address)):
+            fail(errno.EINVAL)
         if len(data) > MAX_DATAGRAM[6 if ":" in address else 4]:
             fail(errno.EMSGSIZE)
-        if asked is not None and asked[1] == 0:
-            fail(errno.EINVAL)
         host, beside = self.host, beside or Beside()
-        if beside.interface not in (0, LOOPBACK, ETHERNET):
-            fail(errno.ENODEV)
-        if beside.source and (not host.owns(beside.source) or host.is_broadcast(beside.source)):
-            is_impossible = ":" in beside.source or is_multicast(beside.source) or beside.source == "255.255.255.255"
-            fail(errno.EINVAL if is_impossible else errno.ENETUNREACH)  # Linux 6; before, EINVAL for all
+        self._check_beside(beside)
         to_group = is_multicast(address)
         interface = beside.interface or (to_group and self.multicast_interface) or 0
-        own = self._from(self._source_for(address, interface if to_group else 0))
-        own = beside.source or own[0], own[1]
-        self._check_leaving(own[0], address)
+        arrives_by = 0
+        if address == "0.0.0.0":  # this machine: Linux sends it back to where it comes from
+            address, _ = self._own_for(address if interface == ETHERNET else "127.0.0.1", interface, beside)
+            beside = attrs.evolve(beside, source=address)
+            target, interface, arrives_by = (address, target[1]), LOOPBACK, interface or LOOPBACK
+        own = self._own_for(address, interface, beside)
+        if not interface and own[0].startswith("127.") and (to_group or address == "255.255.255.255"):
+            interface = LOOPBACK  # no route leads there, and so the source's interface is taken
+        if interface != LOOPBACK:
+            self._check_leaving(own[0], address)
+        if self.error:  # of an earlier one; Linux looks for what is wrong with this one first
+            fail(self.take_error())
         packet = Packet("UDP", own, target, data)
         packet.hops = beside.hops if beside.hops >= 0 else self._hops(address, to_group)
+        packet.interface = arrives_by
         if host.is_broadcast(address):
             if not self.options.flag(socket.SOL_SOCKET, socket.SO_BROADCAST):
                 fail(errno.EACCES)
@@ -152,27 +163,82 @@ class UdpEnd:
             interface = interface or ETHERNET  # what goes out by the loopback interface comes in by it, loop or not
             self._send_to_many(packet, interface, loop=interface == LOOPBACK or self._loops(address))
         else:
-            path = host.path_to(address)
-            if path is not None:  # else it is lost, as on a real network
-                self._check_size(data, path.conditions.mtu)
-                packet.interface = LOOPBACK if host.owns(address) else ETHERNET
-                path.send(packet)
+            self._send_to_one(packet, interface, has_source=bool(beside.source or self._own_of_family(address)))
         return len(data)
 
+    def _check_beside(self, beside: Beside) -> None:
+        """Raises: OSError."""
+        host, source = self.host, beside.source
+        if beside.interface not in (0, LOOPBACK, ETHERNET):
+            fail(errno.ENODEV)
+        if source and (not host.owns(source) or host.is_broadcast(source)):
+            is_impossible = ":" in source or is_multicast(source) or source == "255.255.255.255"
+            fail(errno.EINVAL if is_impossible else errno.ENETUNREACH)  # Linux 6; before, EINVAL for all
+        if source == "::1" and beside.interface == ETHERNET:
+            fail(errno.EINVAL)  # it is an address of the other one
+
+    def _send_to_one(self, packet: Packet, interface: int, *, has_source: bool) -> None:
+        """By an interface that was chosen, if there is one, as Linux looks for the way by it.  Raises: OSError."""
+        host, address = self.host, packet.target[0]
+        is_loopback = _is_loopback(address)
+        # By the loopback interface IPv4 takes every address for its own.
+        stays = is_loopback or (interface == LOOPBACK and ":" not in address)
+        if interface == LOOPBACK and not (stays or has_source):  # IPv6 heeds the interface if that is all it is told
+            fail(errno.ENETUNREACH)
+        path = host.path(host) if stays else host.path_to(address)
+        if path is None:
+            return  # it is lost, as on a real network
+        self._check_size(packet, path)
+        if is_loopback and interface == ETHERNET:  # it leaves the host, if it may, and nobody out there is that
+            if packet.source[0].startswith("127."):
+                fail(errno.EINVAL)
+        else:
+            packet.interface = packet.interface or (LOOPBACK if stays else ETHERNET)
+            path.send(packet)
+
+    def _own_for(self, address: str, interface: int, beside: Beside) -> Address:
+        """From where it goes.  Raises: OSError."""
+        if self.binding is None:
+            self.bind("", 0)
+            assert self.binding is not None
+        source = beside.source
+        if not source and (":" in address or not beside.interface):
+            self._check_family(address)
+            source = self._own_of_family(address)
+        # IPv4's source and interface are told together: who tells the one alone leaves the other to the system.
+        return source or self._source_for(address, interface), self.binding.port
+
+    def _check_family(self, address: str) -> None:
+        """From an IPv4 address nothing goes to an IPv6 one, though the socket could.  Raises: OSError EAFNOSUPPORT."""
+        own = "" if self.binding is None else self.binding.address
+        if ":" in address and own and ":" not in own:
+            fail(errno.EAFNOSUPPORT)
+
+    def _any_ipv6(self, target: Address) -> Address:
+        """Where a packet to ``::`` goes: of an IPv4 address that is the IPv4 loopback."""
+        if target[0] != "::":
+            return target
+        own = self.local()[0]
+        return ("127.0.0.1" if own and ":" not in own else "::1"), target[1]
+
+    def _own_of_family(self, address: str) -> str:
+        """What it is bound to, if that can be the source of a packet to there."""
+        own = "" if self.binding is None else self.binding.address
+        if not own or (":" in own) != (":" in address) or is_multicast(own) or self.host.is_broadcast(own):
+            return ""
+        return own
+
     def _source_for(self, address: str, interface: int) -> str:
-        if interface == LOOPBACK and not self.host.addresses:
+        own = [known for known in self.host.addresses if (":" in known) == (":" in address)]
+        if interface == LOOPBACK and not own:
             return "::1" if ":" in address else "127.0.0.1"
+        if interface == ETHERNET and own and _is_loopback(address):
+            return own[0]
         return self.host.source_for(address)
 
     def _check_leaving(self, source: str, address: str) -> None:
         if not is_multicast(address) and address != "255.255.255.255":
             self.host.check_leaving(source, address)
-
-    def _from(self, source: str) -> Address:
-        if self.binding is None:
-            self.bind("", 0)
-            assert self.binding is not None
-        return self.binding.address or source, self.binding.port
 
     def _hops(self, address: str, to_group: bool) -> int:
         if ":" in address:
@@ -188,21 +254,33 @@ class UdpEnd:
             return self.options.get(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP) != 0
         return self.options.get(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP) != 0
 
-    def _check_size(self, data: bytes, mtu: int) -> None:
-        """IP_MTU_DISCOVER = IP_PMTUDISC_DO (2): never in fragments."""
+    def _check_size(self, packet: Packet, path: Path) -> None:
+        """IP_MTU_DISCOVER = IP_PMTUDISC_DO (2): never in fragments.  Raises: EMSGSIZE, ENOBUFS."""
+        size = len(packet.data)
+        if size + (48 if ":" in packet.target[0] else 28) <= path.conditions.mtu:
+            return
         name = number("IP_MTU_DISCOVER")
-        if name is not None and self.options.get(socket.IPPROTO_IP, name) == 2 and len(data) + 28 > mtu:
+        if name is not None and self.options.get(socket.IPPROTO_IP, name) == 2:
             fail(errno.EMSGSIZE)
+        if size > 2 * self.options.send_buffer:  # of what goes in one piece Linux takes any size
+            fail(errno.ENOBUFS)
 
     def _send_to_many(self, packet: Packet, interface: int, *, loop: bool = True) -> None:
-        """To every host on the network of that interface: whom it does not concern drops it."""
-        host = self.host
+        """To every host on the network of that interface; of a group, whom it does not concern drops it.
+
+        Raises: OSError.
+        """
+        host, address = self.host, packet.target[0]
+        if interface == LOOPBACK and ":" in address:
+            fail(errno.ENETUNREACH)  # IPv6 has no way for groups by that one
         everybody = [host] if interface == LOOPBACK or packet.hops == 0 else host.world.everybody()
         for other in list(everybody):
-            if loop or other is not host:
+            if (loop or other is not host) and (is_multicast(address) or other.is_broadcast(address)):
                 copy = Packet("UDP", packet.source, packet.target, packet.data)
                 copy.hops, copy.interface = packet.hops, interface
-                host.path(other).send(copy)
+                path = host.path(other)
+                self._check_size(packet, path)
+                path.send(copy)
 
     def receive_group(self, packet: Packet) -> None:
         """What was sent to a group that somebody on this host has joined."""
@@ -225,9 +303,10 @@ class UdpEnd:
         """A datagram for this port."""
         if self.binding is None or self.binding.port != packet.target[1] or self.receiving_ended:
             return
-        if self.remote is not None and self.remote != packet.source:
+        if self.remote is not None and not self.is_peer(packet.source):
             return
-        if self._size + len(packet.data) + OVERHEAD > self.options.receive_buffer:
+        # The smallest buffer holds one of any size.
+        if self._arrived and self._size + len(packet.data) + OVERHEAD > self.options.receive_buffer:
             self.dropped += 1
             self.host.note("buffer full", port=packet.target[1], size=len(packet.data))
             return
@@ -241,10 +320,14 @@ class UdpEnd:
 
     def refused(self, source: Address) -> None:
         """ICMP says that nobody is at that port: who is connected to it hears of it (RFC 1122, 4.1.3.3)."""
-        if self.remote == source:
+        if self.is_peer(source):
             self.error = errno.ECONNREFUSED
             if self.waker is not None:
                 self.waker.wake_reader()
+
+    def is_peer(self, source: Address) -> bool:
+        """Linux: at port 0 nobody is, and connected to it a socket has that host's every port for its peer."""
+        return self.remote is not None and source[0] == self.remote[0] and self.remote[1] in (0, source[1])
 
     def read(self, *, peek: bool = False) -> Arrival:
         """The next datagram.  Raises: BlockingIOError, OSError."""
@@ -310,3 +393,7 @@ class UdpEnd:
             self.host.udp.release(self.binding)
         for group, interface in list(self._memberships):
             self.leave(group, interface)
+
+
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.startswith("127.")

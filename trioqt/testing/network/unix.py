@@ -1,6 +1,7 @@
 """Stream sockets between programs of one simulated host (AF_UNIX).
 
-Names live on the host, not in a file system: a name is free again when its listener closes, and no file is made.
+Names live on the host, and their files are for who looks at them: a name is free again when its listener closes, and
+also when its file is unlinked.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import trio.testing
 
 from trioqt.core.addresses import AddressLike, HostAddress, host_address
 from trioqt.core.errors import keeping, raise_bare
+from trioqt.core.hints import AsyncBlock
 from trioqt.links.interrupts import protected
 from trioqt.links.machine import set_machine
 from trioqt.sockets.survived_bugs import take_bugs
@@ -57,7 +58,7 @@ _here: contextvars.ContextVar[Host | None] = contextvars.ContextVar("trioqt host
 
 
 @protected
-class VirtualNetwork:
+class VirtualNetwork(AsyncBlock):
     """Hosts, links and faults.  Every trio socket made inside the block lives on it, without being told:
     trioqt's, trio's own, and any library's that is built on trio.
 
@@ -127,7 +128,7 @@ class VirtualNetwork:
             stack.callback(
                 trio.socket.set_custom_hostname_resolver, trio.socket.set_custom_hostname_resolver(self._names)
             )
-            machine = SimulatedMachine(self.current_host, lambda: self._conditions.mtu)
+            machine = SimulatedMachine(self.current_host, self.mtu)
             stack.callback(set_machine, set_machine(machine))
             with contextlib.ExitStack() as replaced:
                 replaced.enter_context(stdlib_sockets(factory))
@@ -165,6 +166,7 @@ class VirtualNetwork:
                 sock.leave_open()
             host.sockets.clear()
             host.crash()
+        self._fabric.socket_files.remove()
 
     @staticmethod
     def current() -> VirtualNetwork | None:
@@ -262,6 +264,10 @@ class VirtualNetwork:
     def everybody(self) -> Iterable[Host]:
         """All hosts."""
         return self.hosts.values()
+
+    def mtu(self) -> int:
+        """Bytes of the largest IP packet that a link takes of which nothing else was said."""
+        return self._conditions.mtu
 
     def new_path(self, source: Host, target: Host) -> Path:
         """The way from one to the other."""

@@ -51,6 +51,9 @@ _LONGEST_WAIT = 86_400.0
 
 _DEADLOCK = "deadlock: every task waits, no deadline is set, and nothing real is under way"
 
+# A worker thread's turn takes some 100 us, ten times what a pass takes.
+_STEPS_OF_A_TURN = 10
+
 # The attributes of trio's I/O statistics that count tasks; which of them exist differs from system to system.
 _WAITER_COUNTS = ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting_overlapped", "tasks_waiting")
 # Trio's own: the task of `run_sync_soon` waits for the socket that wakes it.
@@ -91,7 +94,8 @@ def guards(
 
     Args:
       virtual_time: Seconds on the clock that the block may take; None: no limit.
-      steps: Passes of the run loop that the block may take; in each, every task that is runnable makes one step.
+      steps: Passes of the run loop that the block may take; in each, every task that is runnable makes one step.  A
+        worker thread's turn, for which the run waits, counts as ten.
       patience: Real seconds that a thread, a process or a descriptor may hold the clock without a sign of life.
       real_network: Do not refuse real sockets and look-ups.
       describe: Called at a failure; what it returns goes into the message.
@@ -138,7 +142,7 @@ class Guards(trio.abc.Instrument):
     failure: Deadlock | BudgetExceeded | None = attrs.field(default=None, init=False)
     """What the block will end with."""
     passes: int = attrs.field(default=0, init=False)
-    """Passes of the run loop so far."""
+    """Passes of the run loop so far; a worker thread's turn counts as several."""
     real_things: int = attrs.field(default=0, init=False)
     """Blocks of `real_time` that are open."""
     waiting_threads: int = attrs.field(default=0, init=False)
@@ -201,6 +205,10 @@ class Guards(trio.abc.Instrument):
     def thread_waits(self, more: int) -> None:
         """So many more worker threads wait for a task, or fewer; called while trio's thread stands still, or is it."""
         self.waiting_threads += more
+
+    def thread_runs(self) -> None:
+        """A worker thread has a turn."""
+        self.passes += _STEPS_OF_A_TURN
 
     def give_up(self, reason: str) -> None:
         """Fail, from trio's thread: the run cannot go on as it should."""

@@ -286,11 +286,12 @@ class Simulation(Generic[T]):
             give_up=guard.give_up,
             passes=lambda: guard.passes,
             thread_waits=guard.thread_waits,
+            thread_runs=guard.thread_runs,
             calls=self.calls,
         )
 
     async def _main(self, net: VirtualNetwork, guard: Guards) -> tuple[T, float]:
-        trio.lowlevel.current_task().name = getattr(self.main, "__qualname__", repr(self.main))
+        trio.lowlevel.current_task().name = _as_trio_names(self.main)
         allowed = real_network_allowed() if self.settings.real_network else contextlib.nullcontext()
         with guard, allowed:
             async with net:
@@ -361,6 +362,15 @@ class _Moment:
         count = f"the last {shown} of {self.total:,} events" if shown < self.total else "all events"
         found = [_titled(f"{count} on the network", self.events), _titled("sockets", _cut(self.netstat))]
         return [*found, _titled("tasks", self.tasks)] if self.tasks else found
+
+
+def _as_trio_names(main: Callable[..., object]) -> str:
+    """The name that trio gives to a task, for the task that is ours and runs it."""
+    function = main.func if isinstance(main, functools.partial) else main
+    try:
+        return f"{function.__module__}.{function.__qualname__}"
+    except AttributeError:
+        return repr(function)
 
 
 def _titled(title: str, lines: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import trio.testing
 
 from trioqt.testing.simulation.replacing import Setting, TypeEntry
-from trioqt.testing.simulation.worlds import World, here, is_bystander
+from trioqt.testing.simulation.worlds import World, here, is_bystander, sleep_here
 
 __all__ = ["WALL_CLOCK", "types", "uuid_settings"]
 
@@ -85,11 +85,16 @@ def _strftime(world: World, text: str, *when: Any) -> str:
 
 
 def _sleep(world: World, seconds: float, /) -> None:
-    """Nobody runs meanwhile, and for everybody's deadlines it is later afterwards; but it takes no real time."""
-    # Trio's own thread, or one for which that waits; beside it, in real time, nothing can be jumped over.
-    in_turn = world.threads == "inline" or world.is_own_thread()
-    if seconds > 0 and in_turn and isinstance(world.clock, trio.testing.MockClock):
+    """A worker thread sleeps while the run goes on.
+
+    While trio's own does, no task runs, and for everybody's deadlines it is later afterwards; it takes no real time.
+    """
+    sleep_beside = sleep_here()
+    if seconds > 0 and sleep_beside is not None:
+        sleep_beside(seconds)
+    elif seconds > 0 and world.is_own_thread() and isinstance(world.clock, trio.testing.MockClock):
         world.sleep_counts()
+        world.let_woken_threads_run()
         world.clock.jump(seconds)
     else:
         _real_sleep(seconds)

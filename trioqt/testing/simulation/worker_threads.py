@@ -1,28 +1,35 @@
 """Worker threads that decide nothing: one at a time, and trio's thread waits for it.
 
 ``await trio.to_thread.run_sync(...)`` starts a thread as ever, so a function that must not be in the main thread is
-not, and what belongs to a thread stays there.  But trio's thread stands still until the function is done, or asks trio
-for something by `trio.from_thread` and waits itself, or waits for a task by a condition of `threading`, on which its
-events, queues and futures are built.  So threads run in the order in which they were started, and nothing runs beside
-them.
+not, and what belongs to a thread stays there.  But trio's thread stands still until the function is done, or waits:
+for what it asks trio by `trio.from_thread`, for a task by a condition of `threading`, on which its events, queues and
+futures are built, for a simulated socket or a name, or for time to pass.  So threads run in the order in which they
+were started, and nothing runs beside them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import errno
 import functools
+import os
 import queue
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import outcome
 import trio
 
+from trioqt.testing.network.sync_socket import Network, network_here, set_worker
+from trioqt.testing.network.waiting import for_a_thread
 from trioqt.testing.simulation.determinism import thread_hooks
 from trioqt.testing.simulation.replacing import class_entry
-from trioqt.testing.simulation.worlds import World, asker, here, is_program, set_waits_virtually
+from trioqt.testing.simulation.worlds import World, asker, here, is_program, set_sleep, set_waits_virtually
 
 __all__ = ["threads_in_order"]
 
@@ -36,6 +43,7 @@ def threads_in_order(world: World) -> list[tuple[Callable[[Any], None], Any, Any
     )
     hooks.append((class_entry(threading.Thread, "start"), _start_of_its_own, _real_start))
     if world.threads == "inline":
+        world.let_woken_threads_run = _let_woken_run
         hooks.append((class_entry(threading.Condition, "wait"), _wait, _real_wait))
     return hooks
 
@@ -45,30 +53,79 @@ class _Turn:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._is_over = threading.Semaphore(0)
+        self._said = queue.SimpleQueue[Callable[[], None] | None]()  # what is wanted, or that it is over
+        self._is_begun = False  # trio's thread stands still for it
         self.token = trio.lowlevel.current_trio_token()
+        self.network: Network | None = network_here()
+
+    # ---- in the worker -----------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """In the worker: trio's thread may go on."""
-        self._is_over.release()
+        """Trio's thread may go on."""
+        self._said.put(None)
 
     def end_until_woken(self) -> None:
-        """In the worker: the same, and it waits for a task."""
+        """The same, and it waits for a task."""
         self._world.thread_waits(1)
-        self._is_over.release()
+        self._said.put(None)
+
+    def do(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Have trio's thread call it, now: that stands still, and goes on doing so."""
+        if not self._is_begun:  # the run is over, or has given up
+            try:
+                return trio.from_thread.run_sync(call, *args, trio_token=self.token)
+            except trio.RunFinishedError:
+                return call(*args)
+        done = queue.SimpleQueue[outcome.Outcome[Any]]()
+        context = _context()
+        self._said.put(lambda: done.put(outcome.capture(context.run, call, *args)))
+        return done.get().unwrap()
+
+    def ask(self, wait: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """Have trio's thread wait for it, while the run goes on.
+
+        By a system task: a task that is cancelled ends no call that blocks.
+
+        Raises: OSError ENETDOWN if the run is over.
+        """
+        try:
+            return _context().run(functools.partial(trio.from_thread.run, wait, *args, trio_token=self.token))
+        except (trio.Cancelled, trio.RunFinishedError):
+            raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN)) from None
+
+    # ---- in trio's thread --------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Before the worker can go on."""
+        self._is_begun = True
+        self._world.thread_runs()
 
     def begin_woken(self) -> None:
-        """In trio's thread: it waits no longer."""
+        """The same, and it waits no longer."""
         self._world.thread_waits(-1)
+        self.begin()
 
     def wait(self) -> None:
-        """In trio's thread: until then."""
-        if not self._is_over.acquire(timeout=self._world.patience):
-            # From here on it runs beside the others, which the end of the run can wait for.
-            self._world.give_up(
-                f"a worker thread held the run up for {self._world.patience:g} real seconds.  One that waits for a"
-                " task, other than by trio.from_thread, needs simulate(threads='real')"
-            )
+        """Until its turn is over; meanwhile do what it wants done."""
+        try:
+            while (wanted := self._said.get(timeout=self._world.patience)) is not None:
+                wanted()
+            return
+        except queue.Empty:
+            pass
+        finally:
+            self._is_begun = False
+        # From here on it runs beside the others, which the end of the run can wait for.
+        self._world.give_up(
+            f"a worker thread held the run up for {self._world.patience:g} real seconds.  One that waits for a"
+            " task, other than by trio.from_thread, needs simulate(threads='real')"
+        )
+
+
+def _context() -> contextvars.Context:
+    context = contextvars.copy_context()
+    context.run(for_a_thread.set, True)
+    return context
 
 
 class _Answers:
@@ -85,6 +142,7 @@ class _Answers:
 
     def put_nowait(self, answer: Any) -> None:
         """In trio's thread."""
+        self._turn.begin()
         self._queue.put(answer)
         self._turn.wait()
 
@@ -109,11 +167,15 @@ def _start(
 
     def in_turn() -> Any:
         _thread.turn = turn
+        set_worker(turn)
         set_waits_virtually(_waits_virtually)
+        set_sleep(functools.partial(turn.ask, trio.sleep))
         try:
             return fn()
         finally:
+            set_sleep(None)
             set_waits_virtually(None)
+            set_worker(None)
             del _thread.turn
 
     def deliver_in_turn(result: Any) -> None:
@@ -122,6 +184,7 @@ def _start(
         finally:
             turn.end()
 
+    turn.begin()
     original(in_turn, deliver_in_turn, name)
     turn.wait()
 
@@ -161,6 +224,16 @@ def _start_of_its_own(thread: threading.Thread) -> None:
     _real_start(thread)
 
 
+_woken: deque[Callable[[], None]] = deque(maxlen=1_000)
+"""The turns of those that have been woken, some of them over by now."""
+
+
+def _let_woken_run() -> None:
+    """Trio's own thread sleeps or waits, in which those that it has woken would run."""
+    while _woken:
+        _woken.popleft()()
+
+
 class _Waiter:
     """In place of the lock by which a condition wakes a worker thread: whoever wakes it gives it a turn.
 
@@ -194,11 +267,14 @@ class _Waiter:
             self._turn.token.run_sync_soon(self._hand_over, woken)
         except trio.RunFinishedError:
             self._go.put(woken)
+        else:
+            _woken.append(functools.partial(self._hand_over, woken))
 
     def _hand_over(self, woken: bool) -> None:
         """In trio's thread."""
         if self._has_gone:
-            return  # woken by another thread in the moment in which it was too late
+            # Woken by another thread in the moment in which it was too late, or while trio's thread slept.
+            return
         self._has_gone = True
         self._timer.cancel()
         self._turn.begin_woken()
@@ -216,9 +292,28 @@ class _Waiter:
                 self._end(woken=False)
 
 
+def _is_notified_by_the_woken(condition: Any) -> bool:
+    """Trio's own thread waits, in which those that it has woken would run."""
+    waiter = threading.Lock()
+    waiter.acquire()
+    condition._waiters.append(waiter)
+    state = condition._release_save()
+    try:
+        _let_woken_run()
+    finally:
+        condition._acquire_restore(state)
+        notified = waiter.acquire(blocking=False)
+        if not notified:
+            with contextlib.suppress(ValueError):
+                condition._waiters.remove(waiter)
+    return notified
+
+
 @functools.wraps(_real_wait)
 def _wait(condition: Any, timeout: float | None = None) -> bool:
     turn: _Turn | None = getattr(_thread, "turn", None)
+    if _woken and trio.lowlevel.in_trio_run() and condition._is_owned() and _is_notified_by_the_woken(condition):
+        return True
     if turn is None or (timeout is not None and timeout <= 0) or not condition._is_owned() or not _waits_virtually():
         return _real_wait(condition, timeout)
     # As the real one, with another lock.

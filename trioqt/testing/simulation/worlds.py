@@ -42,7 +42,9 @@ __all__ = [
     "is_importing",
     "is_program",
     "life_in",
+    "set_sleep",
     "set_waits_virtually",
+    "sleep_here",
 ]
 
 Epoch = datetime.datetime | float | None
@@ -134,7 +136,11 @@ class World:
     """How far the run loop has come."""
     thread_waits: Callable[[int], None]
     """To be told how many more worker threads wait for a task, or how many fewer."""
+    thread_runs: Callable[[], None]
+    """To be told that a worker thread has its turn."""
     calls: Calls | None = None
+    let_woken_threads_run: Callable[[], None] = attrs.field(default=lambda: None, init=False)
+    """In trio's thread, before it sleeps itself."""
 
     thread: int = attrs.field(factory=threading.get_ident, init=False)
     over: bool = attrs.field(default=True, init=False)
@@ -291,6 +297,19 @@ def is_bystander(frame: FrameType) -> bool:
 def set_waits_virtually(asked: Callable[[], bool] | None) -> None:
     """From now on this says whether a wait of the calling thread takes virtual time; None: never."""
     _thread.waits_virtually = asked
+
+
+def set_sleep(sleep: Callable[[float], object] | None) -> None:
+    """How the calling thread sleeps in virtual time from now on, while the run goes on; None: it cannot."""
+    _thread.sleep = sleep
+
+
+def sleep_here() -> Callable[[float], object] | None:
+    """How the calling thread sleeps while the run goes on, if it can."""
+    if trio.lowlevel.in_trio_run():
+        return None  # of its own, in a worker thread
+    sleep: Callable[[float], object] | None = getattr(_thread, "sleep", None)
+    return sleep
 
 
 def _waits_virtually() -> bool:
