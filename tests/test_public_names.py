@@ -178,7 +178,7 @@ ATTRIBUTES: dict[str, str] = {
     "DataStreamError": "",
     "Incomplete": "needed",
     "Variant": "type value",
-    "SslSession": "context server_hostname session",
+    "SslSession": "checks context server_hostname session",
     "SslError": "certificate kind message",
     "DrainReport": "cancelled finished",
     "HostAddress": """
@@ -211,7 +211,7 @@ ATTRIBUTES: dict[str, str] = {
     "Probe": "cancelled expect injected seed subject track",
     "VirtualNetwork": """
         begin crash current current_host deliveries digest everybody find handler_failures has_names hold host in_flight
-        ladder netstat new_path
+        ladder mtu netstat new_path
         partition pause quiesce reset_connections run_on set_link set_name trace
     """,
     "Conditions": "bandwidth duplication jitter latency loss mtu queue reordering",
@@ -414,7 +414,7 @@ class SslErrors:
 class SslError:
     def __init__(self, kind, message, certificate=None): ...
 class SslSession:
-    def __init__(self, server_hostname, context, session): ...
+    def __init__(self, server_hostname, context, session, checks=None): ...
 class ReadChannelFinished:
     def __init__(self): ...
 class Disconnected:

@@ -50,7 +50,7 @@ class SslSession:
     session: ssl.SSLSession = attrs.field(repr=False)
     """The standard library's."""
     checks: tuple[ssl.VerifyMode, bool] | None = attrs.field(default=None, repr=False)
-    """What that context checked of the server's certificate, nobody looks at which again."""
+    """What that context checked of the server's certificate, which is not sent again: None if that is not known."""
 
 
 @cache

@@ -357,7 +357,7 @@ class Fabric(trio.abc.Instrument):
     def __init__(self, seed: int, trace: Trace) -> None:
         self.random: random.Random = random.Random(str(seed))  # of a number its sign would not count
         self.trace = trace
-        self.socket_files = SocketFiles()
+        self.socket_files: SocketFiles = SocketFiles()
         self.default_latency: float = 0.0
         self.in_trouble: bool = False
         """A fault lasts."""

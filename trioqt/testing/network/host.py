@@ -63,7 +63,7 @@ class World(Protocol):
         """Who hears a broadcast."""
 
     def mtu(self) -> int:
-        """Of the links."""
+        """Bytes of the largest IP packet."""
 
     def new_path(self, source: Host, target: Host) -> Path:
         """The way from one to the other."""

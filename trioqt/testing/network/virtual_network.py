@@ -266,6 +266,7 @@ class VirtualNetwork(AsyncBlock):
         return self.hosts.values()
 
     def mtu(self) -> int:
+        """Bytes of the largest IP packet that a link takes of which nothing else was said."""
         return self._conditions.mtu
 
     def new_path(self, source: Host, target: Host) -> Path:
