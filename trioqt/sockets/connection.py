@@ -14,6 +14,7 @@ them alone would not see what another may do in between.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -104,6 +105,7 @@ class Connection(AbstractSocket):
     """A socket that has, at times, a link."""
 
     __slots__ = (
+        "_answered",
         "_answers",
         "_answers_until",
         "_attempt",
@@ -171,7 +173,8 @@ class Connection(AbstractSocket):
         self._peer_finished = False  # the peer will send no more; some may be unread
         self._ends_itself = False  # half_open=False: once the queue is sent, the connection ends
         self._finish_told = False  # a receive_... has returned the end
-        self._corked = False  # what is queued was collected by write, and the kernel has not been asked yet
+        # What is queued, if write has collected it, and the kernel has not been asked yet.
+        self._corked: deque[bytes | memoryview] | None = None
         self._unseen = False  # bytes that a call asked for came since the last read
         self._full_told = False  # that the buffer is full, and nothing was taken since
         self._send_finished = False
@@ -189,6 +192,7 @@ class Connection(AbstractSocket):
         self._drain_scope: trio.CancelScope | None = None  # of the drainer
         self._flushing: tuple[Flushing, ...] = ()  # those that end it, and wait for the queue
         self._goodbye_at: float | None = None  # when the end had nothing left to do but to say goodbye
+        self._answered: trio.lowlevel.Task | None = None  # whom the buffer may answer by the short way
         self._answers = 0  # how many more the buffer may give before other tasks get their turn ...
         self._now = trio.current_time  # the clock that says so; its own method once there have been answers
         self._answers_until = 0.0  # ... and until when
@@ -448,13 +452,7 @@ class Connection(AbstractSocket):
             except ENDS as exc:
                 self._receiver_woke(link, exc)
             else:
-                if data and self._direct is link:
-                    buffer.append(data)
-                    buffer.ahead = 0
-                    self._unseen, self._full_told = True, False
-                    self._note_asked()
-                elif data is not None:
-                    self._came(link, generation, data)
+                self._arrived_at_receiver(link, generation, data)
             if self._generation is not generation:
                 self._check_same(generation, "receive")
             return
@@ -470,6 +468,17 @@ class Connection(AbstractSocket):
             if data is not None:
                 self._came(link, generation, data)
         self._check_same(generation, "receive")
+
+    def _arrived_at_receiver(self, link: Link, generation: Generation, data: bytes | None) -> None:
+        """As ``_came``, where nobody else reads, nobody listens, and the caller goes on with what came."""
+        if data and self._direct is link:
+            buffer = self._read_buffer
+            buffer.append(data)
+            buffer.ahead = 0
+            self._unseen, self._full_told = True, False
+            self._note_asked()
+        elif data is not None:
+            self._came(link, generation, data)
 
     def _somebody_waits_on_the_link(self) -> bool:
         return self._watcher_waits or (self._receiving and not self._parked)
@@ -723,7 +732,7 @@ class Connection(AbstractSocket):
 
     def _uncork(self) -> None:
         """Ask the kernel to take what was collected; the drainer sends the rest."""
-        if self._corked and self._link is not None:
+        if self._corked is not None and self._link is not None:
             self._send_queued(self._link)
             if self._queue.size:
                 self._start_drainer()
@@ -737,7 +746,7 @@ class Connection(AbstractSocket):
 
     def _hand_over(self, link: Link) -> None:
         queue = self._queue
-        self._corked = False
+        self._corked = None
         while queue.size:
             sent = link.try_send(queue.block())
             if not sent:
@@ -832,14 +841,14 @@ class Connection(AbstractSocket):
             self._queue.clear()
         else:
             self._generation.unsent = False
-        self._corked = False
+        self._corked = None
 
     def abort(self, *, reset: bool = False) -> None:
         self._check_run()
         self._abort(reset=reset)
 
     def _abort(self, *, reset: bool = False) -> None:
-        if self._corked and self._link is not None:
+        if self._corked is not None and self._link is not None:
             with contextlib.suppress(OSError):  # whatever that finds, the end is made here
                 self._hand_over(self._link)
         if self._under_way is not None:
