@@ -7,6 +7,7 @@ All that a connection knows is here, for each end must forget it all in one step
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from typing import Final, Protocol
 
 import attrs
@@ -91,6 +92,7 @@ class Connection(AbstractSocket):
     """A socket that has, at times, a link."""
 
     __slots__ = (
+        "_answered",
         "_answers",
         "_answers_until",
         "_attempt",
@@ -166,7 +168,8 @@ class Connection(AbstractSocket):
         self._peer_finished = False  # the peer will send no more; some may be unread
         self._ends_itself = False  # half_open=False: once the queue is sent, the connection ends
         self._finish_told = False  # a receive_... has returned the end
-        self._corked = False  # what is queued was collected by write, and the kernel has not been asked yet
+        # What is queued, if write has collected it, and the kernel has not been asked yet.
+        self._corked: deque[bytes | memoryview] | None = None
         self._unseen = False  # bytes that a call asked for came since the last read
         self._full_told = False  # that the buffer is full, and nothing was taken since
         self._send_finished = False
@@ -184,6 +187,7 @@ class Connection(AbstractSocket):
         self._drain_scope: trio.CancelScope | None = None  # of the drainer
         self._flushing: tuple[Flushing, ...] = ()  # those that end it, and wait for the queue
         self._goodbye_at: float | None = None  # when the end had nothing left to do but to say goodbye
+        self._answered: trio.lowlevel.Task | None = None  # whom the buffer may answer by the short way
         self._answers = 0  # how many more the buffer may give before other tasks get their turn ...
         self._now = trio.current_time  # the clock that says so; its own method once there have been answers
         self._answers_until = 0.0  # ... and until when
@@ -415,14 +419,14 @@ class Connection(AbstractSocket):
             self._queue.clear()
         else:
             self._generation.unsent = False
-        self._corked = False
+        self._corked = None
 
     def abort(self, *, reset: bool = False) -> None:
         self._check_run()
         self._abort(reset=reset)
 
     def _abort(self, *, reset: bool = False) -> None:
-        if self._corked and self._link is not None:
+        if self._corked is not None and self._link is not None:
             with contextlib.suppress(OSError):  # whatever that finds, the end is made here
                 self._hand_over(self._link)
         if self._under_way is not None:

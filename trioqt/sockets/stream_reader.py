@@ -8,15 +8,17 @@ from __future__ import annotations
 import sys
 from _thread import get_ident
 from collections.abc import AsyncIterator, Coroutine
+from time import perf_counter
 from typing import Any, NoReturn, Self
 
 import trio
+from trio.lowlevel import current_task
 
-from trioqt.core.buffers import Delimiters, OneTransaction
+from trioqt.core.buffers import SPLIT_SIZE, Delimiters, OneTransaction
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.links.base import ENDS
 from trioqt.links.interrupts import protected
-from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
+from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD, Marks
 from trioqt.sockets.arguments import check_char, check_delimiter, check_size
 from trioqt.sockets.connection import BLOCK_SIZE, CONNECTED
 from trioqt.sockets.generation import Generation, is_another_task
@@ -213,6 +215,7 @@ class StreamReader(Traffic):
         if self._read_buffer.in_transaction:
             raise SocketError(ErrorKind.OPERATION, "cannot start a transaction in a transaction")
         self._read_buffer.start_transaction(owned)
+        self._answered = None
         self._cut_off_by = None
         self._update_direct()
 
@@ -406,7 +409,11 @@ class StreamReader(Traffic):
         """
         if type(max_bytes) is not int or max_bytes < 1:
             max_bytes = check_size(max_bytes, "max_bytes", least=1)
-        return await self._next_line(max_bytes, False)
+        if self._read_buffer.lines is not None or self._read_buffer.next_lines() is not None:
+            line = self._next_line(max_bytes)
+            if line is not None:
+                return line
+        return await self._receive_through(b"\n", max_bytes, rest=True)
 
     async def receive_until(self, delimiter: bytes | tuple[bytes, ...], max_bytes: int = 65536) -> bytes:
         """Wait for bytes up to and with ``delimiter``, ``max_bytes`` with it.
@@ -431,34 +438,37 @@ class StreamReader(Traffic):
             return await self._receive_through(several, max_bytes, rest=False)
         return await self._receive_through(check_delimiter(delimiter), max_bytes, rest=False)
 
-    async def _next_line(self, max_bytes: int, iterating: bool) -> bytes:
-        buffer = self._read_buffer
-        lines = buffer.lines or (buffer.next_lines() if buffer.position else None)
+    def _next_line(self, max_bytes: int) -> bytes | None:
+        """The next of the lines that are split off already, if nothing else is due to its receiver; else None.
+
+        A shortcut past ``_receive_through``, with all that it does for one: nothing is awaited, for trio's marks tell
+        without a coroutine whether the task is cancelled.  Of 11,800 instructions for a line and its answer 8,500 are
+        left with it, and with the processor's clock.
+        """
+        buffer, task, answers, now = self._read_buffer, current_task(), self._answers - 1, self._now
+        lines = buffer.lines
         if (
-            lines is not None
-            and buffer.owned is None
-            and self._answers > 1
-            and self._now() < self._answers_until
-            and not self._receiving
-            and get_ident() == self._thread
-            and self._parent is None
-            and len(lines[-1]) <= max_bytes
+            lines is None
+            or task is not self._answered  # so it is of this run, and has waited here before
+            or answers <= 0
+            or now() >= self._answers_until
+            or self._receiving
+            or max_bytes < SPLIT_SIZE  # no line that was split off is longer
+            or task._cancel_status.effectively_cancelled
+            or task._runner.ki_pending
         ):
-            # A shortcut for a line that was split off already, with all that is due to it; it halves what one costs.
-            # Nobody else has a turn in here, so nobody need know that we receive.
-            self._answers -= 1
-            await trio.lowlevel.checkpoint_if_cancelled()
-            line = lines.pop()
-            buffer.position += len(line)
-            if not lines:
-                buffer.lines_over()
-            self._unseen = False
-            if buffer.ahead:
-                self._saw()
-            if self._lot is not None:
-                self._lot.unpark_all()
-            return line
-        return await self._receive_through(b"\n", max_bytes, rest=True, iterating=iterating)
+            return None
+        self._answers = answers
+        line = lines.pop()
+        buffer.position += len(line)
+        if not lines:
+            buffer.lines_over()
+        self._unseen = False
+        if buffer.ahead:
+            self._saw()
+        if self._lot is not None:
+            self._lot.unpark_all()
+        return line
 
     async def receive_exactly(self, count: int) -> bytes:
         """Wait for ``count`` bytes.
@@ -585,8 +595,22 @@ class StreamReader(Traffic):
             max_bytes = min(max_bytes, self._allowance())
         self._receiving = True
         try:
-            if self._direct is not None and not buffer:  # the wait for bytes is turn enough
-                await self._fill_up_to(max_bytes, generation)
+            link = self._direct
+            if link is not None and not buffer.data and not self._watcher_waits:
+                # A shortcut past _fill, where nothing but this wait can bring bytes; it is turn enough.
+                room = min(max(max_bytes, self._read_buffer_size or BLOCK_SIZE), BLOCK_SIZE)
+                try:
+                    if link.is_drained():
+                        await link.wait_receivable(room)
+                    else:
+                        await trio.lowlevel.checkpoint()
+                    data = link.try_receive(room)
+                except ENDS as exc:
+                    self._receiver_woke(link, exc)
+                else:
+                    self._arrived_at_receiver(link, generation, data)
+                if self._generation is not generation:
+                    self._check_same(generation, "receive")
                 self._refill_answers()
             else:
                 owed = await self._look()
@@ -598,6 +622,8 @@ class StreamReader(Traffic):
                     final = self._peer_finished or self._machine.state is not CONNECTED
                     piece = buffer.take_through_any(delimiter, max_bytes, final=final)
                 if piece is not None:
+                    if iterating and buffer.data:
+                        buffer.next_lines()
                     self._unseen = False
                     if buffer.ahead:
                         self._saw()
@@ -662,9 +688,13 @@ class StreamReader(Traffic):
     def _refill_answers(self) -> None:
         # trio's clock, not the processor's: on a mock clock the turns must not depend on the machine's speed.
         if not self._answers_until:
-            self._now = trio.lowlevel.current_clock().current_time
+            clock = trio.lowlevel.current_clock()
+            # Where that is the processor's own, which trio's class tells by its name, it is asked without a call more.
+            self._now = perf_counter if type(clock).__name__ == "SystemClock" else clock.current_time
         self._answers = ANSWERS
         self._answers_until = self._now() + ANSWERS_PERIOD
+        is_plain = self._parent is None and self._read_buffer.owned is None
+        self._answered = current_task() if is_plain and Marks.are_known() else None
 
     def _fill_up_to(self, wanted: int, generation: Generation) -> Coroutine[Any, Any, None]:
         """As ``_fill``, reading on up to ``wanted`` bytes even where the buffer's own bound is lower."""
@@ -703,5 +733,10 @@ class _Lines(AsyncIterator[bytes]):
         self._sock = sock
         self._max_bytes = max_bytes
 
-    def __anext__(self) -> Coroutine[Any, Any, bytes]:
-        return self._sock._next_line(self._max_bytes, True)
+    async def __anext__(self) -> bytes:
+        sock = self._sock
+        if sock._read_buffer.lines is not None:
+            line = sock._next_line(self._max_bytes)
+            if line is not None:
+                return line
+        return await sock._receive_through(b"\n", self._max_bytes, rest=True, iterating=True)

@@ -178,13 +178,7 @@ class Traffic(Connection):
             except ENDS as exc:
                 self._receiver_woke(link, exc)
             else:
-                if data and self._direct is link:
-                    buffer.append(data)
-                    buffer.ahead = 0
-                    self._unseen, self._full_told = True, False
-                    self._note_asked()
-                elif data is not None:
-                    self._came(link, generation, data)
+                self._arrived_at_receiver(link, generation, data)
             if self._generation is not generation:
                 self._check_same(generation, "receive")
             return
@@ -200,6 +194,17 @@ class Traffic(Connection):
             if data is not None:
                 self._came(link, generation, data)
         self._check_same(generation, "receive")
+
+    def _arrived_at_receiver(self, link: Link, generation: Generation, data: bytes | None) -> None:
+        """As ``_came``, where nobody else reads, nobody listens, and the caller goes on with what came."""
+        if data and self._direct is link:
+            buffer = self._read_buffer
+            buffer.append(data)
+            buffer.ahead = 0
+            self._unseen, self._full_told = True, False
+            self._note_asked()
+        elif data is not None:
+            self._came(link, generation, data)
 
     def _somebody_waits_on_the_link(self) -> bool:
         return self._watcher_waits or (self._receiving and not self._parked)
@@ -453,7 +458,7 @@ class Traffic(Connection):
 
     def _uncork(self) -> None:
         """Ask the kernel to take what was collected; the drainer sends the rest."""
-        if self._corked and self._link is not None:
+        if self._corked is not None and self._link is not None:
             self._send_queued(self._link)
             if self._queue.size:
                 self._start_drainer()
@@ -467,7 +472,7 @@ class Traffic(Connection):
 
     def _hand_over(self, link: Link) -> None:
         queue = self._queue
-        self._corked = False
+        self._corked = None
         while queue.size:
             sent = link.try_send(queue.block())
             if not sent:
