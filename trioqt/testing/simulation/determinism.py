@@ -1,4 +1,6 @@
-"""The only file of the testing tools that touches trio's private names: the scheduler's coin, held still, and what guards lack.
+"""The scheduler's coin, held still, and what the guards lack: here the tools touch private names of trio's, alone.
+
+Sockets read two marks of a task beside (`sockets/answers.py`), and do without where those are missing.
 
 Trio shuffles the tasks of each batch on purpose.  For a test that repeats a program step by step the shuffle must
 come out the same every time, and trio has no public way to ask for that (python-trio/trio #2675).  Two private names
