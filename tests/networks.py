@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from tests.unused_ports import unused_port
 from trioqt import SslServer, SslSocket, TcpSocket
 from trioqt.testing import VirtualNetwork
 from trioqt.testing.network.socket import VirtualSocket
@@ -219,8 +220,7 @@ class Network(ABC):
 
     async def unused_port(self) -> int:
         """A port that nobody listens on."""
-        with await self.raw_listener() as listener:
-            return listener.port
+        return unused_port()
 
     async def connected(self, parent: trio.Nursery, **options: Any) -> tuple[TcpSocket, RawPeer]:
         """A connected socket of ours, its tasks in ``parent``, and a scripted peer."""

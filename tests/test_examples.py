@@ -777,7 +777,7 @@ async def test_loopback_sends_all_to_itself_and_shows_two_bars(
 
 async def run_datagrams(stage: Stage, network: Network, clock: trio.testing.MockClock, *names: str) -> None:
     """Run these programs side by side for six seconds, on the loopback interface, where every machine has one."""
-    port = await unused_datagram_port(network)
+    port = await network.unused_port()
     async with trio.open_nursery() as nursery:
         for name in names:
             program = stage.load(name)
@@ -792,12 +792,6 @@ async def run_datagrams(stage: Stage, network: Network, clock: trio.testing.Mock
             clock.jump(1)
             await trio.testing.wait_all_tasks_blocked(0.01)
         nursery.cancel_scope.cancel()
-
-
-async def unused_datagram_port(network: Network) -> int:
-    async with UdpSocket() as sock:
-        await sock.bind(network.host)
-        return sock.local_port()
 
 
 async def test_the_broadcast_pair_is_heard_by_every_receiver(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from docs import blocks
 from tests import stranger
 from tests.stranger import Fence, LostError
+from tests.unused_ports import unused_port
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "docs/index.md", "docs/tutorial.md", "docs/lessons.md"]
@@ -31,8 +31,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture
 def port() -> str:
     """In place of 4000, where somebody else on this machine may listen."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return str(listening.getsockname()[1])
+    return str(unused_port())
 
 
 def test_the_tutorial_can_be_followed_to_the_letter(tmp_path: Path, environment: dict[str, str], port: str) -> None:

@@ -32,6 +32,8 @@ from typing import Any, Protocol, TextIO
 
 import attrs
 
+from tests.unused_ports import unused_port
+
 __all__ = ["SCENARIOS", "Backend", "Entry", "Scenario", "Trace", "scenario"]
 
 Entry = dict[str, Any]
@@ -417,9 +419,7 @@ class Trace:
 
     def closed_port(self) -> int:
         """A port of the loopback on which nobody listens."""
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            number: int = sock.getsockname()[1]
+        number = unused_port()
         self.port(number, "CLOSED")
         return number
 

@@ -18,6 +18,7 @@ import trio
 from tests.peers import peer_command, peer_module, without_peer
 from tests.real_peers.name_server import serve_names
 from tests.real_peers.programs import ROOT, Program, running
+from tests.unused_ports import unused_port
 from trioqt import HostAddress, SocketOption, UdpSocket
 
 HOST, GROUP, EVERYBODY = "127.0.0.1", "239.83.17.61", "127.255.255.255"
@@ -193,7 +194,7 @@ async def test_socat_talks_to_us(socat: str, family: str, host: str) -> None:
 async def test_socat_hears_us(socat: str) -> None:
     """It takes what comes at its port."""
     async with bound() as sock:
-        port = await unused_port()
+        port = unused_port()
         async with socat_at(socat, f"UDP4-RECV:{port},bind={HOST}") as program:
             for line in (b"one\n", b"two\n"):
                 await sock.send_datagram(line, HOST, port)
@@ -203,7 +204,7 @@ async def test_socat_hears_us(socat: str) -> None:
 async def test_broadcasts_with_socat(socat: str) -> None:
     """To it and from it."""
     async with bound(HostAddress.ANY_IPV4) as sock:
-        port = await unused_port()
+        port = unused_port()
         async with (
             socat_at(socat, f"UDP4-RECV:{port}") as receiver,
             socat_at(socat, f"UDP4-DATAGRAM:{EVERYBODY}:{sock.local_port()},broadcast") as sender,
@@ -221,7 +222,7 @@ async def test_a_group_with_socat_in_it(socat: str) -> None:
     async with bound(HostAddress.ANY_IPV4) as sock:
         sock.join_multicast_group(GROUP, "lo")
         sock.set_multicast_interface("lo")
-        port = await unused_port()
+        port = unused_port()
         async with (
             socat_at(socat, f"UDP4-RECV:{port},ip-add-membership={GROUP}:{HOST}") as receiver,
             socat_at(socat, f"UDP4-DATAGRAM:{GROUP}:{sock.local_port()},ip-multicast-if={HOST}") as sender,
@@ -232,12 +233,6 @@ async def test_a_group_with_socat_in_it(socat: str) -> None:
             datagram = await sock.receive_datagram()
 
     assert (datagram.data, datagram.destination_address) == (b"to you all\n", HostAddress(GROUP))
-
-
-async def unused_port() -> int:
-    async with UdpSocket() as sock:
-        await sock.bind(HOST)
-        return sock.local_port()
 
 
 # ---- dig ---------------------------------------------------------------------------------------

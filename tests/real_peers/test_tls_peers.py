@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ import trustme
 from tests.peers import peer_command, peer_module
 from tests.real_peers.programs import Program, random_bytes, run_to_its_end, running
 from tests.sockets.arrivals import until
+from tests.unused_ports import unused_port
 from trioqt import ConnectionFinished, ErrorKind, SocketError, SslServer, SslSocket, TcpServer
 
 HOST = "127.0.0.1"
@@ -220,12 +220,6 @@ async def listening_on(port: int, command: str, *arguments: str) -> AsyncIterato
                 return
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
-
-
 async def fetch(site: Site, port: int) -> bytes:
     async with SslSocket(context=site.client) as sock:
         await sock.connect_to_host_encrypted(HOST, port, server_hostname="localhost")
@@ -235,7 +229,7 @@ async def fetch(site: Site, port: int) -> bytes:
 
 async def test_our_client_fetches_from_nginx(site: Site) -> None:
     """Its end is a close_notify, so the page is whole."""
-    command, port = peer_command("nginx"), free_port()
+    command, port = peer_command("nginx"), unused_port()
     config = site.directory / "nginx.conf"
     paths = "".join(
         f"{name}_temp_path {site.directory}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -255,7 +249,7 @@ async def test_our_client_fetches_from_nginx(site: Site) -> None:
 
 async def test_haproxy_stands_between_our_client_and_our_server(site: Site) -> None:
     """It takes TLS from the one and speaks TLS to the other."""
-    command, port = peer_command("haproxy"), free_port()
+    command, port = peer_command("haproxy"), unused_port()
     async with served(site, answer_http) as (server, _):
         config = site.directory / "haproxy.cfg"
         config.write_text(

@@ -55,5 +55,5 @@ async def _wait_for(what: Awaitable[T]) -> T:
 
 @trio.lowlevel.disable_ki_protection
 async def answer_of(fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same where the answer may be a secret: whatever ``fn`` returns is in no variable of ours."""
+    """The same, but what ``fn`` returns is in no variable: it may be a secret, or be left unawaited by a Ctrl-C."""
     return await fn(*args, **kwargs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 from typing import Any
 
 import trio
@@ -15,6 +14,7 @@ from tests.conformance.stand_in.on_stage import REFUSED, or_else, refused, stage
 from tests.conformance.stand_in.proxies import QNetworkProxy, proxy_of
 from tests.conformance.stand_in.sockets import QTcpSocket, new_socket, so_long
 from tests.conformance.stand_in.values import ANY, QHostAddress, error_of
+from tests.unused_ports import unused_port
 from trioqt.core.events import Event
 
 __all__ = ["QTcpServer"]
@@ -120,7 +120,7 @@ class QTcpServer(QObject):
 
     def _any_port(self) -> int:
         is_direct = self._server.proxy().kind in (trioqt.ProxyKind.DEFAULT, trioqt.ProxyKind.NONE)
-        return free_port() if is_direct else 0
+        return unused_port() if is_direct else 0
 
     def incomingConnection(self, descriptor: int) -> None:
         """What an override gets in place of a pending connection."""
@@ -181,17 +181,3 @@ class QTcpServer(QObject):
 
         came = stage().wait(bounded)
         return came, not came
-
-
-def free_port() -> int:
-    """One that nobody has on loopback, of either family, for programs that ask who can connect."""
-    while True:
-        with socket.socket(socket.AF_INET6) as six, socket.socket() as four:
-            six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            six.bind(("::1", 0))
-            port: int = six.getsockname()[1]
-            try:
-                four.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

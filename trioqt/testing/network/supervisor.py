@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from trioqt.links.interrupts import await_interruptible, protected
+from trioqt.links.interrupts import answer_of, protected
 from trioqt.testing.network.host import Host
 
 __all__ = ["Program", "crash_programs", "restart_programs"]
@@ -70,7 +70,7 @@ class Program:
         self._has_crashed = False
         with trio.CancelScope() as self._scope:
             try:
-                await await_interruptible(self._main, *self._args, **more)
+                await answer_of(self._main, *self._args, **more)
             except BaseException as exc:
                 if not self._has_crashed:
                     raise
