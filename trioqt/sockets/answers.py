@@ -11,6 +11,8 @@ from typing import Final
 
 import trio
 
+from trioqt.links.interrupts import protected
+
 __all__ = ["ANSWERS", "ANSWERS_PERIOD", "Marks"]
 
 # 64 answers were as fast as 1,024 (9.3 and 9.2 x raw trio's lines), and eight times as fast as yielding each time; the
@@ -19,6 +21,7 @@ ANSWERS: Final = 64
 ANSWERS_PERIOD: Final = 0.001
 
 
+@protected
 class Marks:
     """By what trio knows that a task is cancelled, or is to be interrupted by a Ctrl-C.
 
