@@ -18,7 +18,7 @@ import trio
 
 from trioqt.core.errors import ErrorKind, SocketError
 from trioqt.core.events import Event, Nudge
-from trioqt.core.hints import AsyncBlock, KnowsOtherNames
+from trioqt.core.hints import AsyncBlock
 from trioqt.links.interrupts import protected
 from trioqt.sockets.answers import ANSWERS, ANSWERS_PERIOD
 from trioqt.sockets.arguments import check_size
@@ -142,7 +142,7 @@ class Subscription(AsyncIterator[E], Generic[E]):
 
 
 @protected
-class EventSource(OfOneRun, AsyncBlock, KnowsOtherNames):
+class EventSource(OfOneRun, AsyncBlock):
     """What can be listened to.  Base of sockets and servers."""
 
     __slots__ = ("_events_over", "_subscriptions")
